@@ -1,0 +1,11 @@
+//! What every layer stands on: records in batches, their encoding and hash, errors, memory, files, the clock.
+
+pub mod batch;
+pub mod clock;
+pub mod codec;
+pub mod data;
+pub mod error;
+pub mod hash;
+pub mod memory;
+pub mod metrics;
+pub mod vfs;

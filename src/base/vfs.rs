@@ -1,0 +1,156 @@
+//! Vfs: the file system behind a trait, so that faults can be injected and runs simulated.
+//!
+//! Place: everything that reads or writes a file of the engine or a local input goes through [`Vfs`].
+//! Invariants: paths are relative to the root the `Vfs` was opened on, or absolute for user inputs and outputs.
+//! After a failed sync a file is abandoned, never retried.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// What is known of a file or directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metadata {
+    /// Size in bytes.
+    pub len: u64,
+    /// Whether it is a directory.
+    pub is_dir: bool,
+    /// Last modification.
+    pub modified: SystemTime,
+}
+
+/// An open file: positioned reads, appending writes. Dropping it closes it.
+pub trait VfsFile: Send + Sync {
+    /// Reads up to `buf.len()` bytes at `offset`; 0 means the end of the file.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Appends all of `buf`.
+    fn append(&mut self, buf: &[u8]) -> io::Result<()>;
+    /// Makes the content durable.
+    fn sync_data(&mut self) -> io::Result<()>;
+    /// Cuts or extends the file.
+    fn set_len(&mut self, len: u64) -> io::Result<()>;
+    /// The size now.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Fills `buf` from `offset` on, or fails with `UnexpectedEof`.
+    fn read_exact_at(&self, mut buf: &mut [u8], mut offset: u64) -> io::Result<()> {
+        while !buf.is_empty() {
+            match self.read_at(buf, offset) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(n) => {
+                    buf = &mut buf[n..];
+                    offset += n as u64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A file system.
+pub trait Vfs: Send + Sync + 'static {
+    /// Opens an existing file for reading.
+    fn open(&self, path: &Path) -> io::Result<Box<dyn VfsFile>>;
+    /// Creates a file that must not exist yet, for reading and appending.
+    fn create(&self, path: &Path) -> io::Result<Box<dyn VfsFile>>;
+    /// Creates a file without a name in `dir`: it is gone when it is closed, even after kill -9.
+    fn create_unnamed(&self, dir: &Path) -> io::Result<Box<dyn VfsFile>>;
+    /// Makes the entries of a directory durable.
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// Renames, replacing the target if it is a file.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file.
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+    /// Removes a directory and all below it.
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// Creates a directory and its parents.
+    fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// The entries of a directory, sorted by name.
+    fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>>;
+    /// Size, kind and time of a path; follows links.
+    fn metadata(&self, path: &Path) -> io::Result<Metadata>;
+}
+
+/// A shared file system.
+pub type SharedVfs = Arc<dyn Vfs>;
+
+/// The operating system's file system.
+#[derive(Default, Clone, Copy)]
+pub struct OsVfs;
+
+impl OsVfs {
+    /// The operating system's file system, shared.
+    pub fn shared() -> SharedVfs {
+        Arc::new(OsVfs)
+    }
+}
+
+struct OsFile {
+    file: std::fs::File,
+    end: u64,
+}
+
+impl VfsFile for OsFile {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        std::os::unix::fs::FileExt::read_at(&self.file, buf, offset)
+    }
+    fn append(&mut self, buf: &[u8]) -> io::Result<()> {
+        std::os::unix::fs::FileExt::write_all_at(&self.file, buf, self.end)?;
+        self.end += buf.len() as u64;
+        Ok(())
+    }
+    fn sync_data(&mut self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+    fn set_len(&mut self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)?;
+        self.end = len;
+        Ok(())
+    }
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+}
+
+impl Vfs for OsVfs {
+    fn open(&self, path: &Path) -> io::Result<Box<dyn VfsFile>> {
+        let file = std::fs::File::open(path)?;
+        let end = file.metadata()?.len();
+        Ok(Box::new(OsFile { file, end }))
+    }
+    fn create(&self, path: &Path) -> io::Result<Box<dyn VfsFile>> {
+        let file = std::fs::OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
+        Ok(Box::new(OsFile { file, end: 0 }))
+    }
+    fn create_unnamed(&self, dir: &Path) -> io::Result<Box<dyn VfsFile>> {
+        Ok(Box::new(OsFile { file: tempfile::tempfile_in(dir)?, end: 0 }))
+    }
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        std::fs::File::open(path)?.sync_all()
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_dir_all(path)
+    }
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        std::fs::create_dir_all(path)
+    }
+    fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        let mut entries =
+            std::fs::read_dir(path)?.map(|e| e.map(|e| e.path())).collect::<io::Result<Vec<_>>>()?;
+        entries.sort();
+        Ok(entries)
+    }
+    fn metadata(&self, path: &Path) -> io::Result<Metadata> {
+        let m = std::fs::metadata(path)?;
+        Ok(Metadata { len: m.len(), is_dir: m.is_dir(), modified: m.modified()? })
+    }
+}

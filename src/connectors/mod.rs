@@ -1,0 +1,4 @@
+//! Where records come from and go to.
+
+pub mod sink;
+pub mod source;

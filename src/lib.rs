@@ -1,0 +1,7 @@
+//! One dataflow program, run pipelined (streaming) or staged (batch), in one process.
+
+pub mod base;
+pub mod connectors;
+
+pub use base::data::{Data, Key, State, Timestamp};
+pub use base::error::{Error, ErrorKind, Result};
