@@ -16,6 +16,8 @@ pub struct Metadata {
     pub len: u64,
     /// Whether it is a directory.
     pub is_dir: bool,
+    /// Whether it is a regular file: not a directory, and no pipe, socket or device, which opening could block.
+    pub is_file: bool,
     /// Last modification.
     pub modified: SystemTime,
 }
@@ -151,6 +153,6 @@ impl Vfs for OsVfs {
     }
     fn metadata(&self, path: &Path) -> io::Result<Metadata> {
         let m = std::fs::metadata(path)?;
-        Ok(Metadata { len: m.len(), is_dir: m.is_dir(), modified: m.modified()? })
+        Ok(Metadata { len: m.len(), is_dir: m.is_dir(), is_file: m.is_file(), modified: m.modified()? })
     }
 }

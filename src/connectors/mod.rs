@@ -1,4 +1,5 @@
 //! Where records come from and go to.
 
+pub mod format;
 pub mod sink;
 pub mod source;

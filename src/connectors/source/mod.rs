@@ -5,6 +5,9 @@
 //! Invariants: a reader never blocks for long (reading that must wait belongs on a thread of the source's own,
 //! behind a bounded queue); opening a split at [`SplitReader::position`] continues exactly where the reader was.
 
+pub(crate) mod files;
+pub mod text;
+
 use crate::base::batch::{BATCH_RECORDS, Batch};
 use crate::base::clock::Clock;
 use crate::base::data::{Data, Timestamp};
