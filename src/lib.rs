@@ -2,6 +2,10 @@
 
 pub mod base;
 pub mod connectors;
+pub mod executors;
+pub mod operator;
+pub mod plan;
+pub mod semantics;
 pub mod text;
 
 pub use base::data::{Data, Key, State, Timestamp};

@@ -40,6 +40,10 @@ pub trait SinkWriter<T>: Send {
     type Committable: Data;
     /// Takes all records out of `batch`.
     fn write(&mut self, batch: &mut Batch<T>) -> Result<()>;
+    /// While this is true the executor hands in nothing and asks again soon: a subtask never blocks.
+    fn is_blocked(&self) -> bool {
+        false
+    }
     /// Called when the input runs idle: whatever a person may be waiting for goes out.
     fn flush(&mut self) -> Result<()> {
         Ok(())

@@ -1,0 +1,161 @@
+//! JobEnvironment: what the subtasks of one execution share.
+
+use crate::base::clock::Clock;
+use crate::base::error::{Error, Result};
+use crate::base::metrics::{Counter, Counters};
+use crate::base::vfs::SharedVfs;
+use crate::connectors::sink::SinkContext;
+use crate::connectors::source::SourceContext;
+use crate::operator::context::JobContext;
+use crate::operator::sink::SinkRun;
+use crate::operator::source::{SourceRun, SplitAssignment};
+use crate::plan::{PhysicalPlan, StepOperation};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Numbers of one step, over all of its subtasks.
+#[derive(Default)]
+pub struct StepMetrics {
+    /// Records taken.
+    pub records_in: Counter,
+    /// Records emitted.
+    pub records_out: Counter,
+    /// Bytes emitted, estimated from samples.
+    pub bytes_out: Counter,
+    /// Counters of connectors and user code.
+    pub counters: Counters,
+    /// The type of the operator that ran, for plans and tests.
+    pub operator_type: std::sync::OnceLock<&'static str>,
+}
+
+impl StepMetrics {
+    /// Counts an emitted batch; `totals` are the operator's records and bytes so far.
+    pub fn emitted(&self, records: u64, totals: (u64, u64)) {
+        self.records_out.add(records);
+        if let Some(per_record) = totals.1.checked_div(totals.0) {
+            self.bytes_out.add(per_record * records);
+        }
+    }
+}
+
+/// Asks a job to stop.
+#[derive(Clone, Default)]
+pub struct Cancellation(Arc<AtomicBool>);
+
+impl Cancellation {
+    /// Asks; the job ends within about a second unless user code does not return.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+    /// Whether it was asked.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+    /// An error if it was asked.
+    pub fn check(&self) -> Result<()> {
+        if self.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
+    }
+}
+
+/// What the subtasks of one execution share.
+#[derive(Clone)]
+pub struct JobEnvironment {
+    /// Name and id.
+    pub context: Arc<JobContext>,
+    /// Processing time.
+    pub clock: Arc<dyn Clock>,
+    /// Files.
+    pub vfs: SharedVfs,
+    /// Sources by step.
+    pub sources: Arc<BTreeMap<usize, Arc<dyn SourceRun>>>,
+    /// Sinks by step.
+    pub sinks: Arc<BTreeMap<usize, Arc<dyn SinkRun>>>,
+    /// Numbers by step.
+    pub metrics: Arc<Vec<Arc<StepMetrics>>>,
+    /// Whether the job was asked to stop.
+    pub cancellation: Cancellation,
+}
+
+impl JobEnvironment {
+    /// Starts sources and sinks: a missing input or a refused output is found here, before any record moves.
+    pub fn start(
+        plan: &PhysicalPlan,
+        context: JobContext,
+        clock: Arc<dyn Clock>,
+        vfs: SharedVfs,
+        assignment: SplitAssignment,
+        cancellation: Cancellation,
+    ) -> Result<JobEnvironment> {
+        let metrics: Vec<Arc<StepMetrics>> = plan.steps.iter().map(|_| Arc::default()).collect();
+        let mut sources = BTreeMap::new();
+        for step in &plan.steps {
+            if let StepOperation::Source(source) = &step.operation {
+                let ctx = SourceContext {
+                    parallelism: step.parallelism,
+                    vfs: vfs.clone(),
+                    clock: clock.clone(),
+                    counters: metrics[step.id].counters.clone(),
+                };
+                let run = source.clone().start(ctx, assignment).map_err(|e| e.in_operator(&step.name, 0))?;
+                sources.insert(step.id, run);
+            }
+        }
+        // Sinks last: they are the first to leave traces.
+        let mut sinks: BTreeMap<usize, Arc<dyn SinkRun>> = BTreeMap::new();
+        for step in &plan.steps {
+            if let StepOperation::Sink(sink) = &step.operation {
+                let ctx = SinkContext {
+                    job_id: format!("{}-{}", context.id, step.id),
+                    subtask: 0,
+                    parallelism: step.parallelism,
+                    unit: 0,
+                    attempt: 0,
+                    vfs: vfs.clone(),
+                    counters: metrics[step.id].counters.clone(),
+                };
+                match sink.clone().start(ctx) {
+                    Ok(run) => {
+                        sinks.insert(step.id, run);
+                    }
+                    Err(e) => {
+                        for run in sinks.values() {
+                            let _ = run.abort();
+                        }
+                        return Err(e.in_operator(&step.name, 0));
+                    }
+                }
+            }
+        }
+        Ok(JobEnvironment {
+            context: Arc::new(context),
+            clock,
+            vfs,
+            sources: Arc::new(sources),
+            sinks: Arc::new(sinks),
+            metrics: Arc::new(metrics),
+            cancellation,
+        })
+    }
+
+    /// Ends the execution: commits all sinks if it succeeded, else removes their traces.
+    pub fn finish(&self, plan: &PhysicalPlan, outcome: Result<()>) -> Result<()> {
+        let mut result = outcome;
+        if result.is_ok() {
+            for (step, sink) in self.sinks.iter() {
+                result = sink.commit().map_err(|e| e.in_operator(&plan.steps[*step].name, 0));
+                if result.is_err() {
+                    break;
+                }
+            }
+        }
+        if result.is_err() {
+            for (step, sink) in self.sinks.iter() {
+                if let Err(e) = sink.abort() {
+                    tracing::warn!(operator = plan.steps[*step].name, error = %e, "traces of a failed job remain");
+                }
+            }
+        }
+        result
+    }
+}

@@ -1,0 +1,5 @@
+//! Executors: two ways to run a physical plan with the same operators.
+
+pub mod chain;
+pub mod job;
+pub mod pipelined;

@@ -1,0 +1,66 @@
+//! Channel: a bounded queue of elements from one producing to one consuming subtask.
+//!
+//! Bounded in elements, and since a batch is cut at about 256 KiB, in bytes too. Sending into a full channel
+//! fails: the producer keeps the element and is woken when there is room.
+
+use crate::base::batch::Element;
+use crossbeam::queue::ArrayQueue;
+use crossbeam::sync::Unparker;
+use std::sync::{Arc, OnceLock};
+
+/// Elements that a channel holds: enough that producer and consumer seldom wait for each other's turn, few enough
+/// that a barrier passes quickly.
+pub const CHANNEL_ELEMENTS: usize = 16;
+
+/// Wakes the worker that drives a subtask; does nothing where no worker sleeps.
+#[derive(Clone, Default)]
+pub struct Waker(Arc<OnceLock<Unparker>>);
+
+impl Waker {
+    /// Names the worker to wake. Once only.
+    pub fn bind(&self, unparker: Unparker) {
+        let _ = self.0.set(unparker);
+    }
+    /// Wakes it.
+    pub fn wake(&self) {
+        if let Some(unparker) = self.0.get() {
+            unparker.unpark();
+        }
+    }
+}
+
+/// The queue with the two workers at its ends.
+pub struct Channel {
+    queue: ArrayQueue<Element>,
+    producer: Waker,
+    consumer: Waker,
+}
+
+impl Channel {
+    /// An empty channel.
+    pub fn new(elements: usize, producer: Waker, consumer: Waker) -> Arc<Channel> {
+        Arc::new(Channel { queue: ArrayQueue::new(elements), producer, consumer })
+    }
+
+    /// Appends an element, or gives it back if there is no room.
+    pub fn send(&self, element: Element) -> Result<(), Element> {
+        self.queue.push(element)?;
+        self.consumer.wake();
+        Ok(())
+    }
+
+    /// Takes the oldest element.
+    pub fn receive(&self) -> Option<Element> {
+        let was_full = self.queue.is_full();
+        let element = self.queue.pop();
+        if was_full {
+            self.producer.wake();
+        }
+        element
+    }
+
+    /// Whether sending would fail.
+    pub fn is_full(&self) -> bool {
+        self.queue.is_full()
+    }
+}

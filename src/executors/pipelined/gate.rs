@@ -1,0 +1,193 @@
+//! InputGate: the receiving end of all edges into a subtask: merges their channels into one stream of elements
+//! for each logical input.
+//!
+//! Watermarks are merged by minimum. A barrier is aligned by its id: a channel whose barrier has come is not read
+//! until the barriers of all channels have; a newer barrier gives up the older one. The end of an input comes when
+//! all of its channels have ended, behind the watermark's maximum.
+
+use super::channel::Channel;
+use crate::base::batch::{CheckpointId, Element};
+use crate::base::data::WATERMARK_MAX;
+use crate::semantics::time::{MergeChange, WatermarkMerge};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+struct Receiver {
+    channel: Arc<Channel>,
+    input: usize,
+    /// Index among the channels of its input.
+    index: usize,
+    aligned: bool,
+    ended: bool,
+}
+
+/// Merges channels. Reads them in turn, one element each.
+pub struct InputGate {
+    receivers: Vec<Receiver>,
+    merges: Vec<WatermarkMerge>,
+    /// Channels that have not ended, for each input.
+    open: Vec<usize>,
+    next: usize,
+    aligning: Option<CheckpointId>,
+    /// Merged elements that follow from what was read.
+    ready: VecDeque<(usize, Element)>,
+}
+
+impl InputGate {
+    /// A gate for `inputs` logical inputs with the given channels, each with its input.
+    pub fn new(inputs: usize, channels: Vec<(usize, Arc<Channel>)>) -> Self {
+        let mut open = vec![0; inputs];
+        let mut receivers = Vec::with_capacity(channels.len());
+        for (input, channel) in channels {
+            receivers.push(Receiver { channel, input, index: open[input], aligned: false, ended: false });
+            open[input] += 1;
+        }
+        let merges = open.iter().map(|&n| WatermarkMerge::new(n)).collect();
+        let mut ready = VecDeque::new();
+        for (input, _) in open.iter().enumerate().filter(|(_, channels)| **channels == 0) {
+            ready.extend([(input, Element::Watermark(WATERMARK_MAX)), (input, Element::End)]);
+        }
+        InputGate { receivers, merges, open, next: 0, aligning: None, ready }
+    }
+
+    /// The next element with its logical input; none if all channels that may be read are empty.
+    pub fn next(&mut self) -> Option<(usize, Element)> {
+        loop {
+            if let Some(ready) = self.ready.pop_front() {
+                return Some(ready);
+            }
+            let (receiver, element) = self.receive()?;
+            let (input, index) = (self.receivers[receiver].input, self.receivers[receiver].index);
+            match element {
+                Element::Batch(batch) => return Some((input, Element::Batch(batch))),
+                Element::Watermark(watermark) => {
+                    let change = self.merges[input].watermark_of(index, watermark);
+                    self.apply(input, change);
+                }
+                Element::Idle => {
+                    let change = self.merges[input].idle(index);
+                    self.apply(input, change);
+                }
+                Element::Active => {
+                    let change = self.merges[input].active(index);
+                    self.apply(input, change);
+                }
+                Element::Barrier(id) => self.align(receiver, id),
+                Element::End => {
+                    self.receivers[receiver].ended = true;
+                    let change = self.merges[input].end(index);
+                    self.apply(input, change);
+                    self.open[input] -= 1;
+                    if self.open[input] == 0 {
+                        self.ready.push_back((input, Element::End));
+                    }
+                    self.release_if_aligned();
+                }
+            }
+        }
+    }
+
+    fn receive(&mut self) -> Option<(usize, Element)> {
+        let n = self.receivers.len();
+        for _ in 0..n {
+            let i = self.next;
+            self.next = if i + 1 == n { 0 } else { i + 1 };
+            let receiver = &self.receivers[i];
+            if !receiver.aligned
+                && !receiver.ended
+                && let Some(element) = receiver.channel.receive()
+            {
+                return Some((i, element));
+            }
+        }
+        None
+    }
+
+    fn apply(&mut self, input: usize, change: MergeChange) {
+        if let Some(watermark) = change.watermark {
+            self.ready.push_back((input, Element::Watermark(watermark)));
+        }
+        match change.idle {
+            Some(true) => self.ready.push_back((input, Element::Idle)),
+            Some(false) => self.ready.push_back((input, Element::Active)),
+            None => {}
+        }
+    }
+
+    fn align(&mut self, receiver: usize, id: CheckpointId) {
+        match self.aligning {
+            Some(current) if id < current => return,
+            Some(current) if id > current => self.receivers.iter_mut().for_each(|r| r.aligned = false),
+            _ => {}
+        }
+        self.aligning = Some(id);
+        self.receivers[receiver].aligned = true;
+        self.release_if_aligned();
+    }
+
+    fn release_if_aligned(&mut self) {
+        let Some(id) = self.aligning else { return };
+        if self.receivers.iter().all(|r| r.aligned || r.ended) {
+            self.aligning = None;
+            self.receivers.iter_mut().for_each(|r| r.aligned = false);
+            for input in (0..self.open.len()).filter(|&i| self.open[i] > 0) {
+                self.ready.push_back((input, Element::Barrier(id)));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::channel::Waker;
+    use super::*;
+    use crate::base::batch::Batch;
+
+    fn gate(channels: usize) -> (InputGate, Vec<Arc<Channel>>) {
+        let all: Vec<_> = (0..channels).map(|_| Channel::new(16, Waker::default(), Waker::default())).collect();
+        (InputGate::new(1, all.iter().map(|c| (0, c.clone())).collect()), all)
+    }
+
+    fn batch(n: u64) -> Element {
+        Element::Batch(Box::new(Batch::from(vec![n])))
+    }
+
+    fn kinds(gate: &mut InputGate) -> Vec<&'static str> {
+        std::iter::from_fn(|| gate.next()).map(|(_, e)| e.kind()).collect()
+    }
+
+    /// C1: what an early channel sends behind its barrier waits for the barriers of the others.
+    #[test]
+    fn barriers_are_aligned_by_id() {
+        let (mut gate, channels) = gate(2);
+        for element in [batch(1), Element::Barrier(7), batch(2)] {
+            assert!(channels[0].send(element).is_ok());
+        }
+        assert_eq!(kinds(&mut gate), ["batch"]);
+        assert!(channels[1].send(batch(3)).is_ok() && channels[1].send(Element::Barrier(7)).is_ok());
+        assert_eq!(kinds(&mut gate), ["batch", "barrier", "batch"]);
+    }
+
+    #[test]
+    fn an_ended_channel_is_not_waited_for() {
+        let (mut gate, channels) = gate(2);
+        assert!(channels[0].send(Element::Barrier(1)).is_ok());
+        assert!(channels[1].send(Element::Watermark(WATERMARK_MAX)).is_ok());
+        assert!(channels[1].send(Element::End).is_ok());
+        assert_eq!(kinds(&mut gate), ["barrier"]);
+    }
+
+    /// W4, W9: the minimum of the channels; the end behind the maximum.
+    #[test]
+    fn watermarks_and_end() {
+        let (mut gate, channels) = gate(2);
+        assert!(channels[0].send(Element::Watermark(5)).is_ok());
+        assert!(gate.next().is_none());
+        assert!(channels[1].send(Element::Watermark(3)).is_ok());
+        assert!(matches!(gate.next(), Some((0, Element::Watermark(3)))));
+        for channel in &channels {
+            assert!(channel.send(Element::Watermark(WATERMARK_MAX)).is_ok() && channel.send(Element::End).is_ok());
+        }
+        assert_eq!(kinds(&mut gate), ["watermark", "watermark", "end"]);
+    }
+}

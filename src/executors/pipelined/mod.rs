@@ -1,0 +1,16 @@
+//! Pipelined executor (STREAMING): all tasks are live at once and records flow between them in small batches.
+//!
+//! A subtask is a state machine ([`subtask`]): a step never blocks, sleeps or asks the machine's clock. Two drivers
+//! run the subtasks: [`threads`], a worker thread for each slot, and [`simulation`], all on one thread in an order
+//! drawn from a seed. Between subtasks are bounded channels ([`channel`]); a full one stops its producer,
+//! and that is back-pressure.
+
+pub mod channel;
+mod exit;
+mod gate;
+pub mod simulation;
+pub mod subtask;
+pub mod threads;
+mod wiring;
+
+pub use wiring::{Wiring, wire};

@@ -1,0 +1,219 @@
+//! Subtask: one parallel instance of a task as a state machine.
+//!
+//! Invariants: a step takes at most `budget` elements, never blocks and never sleeps. Records wait in a batch that
+//! is not full no longer than the buffer timeout, and go out at once when the input runs idle (unless the timeout
+//! says "only when full").
+
+use super::gate::InputGate;
+use crate::base::batch::Element;
+use crate::base::clock::Clock;
+use crate::base::config::BufferTimeout;
+use crate::base::error::{Error, Result};
+use crate::connectors::source::Poll;
+use crate::executors::chain::{Chain, ChainState};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a step came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepState {
+    /// There is more to do now.
+    Ready,
+    /// Nothing can be done until a channel changes, or this much time has passed.
+    Waiting(Option<Duration>),
+    /// The subtask has ended and closed its operators.
+    Done,
+}
+
+/// Time after which a subtask that waits for something outside the job looks again.
+const EXTERNAL_WAIT: Duration = Duration::from_millis(1);
+
+/// Where the elements of a subtask come from.
+enum Head {
+    /// A source in the chain, by its link.
+    Source(usize),
+    /// Channels, merged, into the first link.
+    Gate { gate: InputGate, inputs_open: usize },
+    /// Everything has been read.
+    Ended,
+}
+
+/// One parallel instance of a task.
+pub struct Subtask {
+    /// Index of the task.
+    pub task: usize,
+    /// Index within the task.
+    pub index: usize,
+    chain: Chain,
+    head: Head,
+    opened: bool,
+    closed: bool,
+    clock: Arc<dyn Clock>,
+    timeout: BufferTimeout,
+    flushed_at: Duration,
+    /// Something may wait in a batch that is not full.
+    unflushed: bool,
+    /// Elements read so far.
+    elements: u64,
+}
+
+impl Subtask {
+    pub(super) fn new(
+        task: usize,
+        index: usize,
+        chain: Chain,
+        gate: Option<(InputGate, usize)>,
+        clock: Arc<dyn Clock>,
+        timeout: BufferTimeout,
+    ) -> Subtask {
+        let head = match (gate, chain.sources().first()) {
+            (Some((gate, inputs_open)), _) => Head::Gate { gate, inputs_open },
+            (None, Some(&source)) => Head::Source(source),
+            (None, None) => Head::Ended,
+        };
+        let flushed_at = clock.monotonic();
+        Subtask {
+            task,
+            index,
+            chain,
+            head,
+            opened: false,
+            closed: false,
+            clock,
+            timeout,
+            flushed_at,
+            unflushed: false,
+            elements: 0,
+        }
+    }
+
+    /// Does up to `budget` elements of work. A panic of user code becomes an error.
+    pub fn step(&mut self, budget: usize) -> Result<StepState> {
+        match catch_unwind(AssertUnwindSafe(|| self.advance(budget))) {
+            Ok(result) => result,
+            Err(payload) => {
+                let (operator, subtask) = self.chain.last_called();
+                Err(Error::panic(payload).in_operator(operator, subtask))
+            }
+        }
+    }
+
+    /// Closes the operators after a failure or a cancellation.
+    pub fn abandon(&mut self) {
+        if self.opened && !self.closed {
+            self.closed = true;
+            let _ = catch_unwind(AssertUnwindSafe(|| self.chain.close()));
+        }
+    }
+
+    /// Name of the operator that user code was last called for.
+    pub fn last_called(&self) -> (&str, usize) {
+        self.chain.last_called()
+    }
+
+    /// Elements read so far.
+    pub fn elements(&self) -> u64 {
+        self.elements
+    }
+
+    /// The lowest watermark in the subtask.
+    pub fn watermark(&self) -> i64 {
+        self.chain.watermark()
+    }
+
+    /// Lets a barrier out of the source of this subtask, if it has one.
+    pub fn inject_barrier(&mut self, id: u64) {
+        if let Head::Source(source) = self.head {
+            self.chain.inject(source, Element::Barrier(id));
+        }
+    }
+
+    fn advance(&mut self, budget: usize) -> Result<StepState> {
+        if self.closed {
+            return Ok(StepState::Done);
+        }
+        if !self.opened {
+            self.opened = true;
+            self.chain.open()?;
+        }
+        for _ in 0..budget.max(1) {
+            match self.chain.run()? {
+                ChainState::Drained => {}
+                ChainState::Full => return Ok(StepState::Waiting(None)),
+                ChainState::Blocked => return Ok(StepState::Waiting(Some(EXTERNAL_WAIT))),
+            }
+            if let BufferTimeout::After(timeout) = self.timeout
+                && self.unflushed
+                && self.clock.monotonic().saturating_sub(self.flushed_at) >= timeout
+            {
+                self.flush()?;
+                continue;
+            }
+            match &mut self.head {
+                Head::Source(source) => {
+                    let source = *source;
+                    match self.chain.poll(source)? {
+                        Poll::More => self.took(),
+                        Poll::End => {
+                            self.took();
+                            self.head = Head::Ended;
+                        }
+                        Poll::Idle(wait) => return self.idle(wait),
+                    }
+                }
+                Head::Gate { gate, inputs_open } => match gate.next() {
+                    Some((input, element)) => {
+                        if matches!(element, Element::End) {
+                            *inputs_open -= 1;
+                        }
+                        let ended = *inputs_open == 0;
+                        self.chain.push(0, input, element);
+                        self.took();
+                        if ended {
+                            self.head = Head::Ended;
+                        }
+                    }
+                    None => return self.idle(None),
+                },
+                Head::Ended => {
+                    if !self.chain.exits_drained() {
+                        return Ok(StepState::Waiting(None));
+                    }
+                    self.closed = true;
+                    self.chain.close()?;
+                    return Ok(StepState::Done);
+                }
+            }
+        }
+        Ok(StepState::Ready)
+    }
+
+    fn took(&mut self) {
+        self.elements += 1;
+        if !self.unflushed {
+            self.unflushed = true;
+            if matches!(self.timeout, BufferTimeout::After(_)) {
+                self.flushed_at = self.clock.monotonic();
+            }
+        }
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.chain.flush()?;
+        self.unflushed = false;
+        Ok(())
+    }
+
+    /// Nothing to read: what has been emitted goes out now.
+    fn idle(&mut self, wait: Option<Duration>) -> Result<StepState> {
+        if self.unflushed && matches!(self.timeout, BufferTimeout::After(_)) {
+            self.flush()?;
+            if self.chain.run()? != ChainState::Drained {
+                return Ok(StepState::Ready);
+            }
+            self.chain.idle()?;
+        }
+        Ok(StepState::Waiting(wait))
+    }
+}

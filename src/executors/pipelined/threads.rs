@@ -1,0 +1,182 @@
+//! Threads driver: one worker thread for each slot.
+//!
+//! A slot holds one subtask of each task of a slot group; the worker steps those that are ready, downstream first,
+//! and parks when none is. Tasks whose user code may block get a thread for each subtask.
+
+use super::subtask::{StepState, Subtask};
+use super::wiring::Wiring;
+use crate::base::error::{Error, Result};
+use crate::executors::job::Cancellation;
+use crate::plan::PhysicalPlan;
+use crossbeam::channel::{RecvTimeoutError, Sender, unbounded};
+use crossbeam::sync::{Parker, Unparker};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Elements that a subtask takes before the next one has its turn.
+const STEP_BUDGET: usize = 8;
+/// A step that takes longer is reported.
+const SLOW_STEP: Duration = Duration::from_millis(100);
+/// The longest time a worker sleeps.
+const PARK_MAX: Duration = Duration::from_millis(50);
+/// How long a cancelled job waits for user code to return.
+const CANCEL_GRACE: Duration = Duration::from_secs(1);
+
+/// Name of the operator that a worker is in, to be reported if it does not return.
+type Whereabouts = Arc<Mutex<String>>;
+
+/// Runs all subtasks to their end. The first error stops the others and is returned.
+pub fn run(plan: &PhysicalPlan, wiring: Wiring, cancellation: &Cancellation) -> Result<()> {
+    let workers = assign(plan, wiring);
+    let (ended, endings) = unbounded();
+    // Failure of one worker stops the others, which is not the same as a wish of the user to stop.
+    let stop = Cancellation::default();
+    let mut handles: Vec<(Unparker, Whereabouts)> = Vec::new();
+    let mut threads = Vec::new();
+    for (id, worker) in workers.into_iter().enumerate() {
+        let whereabouts = Whereabouts::default();
+        handles.push((worker.parker.unparker().clone(), whereabouts.clone()));
+        let (ended, stopping, cancellation) = (ended.clone(), stop.clone(), cancellation.clone());
+        let thread = std::thread::Builder::new()
+            .name(format!("{}-{id}", worker.name))
+            .spawn(move || worker.run(id, &stopping, &cancellation, &whereabouts, &ended))
+            .map_err(|e| {
+                Error::Memory(format!("cannot start a worker thread: {e}; use a lower parallelism"))
+            });
+        match thread {
+            Ok(thread) => threads.push(Some(thread)),
+            Err(e) => {
+                stop.cancel();
+                return Err(e);
+            }
+        }
+    }
+    drop(ended);
+    let wake_all = || handles.iter().for_each(|(unparker, _)| unparker.unpark());
+    let mut open: Vec<usize> = (0..handles.len()).collect();
+    let mut result = Ok(());
+    let mut deadline: Option<Instant> = None;
+    while !open.is_empty() {
+        match endings.recv_timeout(Duration::from_millis(20)) {
+            Ok((id, outcome)) => {
+                open.retain(|&worker| worker != id);
+                if let Some(thread) = threads[id].take() {
+                    let _ = thread.join();
+                }
+                if let Err(e) = outcome {
+                    let first = result.is_ok();
+                    if first || (matches!(result, Err(Error::Cancelled)) && !matches!(e, Error::Cancelled)) {
+                        result = Err(e);
+                    }
+                    stop.cancel();
+                    wake_all();
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+        if stop.is_cancelled() || cancellation.is_cancelled() {
+            wake_all();
+            let until = *deadline.get_or_insert_with(|| Instant::now() + CANCEL_GRACE);
+            if Instant::now() > until {
+                let stuck: Vec<String> = open
+                    .iter()
+                    .map(|&worker| handles[worker].1.lock().unwrap_or_else(PoisonError::into_inner).clone())
+                    .collect();
+                tracing::error!(operators = stuck.join(", "), "user code does not return; its thread is left behind");
+                if result.is_ok() || matches!(result, Err(Error::Cancelled)) {
+                    result = Err(Error::Panic(format!(
+                        "the job was cancelled, but the code of {} did not return within {CANCEL_GRACE:?}",
+                        stuck.join(", ")
+                    )));
+                }
+                break;
+            }
+        }
+    }
+    if result.is_ok() { cancellation.check() } else { result }
+}
+
+struct Worker {
+    name: String,
+    subtasks: Vec<Subtask>,
+    parker: Parker,
+}
+
+fn assign(plan: &PhysicalPlan, wiring: Wiring) -> Vec<Worker> {
+    let mut workers: Vec<Worker> = Vec::new();
+    let mut slots: BTreeMap<(String, usize), usize> = BTreeMap::new();
+    for (subtask, waker) in wiring.subtasks.into_iter().zip(wiring.wakers) {
+        let task = &plan.tasks[subtask.task];
+        let mut new_worker = |name: String| {
+            workers.push(Worker { name, subtasks: Vec::new(), parker: Parker::new() });
+            workers.len() - 1
+        };
+        let worker = if task.blocking {
+            new_worker(format!("blocking-{}", task.id))
+        } else {
+            let slot = (task.slot_group.clone(), subtask.index);
+            *slots.entry(slot).or_insert_with(|| new_worker(format!("slot-{}", subtask.index)))
+        };
+        waker.bind(workers[worker].parker.unparker().clone());
+        workers[worker].subtasks.push(subtask);
+    }
+    workers
+}
+
+impl Worker {
+    fn run(
+        mut self,
+        id: usize,
+        stop: &Cancellation,
+        cancellation: &Cancellation,
+        whereabouts: &Whereabouts,
+        ended: &Sender<(usize, Result<()>)>,
+    ) {
+        let outcome = self.drive(stop, cancellation, whereabouts);
+        self.subtasks.iter_mut().for_each(Subtask::abandon);
+        drop(self);
+        let _ = ended.send((id, outcome));
+    }
+
+    fn drive(&mut self, stop: &Cancellation, cancellation: &Cancellation, whereabouts: &Whereabouts) -> Result<()> {
+        let mut done = vec![false; self.subtasks.len()];
+        loop {
+            let mut ready = false;
+            let mut wait = PARK_MAX;
+            for i in (0..self.subtasks.len()).rev().filter(|&i| !done[i]).collect::<Vec<_>>() {
+                if stop.is_cancelled() {
+                    return Ok(());
+                }
+                cancellation.check()?;
+                let subtask = &mut self.subtasks[i];
+                {
+                    let mut at = whereabouts.lock().unwrap_or_else(PoisonError::into_inner);
+                    let (operator, index) = subtask.last_called();
+                    if !at.starts_with(operator) {
+                        *at = format!("operator '{operator}' (subtask {index})");
+                    }
+                }
+                let start = Instant::now();
+                let state = subtask.step(STEP_BUDGET)?;
+                let took = start.elapsed();
+                if took > SLOW_STEP {
+                    let (operator, subtask) = subtask.last_called();
+                    tracing::warn!(operator, subtask, ?took, "a step took long; mark code that blocks as blocking");
+                }
+                match state {
+                    StepState::Ready => ready = true,
+                    StepState::Waiting(hint) => wait = hint.map_or(wait, |hint| wait.min(hint)),
+                    StepState::Done => done[i] = true,
+                }
+            }
+            if done.iter().all(|&done| done) {
+                return Ok(());
+            }
+            if !ready {
+                self.parker.park_timeout(wait);
+            }
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Wiring: from a physical plan to subtasks joined by channels.
+
+use super::channel::{Channel, Waker};
+use super::exit::ChannelExit;
+use super::gate::InputGate;
+use super::subtask::Subtask;
+use crate::base::config::BufferTimeout;
+use crate::base::error::Result;
+use crate::executors::chain::{Chain, ChainPosition};
+use crate::executors::job::JobEnvironment;
+use crate::operator::exchange::{RouteContext, consumers_of};
+use crate::plan::PhysicalPlan;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The subtasks of a job, with the wakers that their channels use.
+pub struct Wiring {
+    /// All subtasks, those of a task together, tasks in order: downstream ones last.
+    pub subtasks: Vec<Subtask>,
+    /// A waker for each subtask, to be bound to the worker that drives it.
+    pub wakers: Vec<Waker>,
+}
+
+/// Builds all subtasks. `channel_elements` is asked once for each channel.
+pub fn wire(
+    plan: &PhysicalPlan,
+    job: &JobEnvironment,
+    timeout: BufferTimeout,
+    mut channel_elements: impl FnMut() -> usize,
+) -> Result<Wiring> {
+    let mut first = Vec::with_capacity(plan.tasks.len());
+    let mut count = 0;
+    for task in &plan.tasks {
+        first.push(count);
+        count += task.parallelism;
+    }
+    let wakers: Vec<Waker> = (0..count).map(|_| Waker::default()).collect();
+
+    // Channels by edge, producer and consumer.
+    let mut channels: BTreeMap<(usize, usize, usize), Arc<Channel>> = BTreeMap::new();
+    for edge in plan.edges.iter().filter(|e| !e.local) {
+        let (from, to) = (&plan.steps[edge.from], &plan.steps[edge.to]);
+        for producer in 0..from.parallelism {
+            for consumer in consumers_of(edge.partitioning, producer, from.parallelism, to.parallelism) {
+                let ends = (first[from.task] + producer, first[to.task] + consumer);
+                let channel = Channel::new(channel_elements(), wakers[ends.0].clone(), wakers[ends.1].clone());
+                channels.insert((edge.id, producer, consumer), channel);
+            }
+        }
+    }
+
+    let mut subtasks = Vec::with_capacity(count);
+    for task in &plan.tasks {
+        for index in 0..task.parallelism {
+            let at = ChainPosition { subtask: index, unit: 0, attempt: 0, table_bytes: u64::MAX };
+            let chain = Chain::new(plan, task, at, job, |edge| {
+                let to = &plan.steps[edge.to];
+                let consumers = consumers_of(edge.partitioning, index, task.parallelism, to.parallelism);
+                let ctx = RouteContext {
+                    subtask: index,
+                    parallelism: task.parallelism,
+                    targets: consumers.len(),
+                    max_parallelism: to.max_parallelism,
+                };
+                let channels = consumers.map(|consumer| channels[&(edge.id, index, consumer)].clone()).collect();
+                Box::new(ChannelExit::new(edge.exchange.router(&ctx), channels))
+            })?;
+            // A chain has one head; only the head has edges from outside.
+            let head = &plan.steps[task.steps[0]];
+            let mut inputs = Vec::new();
+            for edge in plan.edges_into(head.id).filter(|e| !e.local) {
+                for producer in 0..plan.steps[edge.from].parallelism {
+                    if let Some(channel) = channels.get(&(edge.id, producer, index)) {
+                        inputs.push((edge.input, channel.clone()));
+                    }
+                }
+            }
+            let gate = (head.inputs > 0).then(|| (InputGate::new(head.inputs, inputs), head.inputs));
+            subtasks.push(Subtask::new(task.id, index, chain, gate, job.clock.clone(), timeout));
+        }
+    }
+    Ok(Wiring { subtasks, wakers })
+}

@@ -1,0 +1,15 @@
+//! Folds over the records of a key, as three operators that the planner chooses from.
+//!
+//! - [`Rolling`]: an updated result for each record (STREAMING).
+//! - [`Combine`]: partial results by key, as many as memory allows, before a shuffle (BATCH).
+//! - [`Merge`]: the final result of a key from its partial results, behind the shuffle (BATCH).
+
+mod combine;
+mod fold;
+mod merge;
+mod rolling;
+
+pub use combine::Combine;
+pub use fold::{Aggregate, Aggregator, Count, ExtremeField, Fold, Reduce, SumField};
+pub use merge::Merge;
+pub use rolling::Rolling;

@@ -1,0 +1,84 @@
+//! Context: what an executor hands to an operator; the only place where the executors differ for it.
+
+use crate::base::clock::Clock;
+use crate::base::data::{Timestamp, WATERMARK_MIN};
+use crate::base::metrics::Counters;
+use crate::semantics::state::StateScope;
+use std::sync::Arc;
+
+/// What user code may know about the subtask it runs in.
+#[derive(Clone)]
+pub struct RuntimeContext {
+    pub(crate) job: Arc<JobContext>,
+    pub(crate) operator: Arc<str>,
+    pub(crate) subtask: usize,
+    pub(crate) parallelism: usize,
+    pub(crate) max_parallelism: usize,
+    pub(crate) unit: usize,
+    pub(crate) attempt: usize,
+    pub(crate) counters: Counters,
+}
+
+/// What all subtasks of a job share.
+pub struct JobContext {
+    /// Name given to `execute`.
+    pub name: String,
+    /// Unique id of this execution.
+    pub id: String,
+}
+
+impl RuntimeContext {
+    /// Name of the job.
+    pub fn job_name(&self) -> &str {
+        &self.job.name
+    }
+    /// Id of this execution of the job.
+    pub fn job_id(&self) -> &str {
+        &self.job.id
+    }
+    /// Name of the operator.
+    pub fn operator_name(&self) -> &str {
+        &self.operator
+    }
+    /// Index of this subtask, from 0 to `parallelism() - 1`.
+    pub fn subtask_index(&self) -> usize {
+        self.subtask
+    }
+    /// Number of subtasks of the operator.
+    pub fn parallelism(&self) -> usize {
+        self.parallelism
+    }
+    /// Number of key groups.
+    pub fn max_parallelism(&self) -> usize {
+        self.max_parallelism
+    }
+    /// Number of this attempt, from 0.
+    pub fn attempt(&self) -> usize {
+        self.attempt
+    }
+    /// A named counter of this operator, shown in the job's result.
+    pub fn counter(&self, name: &str) -> crate::base::metrics::Counter {
+        self.counters.counter(name)
+    }
+}
+
+/// What an operator gets with each call.
+pub struct Context {
+    /// The subtask.
+    pub runtime: RuntimeContext,
+    /// The watermark of all inputs together.
+    pub watermark: Timestamp,
+    /// Whether records of all keys come interleaved, or key by key.
+    pub state_scope: StateScope,
+    /// Bytes that the operator may hold in tables of its own.
+    pub memory_bytes: u64,
+    /// Processing time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Context {
+    /// A context before the first record.
+    pub fn new(runtime: RuntimeContext, state_scope: StateScope, memory_bytes: u64, clock: Arc<dyn Clock>) -> Self {
+        Context { runtime, watermark: WATERMARK_MIN, state_scope, memory_bytes, clock }
+    }
+}

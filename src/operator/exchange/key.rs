@@ -1,0 +1,36 @@
+//! KeySelector: from a record to its key, one dynamic call for a batch.
+
+use crate::base::codec;
+use crate::base::data::{Data, Key};
+use crate::base::error::Result;
+use crate::base::hash::hash_of;
+
+/// Extracts keys. Must be deterministic: equal records have equal keys, each time.
+pub trait KeySelector<T, K>: Send + Sync + 'static {
+    /// The key of one record.
+    fn key(&self, record: &T) -> K;
+    /// Appends the keys of records.
+    fn keys(&self, records: &[T], into: &mut Vec<K>);
+    /// Appends the hashes of the keys of records.
+    fn hashes(&self, records: &[T], into: &mut Vec<u64>);
+    /// Checks that the key of a record survives encoding.
+    fn check(&self, record: &T) -> Result<()>;
+}
+
+/// A closure as a [`KeySelector`].
+pub struct FnKey<F>(pub F);
+
+impl<T: Data, K: Key, F: Fn(&T) -> K + Send + Sync + 'static> KeySelector<T, K> for FnKey<F> {
+    fn key(&self, record: &T) -> K {
+        (self.0)(record)
+    }
+    fn keys(&self, records: &[T], into: &mut Vec<K>) {
+        into.extend(records.iter().map(&self.0));
+    }
+    fn hashes(&self, records: &[T], into: &mut Vec<u64>) {
+        into.extend(records.iter().map(|record| hash_of(&(self.0)(record))));
+    }
+    fn check(&self, record: &T) -> Result<()> {
+        codec::check_key(&(self.0)(record))
+    }
+}

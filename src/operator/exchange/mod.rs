@@ -1,0 +1,97 @@
+//! Exchange: how the records of an edge choose their consumer, with the edge's type captured once.
+//!
+//! Place: the typed API makes an [`ExchangeType`] for each edge of the plan; executors ask it for a [`Router`]
+//! (pipelined: values move between subtasks) or for row codecs (staged: records become bytes) and know
+//! nothing of the type themselves.
+
+mod key;
+mod router;
+mod select;
+
+pub use key::{FnKey, KeySelector};
+pub use router::{RouteContext, Router};
+pub use select::{CustomPartitioner, Partitioning, consumers_of};
+
+use crate::base::data::{Data, Key};
+use router::Scatter;
+use select::Select;
+use std::sync::Arc;
+
+/// An edge's partitioning together with its record type.
+pub trait ExchangeType: Send + Sync {
+    /// How records choose a consumer.
+    fn partitioning(&self) -> Partitioning;
+    /// The record type, for plans and errors.
+    fn record_type(&self) -> &'static str;
+    /// The key type, if the edge is keyed.
+    fn key_type(&self) -> Option<&'static str>;
+    /// A router for one producing subtask.
+    fn router(&self, ctx: &RouteContext) -> Box<dyn Router>;
+    /// The edge that carries the same records from subtask to subtask of the same index.
+    fn forward(&self) -> Arc<dyn ExchangeType>;
+}
+
+/// An edge whose records have no key.
+pub struct Unkeyed<T> {
+    partitioning: Partitioning,
+    custom: Option<Arc<dyn CustomPartitioner<T>>>,
+}
+
+impl<T: Data> Unkeyed<T> {
+    /// An edge of this partitioning.
+    pub fn new(partitioning: Partitioning) -> Self {
+        Unkeyed { partitioning, custom: None }
+    }
+    /// An edge whose records choose their consumer by a function of the user.
+    pub fn custom(partitioner: Arc<dyn CustomPartitioner<T>>) -> Self {
+        Unkeyed { partitioning: Partitioning::Custom, custom: Some(partitioner) }
+    }
+}
+
+impl<T: Data> ExchangeType for Unkeyed<T> {
+    fn partitioning(&self) -> Partitioning {
+        self.partitioning
+    }
+    fn record_type(&self) -> &'static str {
+        std::any::type_name::<T>()
+    }
+    fn key_type(&self) -> Option<&'static str> {
+        None
+    }
+    fn router(&self, ctx: &RouteContext) -> Box<dyn Router> {
+        Box::new(Scatter::<T>::new(Select::unkeyed(self.partitioning, self.custom.clone(), ctx), ctx.targets))
+    }
+    fn forward(&self) -> Arc<dyn ExchangeType> {
+        Arc::new(Unkeyed::<T>::new(Partitioning::Forward))
+    }
+}
+
+/// An edge whose records meet the others of their key in one subtask.
+pub struct Keyed<T, K> {
+    selector: Arc<dyn KeySelector<T, K>>,
+}
+
+impl<T: Data, K: Key> Keyed<T, K> {
+    /// An edge keyed by `selector`.
+    pub fn new(selector: Arc<dyn KeySelector<T, K>>) -> Self {
+        Keyed { selector }
+    }
+}
+
+impl<T: Data, K: Key> ExchangeType for Keyed<T, K> {
+    fn partitioning(&self) -> Partitioning {
+        Partitioning::Hash
+    }
+    fn record_type(&self) -> &'static str {
+        std::any::type_name::<T>()
+    }
+    fn key_type(&self) -> Option<&'static str> {
+        Some(std::any::type_name::<K>())
+    }
+    fn router(&self, ctx: &RouteContext) -> Box<dyn Router> {
+        Box::new(Scatter::<T>::new(Select::hash(self.selector.clone(), ctx), ctx.targets))
+    }
+    fn forward(&self) -> Arc<dyn ExchangeType> {
+        Arc::new(Unkeyed::<T>::new(Partitioning::Forward))
+    }
+}

@@ -1,0 +1,249 @@
+//! Router: sends the records of one producing subtask to the subtasks that consume them, as values.
+//!
+//! Method: the consumers of a whole batch are chosen first, then its records move into one batch under way for
+//! each consumer. Costs: one move per record; none where there is a single consumer.
+
+use super::select::Select;
+use crate::base::batch::{BATCH_RECORDS, Batch, ErasedBatch, typed};
+use crate::base::codec;
+use crate::base::data::Data;
+use crate::base::error::Result;
+use std::collections::VecDeque;
+
+/// Records of an edge that are encoded and decoded to find a type that does not survive it.
+const CHECKED_RECORDS: u32 = 8;
+
+/// Where the producing subtask stands.
+#[derive(Clone, Copy, Debug)]
+pub struct RouteContext {
+    /// Index of the producing subtask.
+    pub subtask: usize,
+    /// Number of producing subtasks.
+    pub parallelism: usize,
+    /// Number of consuming subtasks.
+    pub targets: usize,
+    /// Number of key groups.
+    pub max_parallelism: usize,
+}
+
+/// The sending end of an edge at one producing subtask.
+pub trait Router: Send {
+    /// Takes all records of a batch.
+    fn route(&mut self, batch: &mut ErasedBatch) -> Result<()>;
+    /// Makes batches that are not full available.
+    fn flush(&mut self);
+    /// The oldest available batch for a consumer.
+    fn take(&mut self, target: usize) -> Option<ErasedBatch>;
+    /// Whether records wait in a batch that is not full.
+    fn has_partial(&self) -> bool;
+    /// Number of consumers.
+    fn targets(&self) -> usize;
+}
+
+pub(crate) struct Scatter<T> {
+    select: Select<T>,
+    targets: Vec<Target<T>>,
+    chosen: Vec<u32>,
+    checked: u32,
+}
+
+struct Target<T> {
+    current: Batch<T>,
+    ready: VecDeque<Box<Batch<T>>>,
+}
+
+impl<T: Data> Target<T> {
+    fn seal(&mut self) {
+        if !self.current.is_empty() {
+            let next = Batch { values: Vec::with_capacity(self.current.len()), ..Batch::new() };
+            self.ready.push_back(Box::new(std::mem::replace(&mut self.current, next)));
+        }
+    }
+    /// A batch has timestamps for all records or for none.
+    fn align(&mut self, timestamps: bool) {
+        if !self.current.is_empty() && timestamps == self.current.timestamps.is_empty() {
+            self.seal();
+        }
+    }
+    fn append(&mut self, batch: &mut Batch<T>) {
+        self.align(!batch.timestamps.is_empty());
+        if self.current.is_empty() {
+            std::mem::swap(&mut self.current, batch);
+        } else {
+            self.current.values.append(&mut batch.values);
+            self.current.timestamps.append(&mut batch.timestamps);
+            self.current.hashes.append(&mut batch.hashes);
+        }
+        if self.current.len() >= BATCH_RECORDS / 2 {
+            self.seal();
+        }
+    }
+}
+
+impl<T: Data> Scatter<T> {
+    pub(crate) fn new(select: Select<T>, targets: usize) -> Self {
+        let targets = (0..targets).map(|_| Target { current: Batch::new(), ready: VecDeque::new() }).collect();
+        Scatter { select, targets, chosen: Vec::new(), checked: 0 }
+    }
+
+    fn check(&mut self, batch: &Batch<T>) -> Result<()> {
+        for value in batch.values.iter().take((CHECKED_RECORDS - self.checked) as usize) {
+            codec::check_record(value)?;
+            self.select.check(value)?;
+            self.checked += 1;
+        }
+        Ok(())
+    }
+
+    fn scatter(&mut self, batch: &mut Batch<T>) {
+        let timestamps = !batch.timestamps.is_empty();
+        self.targets.iter_mut().for_each(|target| target.align(timestamps));
+        let hashed = !batch.hashes.is_empty();
+        if hashed && !timestamps {
+            // The hot case: keyed records without timestamps, or none of their own.
+            for ((value, &to), &hash) in batch.values.drain(..).zip(&self.chosen).zip(&batch.hashes) {
+                let target = &mut self.targets[to as usize];
+                target.current.values.push(value);
+                target.current.hashes.push(hash);
+            }
+        } else {
+            for (i, (value, &to)) in batch.values.drain(..).zip(&self.chosen).enumerate() {
+                let current = &mut self.targets[to as usize].current;
+                current.values.push(value);
+                if timestamps {
+                    current.timestamps.push(batch.timestamps[i]);
+                }
+                if hashed {
+                    current.hashes.push(batch.hashes[i]);
+                }
+            }
+        }
+        for target in &mut self.targets {
+            if target.current.len() >= BATCH_RECORDS {
+                target.seal();
+            }
+        }
+    }
+}
+
+impl<T: Data> Router for Scatter<T> {
+    fn route(&mut self, batch: &mut ErasedBatch) -> Result<()> {
+        let batch = typed::<T>(&mut **batch);
+        if batch.is_empty() {
+            return Ok(());
+        }
+        if self.checked < CHECKED_RECORDS {
+            self.check(batch)?;
+        }
+        self.chosen.clear();
+        match (&mut self.select, self.targets.len()) {
+            (Select::One(target), _) => self.targets[*target].append(batch),
+            (Select::All, _) => {
+                let last = self.targets.len() - 1;
+                for target in &mut self.targets[..last] {
+                    target.append(&mut batch.clone());
+                }
+                self.targets[last].append(batch);
+            }
+            (select, 1) => {
+                select.choose(batch, &mut self.chosen)?;
+                self.targets[0].append(batch);
+            }
+            (select, _) => {
+                select.choose(batch, &mut self.chosen)?;
+                self.scatter(batch);
+            }
+        }
+        batch.clear();
+        Ok(())
+    }
+
+    fn flush(&mut self) {
+        self.targets.iter_mut().for_each(Target::seal);
+    }
+
+    fn take(&mut self, target: usize) -> Option<ErasedBatch> {
+        self.targets[target].ready.pop_front().map(|batch| batch as ErasedBatch)
+    }
+
+    fn has_partial(&self) -> bool {
+        self.targets.iter().any(|target| !target.current.is_empty())
+    }
+
+    fn targets(&self) -> usize {
+        self.targets.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{ExchangeType, FnKey, Keyed, Partitioning, Unkeyed};
+    use super::*;
+    use crate::base::hash::{hash_of, key_group, subtask_of_group};
+    use std::sync::Arc;
+
+    fn routed(exchange: &dyn ExchangeType, targets: usize, n: u64) -> Vec<Vec<Batch<u64>>> {
+        let mut router = exchange.router(&RouteContext { subtask: 0, parallelism: 1, targets, max_parallelism: 128 });
+        let values: Vec<u64> = (0..n).collect();
+        for chunk in values.chunks(700) {
+            let timestamps = chunk.iter().map(|&v| v as i64).collect();
+            let mut batch: ErasedBatch = Box::new(Batch { values: chunk.to_vec(), timestamps, hashes: vec![] });
+            router.route(&mut batch).unwrap();
+        }
+        router.flush();
+        assert!(!router.has_partial());
+        let mut result = vec![];
+        for target in 0..targets {
+            let batches = std::iter::from_fn(|| router.take(target));
+            result.push(batches.map(|mut b| std::mem::take(typed::<u64>(&mut *b))).collect());
+        }
+        result
+    }
+
+    /// A6, P1: every record arrives once, at the subtask of its key group, in order, with timestamp and hash.
+    #[test]
+    fn keyed_records_meet() {
+        let keyed = Keyed::new(Arc::new(FnKey(|v: &u64| v % 10)));
+        for targets in [1, 2, 5] {
+            let mut all = vec![];
+            for (target, batches) in routed(&keyed, targets, 5000).into_iter().enumerate() {
+                let mut last = None;
+                for (value, ts, hash) in batches.iter().flat_map(|b| {
+                    (0..b.len()).map(|i| (b.values[i], b.timestamps[i], b.hashes[i]))
+                }) {
+                    assert_eq!((ts, hash), (value as i64, hash_of(&(value % 10))));
+                    assert_eq!(subtask_of_group(key_group(hash, 128), targets, 128), target);
+                    assert!(last < Some(value), "order");
+                    last = Some(value);
+                    all.push(value);
+                }
+            }
+            all.sort();
+            assert_eq!(all, (0..5000).collect::<Vec<_>>());
+        }
+    }
+
+    /// P3: broadcast copies every record to every consumer.
+    #[test]
+    fn broadcast_copies() {
+        for batches in routed(&Unkeyed::<u64>::new(Partitioning::Broadcast), 3, 2000) {
+            let values: Vec<_> = batches.into_iter().flat_map(|b| b.values).collect();
+            assert_eq!(values, (0..2000).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_type_that_does_not_survive_encoding_is_found_on_the_first_records() {
+        #[derive(Clone, serde::Serialize, serde::Deserialize)]
+        #[serde(untagged)]
+        enum Either {
+            A(u32),
+            B(String),
+        }
+        let exchange = Unkeyed::<Either>::new(Partitioning::Rebalance);
+        let mut router = exchange.router(&RouteContext { subtask: 0, parallelism: 1, targets: 2, max_parallelism: 128 });
+        let mut batch: ErasedBatch = Box::new(Batch::from(vec![Either::A(1), Either::B("x".into())]));
+        let e = router.route(&mut batch).unwrap_err().to_string();
+        assert!(e.contains("Either") && e.contains("untagged"), "{e}");
+    }
+}

@@ -1,0 +1,232 @@
+//! KeyedProcess: a user function with state for each key.
+//!
+//! Method: the keys of a whole batch are looked up before the first call, so that the table and the state of keys
+//! further on can be fetched ahead. Keys whose calls leave no state leave no entry; their slots are used again
+//! only after the batch.
+
+use super::collector::Collector;
+use super::exchange::KeySelector;
+use super::{Context, Operator, Out, Progress, RuntimeContext, UserResult};
+use crate::base::batch::Batch;
+use crate::base::data::{Data, Key, Timestamp, WATERMARK_MAX, WATERMARK_MIN};
+use crate::base::error::{Error, Result};
+use crate::base::hash::hash_of;
+use crate::semantics::state::{KeyTable, KeyedAccess, Slot, StateScope, States};
+use qcell::QCellOwner;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+/// Records ahead of the current one whose state is being fetched.
+const PREFETCH: usize = 16;
+
+/// A function over the records of a key. One value serves one attempt of one subtask and all of its keys; calls
+/// come from one thread at a time. State is declared while the function is made, see [`States`].
+pub trait KeyedProcessFunction<K: Key, In, Out: Data>: Send + 'static {
+    /// Before the first record. There is no current key.
+    fn open(&mut self, _ctx: &RuntimeContext) -> UserResult {
+        Ok(())
+    }
+    /// One record; `ctx` knows its key, its timestamp and the watermark, and opens the key's state.
+    fn process(&mut self, record: In, ctx: &mut KeyedContext<K>, out: &mut Collector<'_, Out>) -> UserResult;
+    /// After the last call, also after a failure.
+    fn close(&mut self) -> UserResult {
+        Ok(())
+    }
+}
+
+/// The current key with its state, and what is known of the record at hand.
+pub struct KeyedContext<K> {
+    states: States,
+    keys: Keys<K>,
+    slot: Slot,
+    timestamp: Option<Timestamp>,
+    watermark: Timestamp,
+    /// Slots that may hold no state any more.
+    cleared: Vec<Slot>,
+    runtime: RuntimeContext,
+}
+
+enum Keys<K> {
+    All(KeyTable<K, ()>),
+    One(Option<K>),
+}
+
+impl<K: Key> KeyedContext<K> {
+    /// The current key.
+    pub fn key(&self) -> &K {
+        let key = match &self.keys {
+            Keys::All(table) => table.key(self.slot),
+            Keys::One(key) => key.as_ref(),
+        };
+        match key {
+            Some(key) => key,
+            None => unreachable!("user code is only called with a current key"),
+        }
+    }
+    /// Event time of the record, if the stream has timestamps.
+    pub fn timestamp(&self) -> Option<Timestamp> {
+        self.timestamp
+    }
+    /// The watermark. In BATCH it is at its minimum until the end of each key.
+    pub fn watermark(&self) -> Timestamp {
+        self.watermark
+    }
+    /// The subtask this function runs in.
+    pub fn runtime(&self) -> &RuntimeContext {
+        &self.runtime
+    }
+}
+
+impl<K> KeyedAccess for KeyedContext<K> {
+    #[inline(always)]
+    fn state(&self) -> (&QCellOwner, Slot) {
+        (self.states.owner(), self.slot)
+    }
+    #[inline(always)]
+    fn state_mut(&mut self) -> (&mut QCellOwner, Slot) {
+        (self.states.owner_mut(), self.slot)
+    }
+    fn cleared(&mut self) {
+        self.cleared.push(self.slot);
+    }
+}
+
+/// Runs a [`KeyedProcessFunction`].
+pub struct KeyedProcess<K, T, U, P> {
+    function: P,
+    selector: Arc<dyn KeySelector<T, K>>,
+    states: Option<States>,
+    context: Option<KeyedContext<K>>,
+    /// Slot of each record that is still in the batch, the next one last.
+    slots: Vec<Slot>,
+    keys: Vec<K>,
+    created: Vec<Slot>,
+    looked_up: bool,
+    types: PhantomData<fn(T) -> U>,
+}
+
+impl<K, T, U, P> KeyedProcess<K, T, U, P> {
+    /// The operator around `function`, whose state was declared in `states`.
+    pub fn new(function: P, states: States, selector: Arc<dyn KeySelector<T, K>>) -> Self {
+        KeyedProcess {
+            function,
+            selector,
+            states: Some(states),
+            context: None,
+            slots: Vec::new(),
+            keys: Vec::new(),
+            created: Vec::new(),
+            looked_up: false,
+            types: PhantomData,
+        }
+    }
+}
+
+fn not_open() -> Error {
+    Error::Internal("a keyed function was not opened".into())
+}
+
+impl<K: Key, T: Data, U: Data, P: KeyedProcessFunction<K, T, U>> KeyedProcess<K, T, U, P> {
+    /// Finds the slot of each record, then turns the batch around so that records are taken from its end.
+    fn look_up(&mut self, batch: &mut Batch<T>) -> Result<()> {
+        let context = self.context.as_mut().ok_or_else(not_open)?;
+        match &mut context.keys {
+            Keys::All(table) => {
+                self.keys.clear();
+                self.selector.keys(&batch.values, &mut self.keys);
+                if batch.hashes.len() != batch.len() {
+                    batch.hashes.clear();
+                    batch.hashes.extend(self.keys.iter().map(hash_of));
+                }
+                table.resolve(&self.keys, &batch.hashes, &mut self.slots, &mut self.created, || ())?;
+                self.slots.reverse();
+            }
+            Keys::One(key) => {
+                if let (None, Some(first)) = (&key, batch.values.first()) {
+                    *key = Some(self.selector.key(first));
+                }
+                self.slots.clear();
+                self.slots.resize(batch.len(), 0);
+            }
+        }
+        batch.reverse();
+        Ok(())
+    }
+
+    /// Forgets the keys that hold no state after the batch.
+    fn release(&mut self) {
+        let Some(context) = &mut self.context else { return };
+        if let Keys::All(table) = &mut context.keys {
+            for &slot in self.created.iter().chain(&context.cleared) {
+                if context.states.is_empty(slot) {
+                    table.remove(slot);
+                }
+            }
+            self.created.clear();
+            table.end_batch();
+        }
+        context.cleared.clear();
+    }
+}
+
+impl<K: Key, T: Data, U: Data, P: KeyedProcessFunction<K, T, U>> Operator for KeyedProcess<K, T, U, P> {
+    type In = T;
+    type Out = U;
+
+    fn open(&mut self, ctx: &mut Context) -> Result<()> {
+        let keys = match ctx.state_scope {
+            StateScope::AllKeys => Keys::All(KeyTable::new()),
+            StateScope::OneKey => Keys::One(None),
+        };
+        self.context = Some(KeyedContext {
+            states: self.states.take().ok_or_else(not_open)?,
+            keys,
+            slot: 0,
+            timestamp: None,
+            watermark: WATERMARK_MIN,
+            cleared: Vec::new(),
+            runtime: ctx.runtime.clone(),
+        });
+        self.function.open(&ctx.runtime).map_err(Error::User)
+    }
+
+    fn process(&mut self, batch: &mut Batch<T>, ctx: &mut Context, out: &mut Out<U>) -> Result<Progress> {
+        if !std::mem::replace(&mut self.looked_up, true) {
+            self.look_up(batch)?;
+        }
+        let context = self.context.as_mut().ok_or_else(not_open)?;
+        context.watermark = ctx.watermark;
+        while !out.is_full() {
+            let left = self.slots.len();
+            if left.is_multiple_of(PREFETCH) {
+                let near = left.saturating_sub(PREFETCH);
+                context.states.prefetch(&self.slots[near.saturating_sub(PREFETCH)..near]);
+            }
+            let (Some((record, timestamp)), Some(slot)) = (batch.pop(), self.slots.pop()) else { break };
+            context.slot = slot;
+            context.timestamp = timestamp;
+            self.function.process(record, context, &mut Collector::new(out, timestamp)).map_err(Error::User)?;
+        }
+        if !batch.is_empty() {
+            return Ok(Progress::Yielded);
+        }
+        self.looked_up = false;
+        self.release();
+        Ok(Progress::Done)
+    }
+
+    fn end_of_key(&mut self, _ctx: &mut Context, _out: &mut Out<U>) -> Result<Progress> {
+        let context = self.context.as_mut().ok_or_else(not_open)?;
+        context.watermark = WATERMARK_MAX;
+        context.states.clear(0);
+        if let Keys::One(key) = &mut context.keys {
+            *key = None;
+        }
+        context.watermark = WATERMARK_MIN;
+        Ok(Progress::Done)
+    }
+
+    fn close(&mut self) -> Result<()> {
+        self.function.close().map_err(Error::User)
+    }
+}

@@ -1,0 +1,254 @@
+//! Out: where an operator puts its records; cut into batches, sampled for their size.
+//!
+//! Invariants: a batch holds at most [`BATCH_RECORDS`] records, fewer when they are large (about
+//! [`BATCH_BYTES`]), except that a bulk append may overshoot by one input batch; either all records of a batch
+//! have a timestamp or none has.
+
+use crate::base::batch::{BATCH_RECORDS, Batch, ErasedBatch, typed};
+use crate::base::codec;
+use crate::base::data::{Data, Timestamp};
+use std::collections::VecDeque;
+
+/// Bytes, as they would be encoded, that a batch should not exceed by much.
+pub const BATCH_BYTES: u64 = 256 << 10;
+
+/// Emptied batches kept for reuse: one under way, one with the consumer, one to spare.
+const POOL: usize = 3;
+
+/// The output of one operator.
+pub struct Out<T> {
+    current: Box<Batch<T>>,
+    sealed: VecDeque<Box<Batch<T>>>,
+    pool: Vec<Box<Batch<T>>>,
+    /// Records per batch, from the sampled size.
+    limit: usize,
+    sampler: SizeSampler,
+    records: u64,
+    bytes: u64,
+}
+
+impl<T: Data> Default for Out<T> {
+    fn default() -> Self {
+        Out {
+            current: Box::default_batch(),
+            sealed: VecDeque::new(),
+            pool: Vec::new(),
+            limit: BATCH_RECORDS,
+            sampler: SizeSampler::default(),
+            records: 0,
+            bytes: 0,
+        }
+    }
+}
+
+trait DefaultBatch {
+    fn default_batch() -> Self;
+}
+
+impl<T> DefaultBatch for Box<Batch<T>> {
+    fn default_batch() -> Self {
+        Box::new(Batch::new())
+    }
+}
+
+impl<T: Data> Out<T> {
+    /// An output that nothing was put into.
+    pub fn new() -> Self {
+        Out::default()
+    }
+
+    /// Appends one record. All records of a stream carry a timestamp or none does; a change starts a new batch.
+    #[inline(always)]
+    pub fn push(&mut self, value: T, timestamp: Option<Timestamp>) {
+        if self.current.values.len() >= self.limit || timestamp.is_some() == self.current.timestamps.is_empty() {
+            self.make_room(timestamp.is_some());
+        }
+        self.current.values.push(value);
+        if let Some(timestamp) = timestamp {
+            self.current.timestamps.push(timestamp);
+        }
+    }
+
+    #[inline(never)]
+    fn make_room(&mut self, timestamps: bool) {
+        let full = self.current.values.len() >= self.limit;
+        let differs = timestamps == self.current.timestamps.is_empty() && !self.current.is_empty();
+        if full || differs {
+            self.seal();
+        }
+    }
+
+    /// Appends the records of `batch` as `f` makes them, with their timestamps, and empties it.
+    #[inline]
+    pub fn map_from<U>(&mut self, batch: &mut Batch<U>, f: impl FnMut(U) -> T) {
+        self.align(!batch.timestamps.is_empty());
+        self.current.values.extend(batch.values.drain(..).map(f));
+        self.current.timestamps.append(&mut batch.timestamps);
+        batch.clear();
+        self.seal_full();
+    }
+
+    /// Passes a whole batch on, without copying where it is worth a batch of its own.
+    pub fn forward(&mut self, batch: &mut Batch<T>) {
+        batch.hashes.clear();
+        if batch.is_empty() {
+            return;
+        }
+        self.align(!batch.timestamps.is_empty());
+        if self.current.is_empty() {
+            std::mem::swap(&mut *self.current, batch);
+        } else {
+            self.current.values.append(&mut batch.values);
+            self.current.timestamps.append(&mut batch.timestamps);
+        }
+        self.seal_full();
+    }
+
+    /// Starts a new batch if the records that follow differ from the current ones in having timestamps.
+    fn align(&mut self, timestamps: bool) {
+        if !self.current.is_empty() && timestamps == self.current.timestamps.is_empty() {
+            self.seal();
+        }
+    }
+
+    fn seal_full(&mut self) {
+        if self.current.len() >= self.limit {
+            self.seal();
+        }
+    }
+
+    #[inline(never)]
+    fn seal(&mut self) {
+        let next = self.pool.pop().unwrap_or_else(|| {
+            let mut batch: Box<Batch<T>> = Box::default_batch();
+            batch.values.reserve(self.limit.min(self.current.len()));
+            batch
+        });
+        let batch = std::mem::replace(&mut self.current, next);
+        if let Some(size) = self.sampler.sample(&batch.values) {
+            self.limit = ((BATCH_BYTES / size.max(1)) as usize).clamp(1, BATCH_RECORDS);
+        }
+        self.records += batch.len() as u64;
+        self.bytes += self.sampler.bytes_per_record * batch.len() as u64;
+        self.sealed.push_back(batch);
+    }
+
+    /// Whether the operator should yield: a batch waits to be taken.
+    #[inline(always)]
+    pub fn is_full(&self) -> bool {
+        !self.sealed.is_empty()
+    }
+
+    /// Whether nothing waits, not even a part of a batch.
+    pub fn is_empty(&self) -> bool {
+        self.sealed.is_empty() && self.current.is_empty()
+    }
+
+    /// Makes the batch under way available though it is not full.
+    pub fn flush(&mut self) {
+        if !self.current.is_empty() {
+            self.seal();
+        }
+    }
+
+    /// The oldest waiting batch.
+    pub fn take(&mut self) -> Option<Box<Batch<T>>> {
+        self.sealed.pop_front()
+    }
+
+    /// The oldest waiting batch, for an edge.
+    pub fn take_erased(&mut self) -> Option<ErasedBatch> {
+        self.take().map(|batch| batch as ErasedBatch)
+    }
+
+    /// Gives an emptied batch back for reuse.
+    pub fn recycle(&mut self, mut batch: ErasedBatch) {
+        if self.pool.len() < POOL {
+            let batch = typed::<T>(&mut *batch);
+            batch.clear();
+            self.pool.push(Box::new(std::mem::replace(batch, Batch::new())));
+        }
+    }
+
+    /// Records taken so far, and their encoded size as estimated by sampling.
+    pub fn totals(&self) -> (u64, u64) {
+        (self.records, self.bytes)
+    }
+}
+
+impl<T> std::fmt::Debug for Out<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Out").field("sealed", &self.sealed.len()).field("records", &self.records).finish()
+    }
+}
+
+/// Estimates the encoded size of records: encodes one record of the first batches, then of every 64th.
+#[derive(Default)]
+struct SizeSampler {
+    batches: u64,
+    bytes_per_record: u64,
+    scratch: Vec<u8>,
+}
+
+impl SizeSampler {
+    fn sample<T: Data>(&mut self, values: &[T]) -> Option<u64> {
+        self.batches += 1;
+        if !(self.batches.is_power_of_two() || self.batches.is_multiple_of(64)) {
+            return None;
+        }
+        let value = values.last()?;
+        self.scratch.clear();
+        // A record that cannot be encoded is reported where it has to be: at the edge that encodes it.
+        if codec::encode(value, &mut self.scratch).is_ok() {
+            let size = self.scratch.len() as u64;
+            self.bytes_per_record =
+                if self.batches == 1 { size } else { (3 * self.bytes_per_record + size).div_ceil(4) };
+            self.scratch.shrink_to(BATCH_BYTES as usize);
+        }
+        Some(self.bytes_per_record)
+    }
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_batches_are_sealed_and_the_rest_waits_for_a_flush() {
+        let mut out = Out::new();
+        for i in 0..2 * BATCH_RECORDS as u64 + 1 {
+            out.push(i, None);
+        }
+        assert!(out.is_full());
+        let first = out.take().unwrap();
+        assert_eq!((first.len(), out.take().unwrap().values[0]), (BATCH_RECORDS, BATCH_RECORDS as u64));
+        assert!(!out.is_full() && !out.is_empty() && out.take().is_none());
+        out.flush();
+        assert_eq!(out.take().unwrap().values, [2 * BATCH_RECORDS as u64]);
+        assert_eq!(out.totals().0, 2 * BATCH_RECORDS as u64 + 1);
+    }
+
+    #[test]
+    fn a_batch_has_timestamps_for_all_records_or_for_none() {
+        let mut out = Out::new();
+        out.push('a', Some(1));
+        out.push('b', None);
+        out.push('c', None);
+        out.push('d', Some(4));
+        out.flush();
+        let batches: Vec<_> = std::iter::from_fn(|| out.take()).map(|b| (b.values, b.timestamps)).collect();
+        assert_eq!(batches, [(vec!['a'], vec![1]), (vec!['b', 'c'], vec![]), (vec!['d'], vec![4])]);
+    }
+
+    #[test]
+    fn large_records_make_small_batches() {
+        let mut out = Out::new();
+        for _ in 0..3 * BATCH_RECORDS {
+            out.push(vec![7u8; 100_000], None);
+            while out.take().is_some() {}
+        }
+        out.push(vec![7u8; 100_000], None);
+        assert!(out.limit <= 3, "limit {}", out.limit);
+    }
+}

@@ -1,0 +1,93 @@
+//! Explain: the plan as text: what was asked for, what will run together, where it is cut, what to know.
+
+use super::logical::{LogicalPlan, Operation};
+use super::physical::PhysicalPlan;
+use crate::base::config::ExecutionMode;
+use crate::operator::exchange::Partitioning;
+use std::fmt::Write;
+
+/// The logical plan, the tasks and their edges, and the differences between the modes that this plan can show.
+pub fn explain(logical: &LogicalPlan, physical: &PhysicalPlan) -> String {
+    let mut text = String::new();
+    let batch = physical.mode == ExecutionMode::Batch;
+    let _ = writeln!(text, "Logical plan");
+    for node in &logical.nodes {
+        let inputs: Vec<String> = node
+            .edges()
+            .map(|e| match e.exchange.partitioning() {
+                Partitioning::Auto => format!("{}", e.from),
+                other => format!("{} by {other}", e.from),
+            })
+            .collect();
+        let kind = match &node.operation {
+            Operation::Source(_) => "source",
+            Operation::Sink(_) => "sink",
+            Operation::Combining(_) => "fold",
+            Operation::Operator(_) => "operator",
+        };
+        let _ = write!(text, "  {}: {kind} '{}'", node.id, node.name);
+        if let Some(uid) = &node.uid {
+            let _ = write!(text, " uid={uid}");
+        }
+        if !inputs.is_empty() {
+            let _ = write!(text, " <- {}", inputs.join(", "));
+        }
+        for state in &node.states {
+            let _ = write!(text, " [{} state '{}': {}]", state.kind, state.name, state.type_name);
+        }
+        text.push('\n');
+    }
+    let _ = writeln!(text, "\n{} ({})", if batch { "Stages" } else { "Chains" }, physical.mode);
+    for task in &physical.tasks {
+        let _ = writeln!(text, "  {}: {} x{}", task.id, task.name, task.parallelism);
+        for edge in physical.edges.iter().filter(|e| !e.local && physical.steps[e.to].task == task.id) {
+            let _ = writeln!(
+                text,
+                "     <- {} by {}{} ({})",
+                physical.steps[edge.from].task,
+                edge.partitioning,
+                if batch && edge.partitioning == Partitioning::Hash { ", sorted by key" } else { "" },
+                edge.exchange.record_type(),
+            );
+        }
+    }
+    let subtasks: usize = physical.tasks.iter().map(|t| t.parallelism).sum();
+    let _ = writeln!(text, "\nExecution\n  {} tasks, {subtasks} subtasks", physical.tasks.len());
+    let warnings = warnings(logical);
+    if !warnings.is_empty() {
+        let _ = writeln!(text, "\nWhere the modes differ");
+        for warning in warnings {
+            let _ = writeln!(text, "  {warning}");
+        }
+    }
+    text
+}
+
+/// M13: each difference between the modes that the plan can show.
+fn warnings(logical: &LogicalPlan) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let mut after_rolling: Vec<Option<&str>> = Vec::with_capacity(logical.nodes.len());
+    for node in &logical.nodes {
+        let before = node.edges().find_map(|e| after_rolling[e.from]);
+        if node.semantics.rolling {
+            warnings.push(format!(
+                "'{}' emits a result for each record in STREAMING and one final result for each key in BATCH",
+                node.name
+            ));
+        }
+        if let (Some(rolling), true) = (before, node.semantics.stateful) {
+            warnings.push(format!(
+                "'{}' sees every intermediate result of '{rolling}' in STREAMING and only the final ones in BATCH",
+                node.name
+            ));
+        }
+        if node.semantics.processing_time {
+            warnings.push(format!(
+                "'{}' uses processing time, which follows the clock in STREAMING and stands still in BATCH",
+                node.name
+            ));
+        }
+        after_rolling.push(if node.semantics.rolling { Some(&node.name) } else { before });
+    }
+    warnings
+}

@@ -1,0 +1,196 @@
+//! LogicalPlan: the user's transformations as nodes and edges, without parallelism, chains or threads.
+
+use crate::base::error::{Error, Result};
+use crate::operator::erased::AnyOperator;
+use crate::operator::exchange::ExchangeType;
+use crate::operator::sink::AnySink;
+use crate::operator::source::AnySource;
+use crate::semantics::state::StateDescriptor;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Index of a node, in the order in which the program was built.
+pub type NodeId = usize;
+
+/// Makes a fresh operator for an attempt of a subtask, from a pristine copy of the user's function.
+pub type OperatorFactory = Arc<dyn Fn() -> Box<dyn AnyOperator> + Send + Sync>;
+
+/// One transformation.
+pub struct Node {
+    /// Index in the plan.
+    pub id: NodeId,
+    /// Name for people: given, or made from the operation.
+    pub name: String,
+    /// Name for restores, unique in the plan.
+    pub uid: Option<String>,
+    /// What is done.
+    pub operation: Operation,
+    /// The edges of each logical input; several where streams were united.
+    pub inputs: Vec<Vec<LogicalEdge>>,
+    /// Number of subtasks; the job's if not given.
+    pub parallelism: Option<usize>,
+    /// The only parallelism that makes sense for the operation, and why.
+    pub required_parallelism: Option<(usize, &'static str)>,
+    /// Number of key groups.
+    pub max_parallelism: Option<usize>,
+    /// Whether it may share a chain with its neighbours.
+    pub chaining: Chaining,
+    /// Operators of different groups never share a thread. Inherited from the first input if not given.
+    pub slot_group: Option<String>,
+    /// User code may block: gets a thread of its own.
+    pub blocking: bool,
+    /// Declared state.
+    pub states: Vec<StateDescriptor>,
+    /// What a reader of the plan should know of its meaning.
+    pub semantics: Semantics,
+    /// Mistakes found while the node was built, reported when the plan is checked.
+    pub mistakes: Vec<String>,
+}
+
+/// Traits of an operation that decide which warnings apply.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Semantics {
+    /// Emits an updated result for each record in STREAMING and only the final one in BATCH.
+    pub rolling: bool,
+    /// Keeps state, so that it matters how many records arrive.
+    pub stateful: bool,
+    /// Uses the clock.
+    pub processing_time: bool,
+}
+
+/// What a node does.
+#[derive(Clone)]
+pub enum Operation {
+    /// Reads input.
+    Source(Arc<dyn AnySource>),
+    /// Runs an operator, the same in both modes.
+    Operator(OperatorFactory),
+    /// Folds the records of a key.
+    Combining(Combining),
+    /// Writes output.
+    Sink(Arc<dyn AnySink>),
+}
+
+/// A fold over the records of a key: each mode has its own best operators, and the planner chooses.
+#[derive(Clone)]
+pub struct Combining {
+    /// STREAMING: one output for each input.
+    pub rolling: OperatorFactory,
+    /// BATCH, before the shuffle: folds what it can.
+    pub combine: OperatorFactory,
+    /// BATCH: the edge that carries partial results by key.
+    pub exchange: Arc<dyn ExchangeType>,
+    /// BATCH, after the shuffle: folds the partial results of a key into the final one.
+    pub merge: OperatorFactory,
+}
+
+/// An edge into a node.
+#[derive(Clone)]
+pub struct LogicalEdge {
+    /// The node the records come from.
+    pub from: NodeId,
+    /// How they travel.
+    pub exchange: Arc<dyn ExchangeType>,
+}
+
+/// Whether an operator may share a chain with its neighbours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Chaining {
+    /// With both.
+    #[default]
+    Always,
+    /// Only with the operators after it: a new chain begins at this one.
+    Head,
+    /// With none.
+    Never,
+}
+
+/// All transformations of a program, in the order in which they were built.
+#[derive(Default)]
+pub struct LogicalPlan {
+    /// The nodes; an edge only points to a lower index.
+    pub nodes: Vec<Node>,
+}
+
+impl Node {
+    /// A node with nothing but its operation set.
+    pub fn new(name: impl Into<String>, operation: Operation, inputs: Vec<Vec<LogicalEdge>>) -> Node {
+        Node {
+            id: 0,
+            name: name.into(),
+            uid: None,
+            operation,
+            inputs,
+            parallelism: None,
+            required_parallelism: None,
+            max_parallelism: None,
+            chaining: Chaining::Always,
+            slot_group: None,
+            blocking: false,
+            states: Vec::new(),
+            semantics: Semantics::default(),
+            mistakes: Vec::new(),
+        }
+    }
+
+    /// All edges of all inputs.
+    pub fn edges(&self) -> impl Iterator<Item = &LogicalEdge> {
+        self.inputs.iter().flatten()
+    }
+}
+
+impl LogicalPlan {
+    /// Appends a node and returns its index.
+    pub fn add(&mut self, mut node: Node) -> NodeId {
+        node.id = self.nodes.len();
+        self.nodes.push(node);
+        self.nodes.len() - 1
+    }
+
+    /// The nodes that lead to a sink, sinks included: only these run.
+    pub fn needed(&self) -> Vec<bool> {
+        let mut needed = vec![false; self.nodes.len()];
+        for node in self.nodes.iter().rev() {
+            if needed[node.id] || matches!(node.operation, Operation::Sink(_)) {
+                needed[node.id] = true;
+                node.edges().for_each(|edge| needed[edge.from] = true);
+            }
+        }
+        needed
+    }
+
+    /// Finds the mistakes that do not depend on mode and parallelism.
+    pub fn check(&self) -> Result<()> {
+        if self.nodes.is_empty() {
+            return Err(Error::config("the job has no operators; read a source and give it a sink"));
+        }
+        if !self.nodes.iter().any(|node| matches!(node.operation, Operation::Sink(_))) {
+            return Err(Error::config("the job has no sink, so nothing would come out; end a stream with sink_to"));
+        }
+        let mut uids: BTreeMap<&str, &str> = BTreeMap::new();
+        for node in &self.nodes {
+            if let Some(mistake) = node.mistakes.first() {
+                return Err(Error::plan(&node.name, mistake));
+            }
+            if let Some(uid) = &node.uid
+                && let Some(other) = uids.insert(uid, &node.name)
+            {
+                return Err(Error::plan(
+                    &node.name,
+                    format!("uid '{uid}' is already that of operator '{other}'; a uid names one operator"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Slot group of each node: given, or that of its first input.
+    pub fn slot_groups(&self) -> Vec<String> {
+        let mut groups: Vec<String> = Vec::with_capacity(self.nodes.len());
+        for node in &self.nodes {
+            let inherited = node.edges().next().map(|edge| groups[edge.from].clone());
+            groups.push(node.slot_group.clone().or(inherited).unwrap_or_else(|| "default".to_string()));
+        }
+        groups
+    }
+}

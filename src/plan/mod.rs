@@ -1,0 +1,19 @@
+//! Plan: what the user asked for, as data; and what an executor will run.
+//!
+//! Place: the typed API appends nodes to a [`LogicalPlan`]; [`PhysicalPlan::new`] checks it and turns it into
+//! tasks for one execution mode; executors read the result. Nothing here runs anything.
+
+mod explain;
+mod graph;
+mod logical;
+mod physical;
+mod stages;
+#[cfg(test)]
+mod tests;
+
+pub use explain::explain;
+pub use graph::mermaid;
+pub use logical::{
+    Chaining, Combining, LogicalEdge, LogicalPlan, Node, NodeId, Operation, OperatorFactory, Semantics,
+};
+pub use physical::{Edge, PhysicalPlan, PlanOptions, Step, StepOperation, Task};

@@ -1,0 +1,283 @@
+//! PhysicalPlan: steps with their parallelism, grouped into tasks, for one execution mode.
+//!
+//! Method:
+//! 1. Check the logical plan; drop nodes that lead to no sink.
+//! 2. One step for each node; in BATCH a combining node becomes a combine step at each producer and a merge
+//!    step behind the shuffle.
+//! 3. Fix parallelism, and with it what an edge without explicit partitioning does.
+//! 4. Group steps into tasks: chains when pipelined, stages when staged (see `stages`).
+//!
+//! The outcome is plain data: equal programs and options give equal plans.
+
+use super::logical::{Chaining, LogicalPlan, NodeId, Operation, OperatorFactory};
+use super::stages;
+use crate::base::config::ExecutionMode;
+use crate::base::error::{Error, Result};
+use crate::base::hash::default_max_parallelism;
+use crate::connectors::source::Boundedness;
+use crate::operator::exchange::{ExchangeType, Partitioning};
+use crate::operator::sink::AnySink;
+use crate::operator::source::AnySource;
+use std::sync::Arc;
+
+/// What the plan depends on beside the program.
+#[derive(Clone, Debug)]
+pub struct PlanOptions {
+    /// As asked for; AUTOMATIC is resolved here.
+    pub mode: ExecutionMode,
+    /// Number of subtasks where an operator has none of its own.
+    pub parallelism: usize,
+    /// Number of key groups where an operator has none of its own.
+    pub max_parallelism: Option<usize>,
+    /// Whether neighbouring operators may share a chain.
+    pub chaining: bool,
+}
+
+/// One operator of the running job.
+pub struct Step {
+    /// Index in [`PhysicalPlan::steps`], in an order in which edges point forward.
+    pub id: usize,
+    /// The node it came from.
+    pub node: NodeId,
+    /// Name for people.
+    pub name: String,
+    /// What is done.
+    pub operation: StepOperation,
+    /// Number of logical inputs.
+    pub inputs: usize,
+    /// Number of subtasks.
+    pub parallelism: usize,
+    /// Number of key groups.
+    pub max_parallelism: usize,
+    /// The task it runs in.
+    pub task: usize,
+    /// Whether its input is grouped by key (BATCH, behind a hash edge).
+    pub grouped: bool,
+    /// Whether it holds a table in memory that counts against the budget.
+    pub combines: bool,
+    pub(super) chaining: Chaining,
+    pub(super) slot_group: String,
+    pub(super) blocking: bool,
+}
+
+/// What a step does.
+#[derive(Clone)]
+pub enum StepOperation {
+    /// Reads input.
+    Source(Arc<dyn AnySource>),
+    /// Runs an operator.
+    Operator(OperatorFactory),
+    /// Writes output.
+    Sink(Arc<dyn AnySink>),
+}
+
+/// An edge between two steps.
+pub struct Edge {
+    /// Index in [`PhysicalPlan::edges`].
+    pub id: usize,
+    /// Producing step.
+    pub from: usize,
+    /// Consuming step.
+    pub to: usize,
+    /// Logical input of the consumer.
+    pub input: usize,
+    /// How records travel, with their type.
+    pub exchange: Arc<dyn ExchangeType>,
+    /// The partitioning, with nothing left open.
+    pub partitioning: Partitioning,
+    /// Both ends run in the same subtask: records are handed over directly.
+    pub local: bool,
+}
+
+/// Steps that run together in each subtask: a chain (pipelined) or a stage (staged).
+pub struct Task {
+    /// Index in [`PhysicalPlan::tasks`], in an order in which edges between tasks point forward.
+    pub id: usize,
+    /// Names of its steps, for people.
+    pub name: String,
+    /// Its steps, in order.
+    pub steps: Vec<usize>,
+    /// Number of subtasks.
+    pub parallelism: usize,
+    /// Tasks of different groups never share a thread.
+    pub slot_group: String,
+    /// User code may block: each subtask has a thread of its own.
+    pub blocking: bool,
+}
+
+/// What an executor runs.
+pub struct PhysicalPlan {
+    /// STREAMING or BATCH.
+    pub mode: ExecutionMode,
+    /// All steps; edges point to higher indices.
+    pub steps: Vec<Step>,
+    /// All edges.
+    pub edges: Vec<Edge>,
+    /// All tasks.
+    pub tasks: Vec<Task>,
+    /// The highest parallelism of any step.
+    pub parallelism: usize,
+}
+
+impl PhysicalPlan {
+    /// Checks the plan and lays it out for a mode.
+    pub fn new(logical: &LogicalPlan, options: &PlanOptions) -> Result<PhysicalPlan> {
+        logical.check()?;
+        let mode = resolve_mode(logical, options.mode)?;
+        let (mut steps, mut edges) = lower(logical, options, mode)?;
+        resolve_edges(&steps, &mut edges)?;
+        let tasks = if mode == ExecutionMode::Batch {
+            stages::stages(&mut steps, &mut edges)
+        } else {
+            stages::chains(&mut steps, &mut edges, options.chaining)
+        };
+        for i in 0..steps.len() {
+            let keyed = edges.iter().any(|e| e.to == i && e.partitioning == Partitioning::Hash);
+            steps[i].grouped = keyed && mode == ExecutionMode::Batch;
+        }
+        let parallelism = steps.iter().map(|s| s.parallelism).max().unwrap_or(1);
+        Ok(PhysicalPlan { mode, steps, edges, tasks, parallelism })
+    }
+
+    /// The edges into a step.
+    pub fn edges_into(&self, step: usize) -> impl Iterator<Item = &Edge> {
+        self.edges.iter().filter(move |e| e.to == step)
+    }
+
+    /// The edges out of a step.
+    pub fn edges_from(&self, step: usize) -> impl Iterator<Item = &Edge> {
+        self.edges.iter().filter(move |e| e.from == step)
+    }
+}
+
+/// M1: AUTOMATIC is BATCH exactly if all sources are bounded; BATCH with an unbounded source is an error.
+fn resolve_mode(logical: &LogicalPlan, mode: ExecutionMode) -> Result<ExecutionMode> {
+    let needed = logical.needed();
+    let unbounded = logical.nodes.iter().filter(|n| needed[n.id]).find(
+        |n| matches!(&n.operation, Operation::Source(s) if s.boundedness() == Boundedness::Unbounded),
+    );
+    match (mode, unbounded) {
+        (ExecutionMode::Streaming, _) => Ok(ExecutionMode::Streaming),
+        (ExecutionMode::Automatic, Some(_)) => Ok(ExecutionMode::Streaming),
+        (ExecutionMode::Automatic | ExecutionMode::Batch, None) => Ok(ExecutionMode::Batch),
+        (ExecutionMode::Batch, Some(source)) => Err(Error::plan(
+            &source.name,
+            "the source is unbounded, and BATCH needs input that ends; use --execution-mode streaming or automatic",
+        )),
+    }
+}
+
+fn lower(logical: &LogicalPlan, options: &PlanOptions, mode: ExecutionMode) -> Result<(Vec<Step>, Vec<Edge>)> {
+    let needed = logical.needed();
+    let groups = logical.slot_groups();
+    let mut steps: Vec<Step> = Vec::new();
+    let mut edges: Vec<Edge> = Vec::new();
+    let mut step_of = vec![usize::MAX; logical.nodes.len()];
+    for node in logical.nodes.iter().filter(|n| needed[n.id]) {
+        let parallelism = match (node.parallelism, node.required_parallelism) {
+            (Some(0), _) => return Err(Error::plan(&node.name, "parallelism 0; it must be at least 1")),
+            (Some(p), Some((required, why))) if p != required => {
+                return Err(Error::plan(&node.name, format!("parallelism {p}, but {why}; it must be {required}")));
+            }
+            (_, Some((required, _))) => required,
+            (Some(p), None) => p,
+            (None, None) => options.parallelism,
+        };
+        let max_parallelism =
+            node.max_parallelism.or(options.max_parallelism).unwrap_or_else(|| default_max_parallelism(parallelism));
+        if parallelism > max_parallelism {
+            return Err(Error::plan(
+                &node.name,
+                format!("parallelism {parallelism} is above max parallelism {max_parallelism}"),
+            ));
+        }
+        if max_parallelism > 32_768 {
+            return Err(Error::plan(&node.name, format!("max parallelism {max_parallelism} is above 32768")));
+        }
+        let step = |id: usize, name: String, operation: StepOperation, inputs: usize| Step {
+            id,
+            node: node.id,
+            name,
+            operation,
+            inputs,
+            parallelism,
+            max_parallelism,
+            task: 0,
+            grouped: false,
+            combines: false,
+            chaining: node.chaining,
+            slot_group: groups[node.id].clone(),
+            blocking: node.blocking,
+        };
+        let connect = |edges: &mut Vec<Edge>, from, to, input, exchange: Arc<dyn ExchangeType>| {
+            let partitioning = exchange.partitioning();
+            edges.push(Edge { id: edges.len(), from, to, input, exchange, partitioning, local: false });
+        };
+        let combining = match &node.operation {
+            Operation::Combining(c) if mode == ExecutionMode::Batch => Some(c),
+            _ => None,
+        };
+        if let Some(combining) = combining {
+            let mut partials = Vec::new();
+            for edge in node.edges() {
+                let from = step_of[edge.from];
+                let mut combine = step(
+                    steps.len(),
+                    format!("combine {}", node.name),
+                    StepOperation::Operator(combining.combine.clone()),
+                    1,
+                );
+                combine.parallelism = steps[from].parallelism;
+                combine.combines = true;
+                connect(&mut edges, from, combine.id, 0, edge.exchange.forward());
+                partials.push(combine.id);
+                steps.push(combine);
+            }
+            let merge = step(steps.len(), node.name.clone(), StepOperation::Operator(combining.merge.clone()), 1);
+            for from in partials {
+                connect(&mut edges, from, merge.id, 0, combining.exchange.clone());
+            }
+            step_of[node.id] = merge.id;
+            steps.push(merge);
+            continue;
+        }
+        let operation = match &node.operation {
+            Operation::Source(source) => StepOperation::Source(source.clone()),
+            Operation::Operator(factory) => StepOperation::Operator(factory.clone()),
+            Operation::Combining(combining) => StepOperation::Operator(combining.rolling.clone()),
+            Operation::Sink(sink) => StepOperation::Sink(sink.clone()),
+        };
+        let id = steps.len();
+        steps.push(step(id, node.name.clone(), operation, node.inputs.len()));
+        step_of[node.id] = id;
+        for (input, from) in node.inputs.iter().enumerate() {
+            for edge in from {
+                connect(&mut edges, step_of[edge.from], id, input, edge.exchange.clone());
+            }
+        }
+    }
+    Ok((steps, edges))
+}
+
+/// Decides what is still open about edges, now that parallelism is known.
+fn resolve_edges(steps: &[Step], edges: &mut [Edge]) -> Result<()> {
+    for edge in edges {
+        let (from, to) = (&steps[edge.from], &steps[edge.to]);
+        match edge.partitioning {
+            Partitioning::Auto if from.parallelism == to.parallelism => edge.partitioning = Partitioning::Forward,
+            Partitioning::Auto => edge.partitioning = Partitioning::Rebalance,
+            Partitioning::Forward if from.parallelism != to.parallelism => {
+                return Err(Error::plan(
+                    &to.name,
+                    format!(
+                        "a forward edge from '{}' needs equal parallelism, but it is {} there and {} here; use \
+                         rebalance, or set the parallelism",
+                        from.name, from.parallelism, to.parallelism
+                    ),
+                ));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

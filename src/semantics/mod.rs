@@ -1,0 +1,4 @@
+//! What time, windows and state mean, without threads, files or execution modes.
+
+pub mod state;
+pub mod time;
