@@ -123,7 +123,7 @@ mod tests {
             ("a\\ b\\=c = d", "a b=c", "d"),
             ("path = c:\\\\temp", "path", "c:\\temp"),
             ("a = x\\ty\\u00e9\\uD83D\\uDE00", "a", "x\tyé😀"),
-            ("a = one, \\\n    two\r", "a", "one, two"),
+            ("a = one, \\\r\n    two\r\n", "a", "one, two"),
             ("a = end\\", "a", "end"),
             ("=v", "", "v"),
         ] {

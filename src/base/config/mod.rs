@@ -18,5 +18,6 @@ pub(crate) use layers::{
     parse_memory, parse_parallelism, parse_seed, parse_toml, parse_watermark_interval, toml_scalar,
 };
 pub use machine::Machine;
+pub(crate) use machine::status_kib;
 pub use settings::{MEMORY_MIN, PARALLELISM_MAX, PartialSettings, Settings};
 pub use values::{BufferTimeout, Driver, ExecutionMode, ExplainFormat, Progress};
