@@ -102,10 +102,7 @@ impl ProgressLine {
         self.shown = Some((snapshot.elapsed, snapshot.records));
         match &mut self.output {
             Output::Nowhere => {}
-            Output::Terminal(bar) => {
-                bar.set_message(line);
-                bar.tick();
-            }
+            Output::Terminal(bar) => bar.set_message(line),
             Output::Lines(to) => {
                 // In one piece, so that lines of other threads do not come in between.
                 if to.write_all(format!("{line}\n").as_bytes()).is_err() {

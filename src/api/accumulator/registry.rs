@@ -30,15 +30,15 @@ impl Functions {
         Functions {
             type_name: std::any::type_name::<A>(),
             merge: |a, b| {
-                let (mut a, b): (A, A) = (codec::decode(a)?, codec::decode(b)?);
                 guarded(AssertUnwindSafe(|| {
+                    let (mut a, b): (A, A) = (codec::decode(a)?, codec::decode(b)?);
                     a.merge(b);
                     encoded(&a)
                 }))
             },
             show: |a| {
-                let a: A = codec::decode(a)?;
                 guarded(AssertUnwindSafe(|| {
+                    let a: A = codec::decode(a)?;
                     let json = serde_json::to_value(a.result()).map_err(Error::user)?;
                     Ok((a.to_string(), json))
                 }))
@@ -83,8 +83,14 @@ impl Job {
     }
 }
 
+/// The error with the accumulator it happened in.
 fn at(name: &str, error: Error) -> Error {
-    Error::user(format!("accumulator '{name}': {error}"))
+    match error {
+        Error::Panic(message) => Error::Panic(format!("accumulator '{name}': {message}")),
+        Error::Codec(message) => Error::Codec(format!("accumulator '{name}': {message}")),
+        Error::User(source) => Error::user(format!("accumulator '{name}': {source}")),
+        other => other,
+    }
 }
 
 impl Accumulators {
@@ -434,7 +440,7 @@ mod tests {
     #[test]
     fn a_panic_of_an_accumulator_is_an_error_with_its_name() {
         let job = Accumulators::new();
-        let expected = "accumulator 'f': user code panicked: merged twice";
+        let expected = "user code panicked: accumulator 'f': merged twice";
         let attempt = job.attempt();
         attempt.local::<Fragile>("f").unwrap().add(1);
         attempt.local::<Fragile>("f").unwrap().add(2);
