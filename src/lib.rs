@@ -1,5 +1,6 @@
 //! One dataflow program, run pipelined (streaming) or staged (batch), in one process.
 
+pub mod api;
 pub mod base;
 pub mod connectors;
 pub mod executors;

@@ -3,9 +3,11 @@
 pub mod batch;
 pub mod clock;
 pub mod codec;
+pub mod config;
 pub mod data;
 pub mod error;
 pub mod hash;
 pub mod memory;
 pub mod metrics;
+pub mod text;
 pub mod vfs;
