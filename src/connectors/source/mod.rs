@@ -5,6 +5,14 @@
 //! Invariants: a reader never blocks for long (reading that must wait belongs on a thread of the source's own,
 //! behind a bounded queue); opening a split at [`SplitReader::position`] continues exactly where the reader was.
 
+pub mod generate;
+pub mod iter;
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use generate::Generate;
+pub use iter::IterSource;
+
 use crate::base::batch::{BATCH_RECORDS, Batch};
 use crate::base::clock::Clock;
 use crate::base::data::{Data, Timestamp};
