@@ -40,7 +40,8 @@ pub trait SinkWriter<T>: Send {
     type Committable: Data;
     /// Takes all records out of `batch`.
     fn write(&mut self, batch: &mut Batch<T>) -> Result<()>;
-    /// While this is true the executor hands in nothing and asks again soon: a subtask never blocks.
+    /// While this is true the executor hands in nothing and asks again soon. It may be given one more batch
+    /// and must take it: the answer can be out of date when several writers share a queue.
     fn is_blocked(&self) -> bool {
         false
     }

@@ -6,7 +6,15 @@
 //! behind a bounded queue); opening a split at [`SplitReader::position`] continues exactly where the reader was.
 
 pub(crate) mod files;
+pub mod generate;
+pub mod iter;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod text;
+
+pub use generate::Generate;
+pub use iter::IterSource;
+pub use text::{InvalidUtf8, TextSource};
 
 use crate::base::batch::{BATCH_RECORDS, Batch};
 use crate::base::clock::Clock;

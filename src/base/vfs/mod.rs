@@ -3,6 +3,17 @@
 //! Place: everything that reads or writes a file of the engine or a local input goes through [`Vfs`].
 //! Invariants: paths are relative to the root the `Vfs` was opened on, or absolute for user inputs and outputs.
 //! After a failed sync a file is abandoned, never retried.
+//!
+//! [`OsVfs`] is the real one. [`MemVfs`] lives in memory and can show what a power loss would leave behind;
+//! [`FaultVfs`] wraps any other and makes chosen operations fail. Both are meant for the tests of users, too.
+
+pub mod fault;
+pub mod mem;
+pub mod os;
+
+pub use fault::{Fault, FaultPlan, FaultVfs, FileOp};
+pub use mem::{Keep, MemVfs};
+pub use os::OsVfs;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -32,8 +43,16 @@ pub trait VfsFile: Send + Sync {
     fn sync_data(&mut self) -> io::Result<()>;
     /// Cuts or extends the file.
     fn set_len(&mut self, len: u64) -> io::Result<()>;
+    /// Takes the exclusive lock of the file for as long as this handle is open. False if another handle has
+    /// it, in this process or another. The lock ends with the process that holds it, however that ends.
+    fn try_lock(&mut self) -> io::Result<bool>;
     /// The size now.
     fn len(&self) -> io::Result<u64>;
+
+    /// Whether there is no content.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
 
     /// Fills `buf` from `offset` on, or fails with `UnexpectedEof`.
     fn read_exact_at(&self, mut buf: &mut [u8], mut offset: u64) -> io::Result<()> {
@@ -66,6 +85,8 @@ pub trait Vfs: Send + Sync + 'static {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
+    /// Removes a directory that is empty.
+    fn remove_dir(&self, path: &Path) -> io::Result<()>;
     /// Removes a directory and all below it.
     fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
     /// Creates a directory and its parents.
@@ -79,80 +100,5 @@ pub trait Vfs: Send + Sync + 'static {
 /// A shared file system.
 pub type SharedVfs = Arc<dyn Vfs>;
 
-/// The operating system's file system.
-#[derive(Default, Clone, Copy)]
-pub struct OsVfs;
-
-impl OsVfs {
-    /// The operating system's file system, shared.
-    pub fn shared() -> SharedVfs {
-        Arc::new(OsVfs)
-    }
-}
-
-struct OsFile {
-    file: std::fs::File,
-    end: u64,
-}
-
-impl VfsFile for OsFile {
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        std::os::unix::fs::FileExt::read_at(&self.file, buf, offset)
-    }
-    fn append(&mut self, buf: &[u8]) -> io::Result<()> {
-        std::os::unix::fs::FileExt::write_all_at(&self.file, buf, self.end)?;
-        self.end += buf.len() as u64;
-        Ok(())
-    }
-    fn sync_data(&mut self) -> io::Result<()> {
-        self.file.sync_data()
-    }
-    fn set_len(&mut self, len: u64) -> io::Result<()> {
-        self.file.set_len(len)?;
-        self.end = len;
-        Ok(())
-    }
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
-    }
-}
-
-impl Vfs for OsVfs {
-    fn open(&self, path: &Path) -> io::Result<Box<dyn VfsFile>> {
-        let file = std::fs::File::open(path)?;
-        let end = file.metadata()?.len();
-        Ok(Box::new(OsFile { file, end }))
-    }
-    fn create(&self, path: &Path) -> io::Result<Box<dyn VfsFile>> {
-        let file = std::fs::OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
-        Ok(Box::new(OsFile { file, end: 0 }))
-    }
-    fn create_unnamed(&self, dir: &Path) -> io::Result<Box<dyn VfsFile>> {
-        Ok(Box::new(OsFile { file: tempfile::tempfile_in(dir)?, end: 0 }))
-    }
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        std::fs::File::open(path)?.sync_all()
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        std::fs::rename(from, to)
-    }
-    fn remove_file(&self, path: &Path) -> io::Result<()> {
-        std::fs::remove_file(path)
-    }
-    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
-        std::fs::remove_dir_all(path)
-    }
-    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        std::fs::create_dir_all(path)
-    }
-    fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
-        let mut entries =
-            std::fs::read_dir(path)?.map(|e| e.map(|e| e.path())).collect::<io::Result<Vec<_>>>()?;
-        entries.sort();
-        Ok(entries)
-    }
-    fn metadata(&self, path: &Path) -> io::Result<Metadata> {
-        let m = std::fs::metadata(path)?;
-        Ok(Metadata { len: m.len(), is_dir: m.is_dir(), is_file: m.is_file(), modified: m.modified()? })
-    }
-}
+#[cfg(test)]
+mod tests;
