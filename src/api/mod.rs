@@ -1,8 +1,14 @@
-//! What a program is written with: settings from the command line, parameters, accumulators, results.
+//! What a program is written with: the environment, streams, settings, and what comes back from a job.
 
-pub mod accumulator;
 pub mod args;
-pub mod parameters;
+mod data_stream;
+mod environment;
+mod job;
+mod keyed_stream;
 pub mod progress;
-mod properties;
 pub mod result;
+
+pub use data_stream::DataStream;
+pub use environment::{Environment, IntoRecords};
+pub use job::{JobClient, JobStatus};
+pub use keyed_stream::KeyedStream;

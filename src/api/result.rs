@@ -249,7 +249,7 @@ pub fn peak_memory_bytes() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::accumulator::{Accumulators, LongCounter};
+    use crate::base::accumulator::{Accumulators, LongCounter};
 
     fn example() -> JobResult {
         let job = Accumulators::new();

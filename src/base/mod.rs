@@ -1,5 +1,6 @@
 //! What every layer stands on: records in batches, their encoding and hash, errors, memory, files, the clock.
 
+pub mod accumulator;
 pub mod batch;
 pub mod clock;
 pub mod codec;
@@ -9,5 +10,7 @@ pub mod error;
 pub mod hash;
 pub mod memory;
 pub mod metrics;
+pub mod parameters;
+mod properties;
 pub mod text;
 pub mod vfs;

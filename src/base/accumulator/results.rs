@@ -84,7 +84,7 @@ impl Serialize for AccumulatorResults {
 
 #[cfg(test)]
 mod tests {
-    use crate::api::accumulator::{Accumulators, DoubleCounter, LongCounter, Max};
+    use crate::base::accumulator::{Accumulators, DoubleCounter, LongCounter, Max};
 
     #[test]
     fn shown_as_lines_and_as_json() {

@@ -388,11 +388,11 @@ mod tests {
         let _n = attempt.local::<LongCounter>("n").unwrap();
         let e = job.attempt().local::<Max<u64>>("n").err().unwrap().to_string();
         assert!(
-            e.starts_with("accumulator 'n' is used as mainstem::api::accumulator::builtin::LongCounter"),
+            e.starts_with("accumulator 'n' is used as mainstem::base::accumulator::builtin::LongCounter"),
             "{e}"
         );
         assert!(
-            e.contains("and as mainstem::api::accumulator::builtin::Max<u64>; give one of them another"),
+            e.contains("and as mainstem::base::accumulator::builtin::Max<u64>; give one of them another"),
             "{e}"
         );
         let results = job.results().unwrap();

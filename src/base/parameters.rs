@@ -24,7 +24,7 @@ type Values = Vec<Option<String>>;
 /// Named options of a program. Cloning is cheap.
 ///
 /// ```
-/// use mainstem::api::parameters::Parameters;
+/// use mainstem::base::parameters::Parameters;
 ///
 /// let given = Parameters::from_args(["--input", "words.txt", "--top=10", "--verbose"])?;
 /// assert_eq!(given.required("input")?, "words.txt");

@@ -30,7 +30,7 @@ use std::fmt;
 /// and merging a default value changes nothing.
 ///
 /// ```
-/// use mainstem::api::accumulator::{Accumulator, Accumulators};
+/// use mainstem::base::accumulator::{Accumulator, Accumulators};
 /// use serde::{Deserialize, Serialize};
 /// use std::{collections::BTreeSet, fmt};
 ///

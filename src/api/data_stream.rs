@@ -1,0 +1,241 @@
+//! DataStream: a handle to the records that an operator of the plan emits.
+
+use super::environment::Environment;
+use super::keyed_stream::KeyedStream;
+use crate::base::data::{Data, Key};
+use crate::base::error::BoxError;
+use crate::connectors::sink::Sink;
+use crate::operator::collector::Collector;
+use crate::operator::erased::OneInput;
+use crate::operator::exchange::{CustomPartitioner, ExchangeType, FnKey, Keyed, Partitioning, Unkeyed};
+use crate::operator::filter::{Filter, TryFilter};
+use crate::operator::flat_map::{FlatMap, TryFlatMap};
+use crate::operator::map::{Map, TryMap};
+use crate::operator::process::{Process, ProcessFunction};
+use crate::operator::sink::TypedSink;
+use crate::operator::Operator;
+use crate::plan::{Chaining, LogicalEdge, Node, NodeId, Operation, OperatorFactory};
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Records of type `T` as they leave an operator (or several, after [`union`](DataStream::union)). A cheap handle
+/// that can be cloned and used several times; each use sees all records. Nothing runs before `execute`.
+pub struct DataStream<T> {
+    pub(super) env: Environment,
+    pub(super) from: Vec<LogicalEdge>,
+    pub(super) types: PhantomData<fn() -> T>,
+}
+
+impl<T> Clone for DataStream<T> {
+    fn clone(&self) -> Self {
+        DataStream { env: self.env.clone(), from: self.from.clone(), types: PhantomData }
+    }
+}
+
+/// A factory that gives each attempt a copy of a user's function as it was when the plan was built.
+pub(super) fn pristine<F, O>(function: F, operator: impl Fn(F) -> O + Send + Sync + 'static) -> OperatorFactory
+where
+    F: Clone + Send + 'static,
+    O: Operator,
+{
+    let pristine = Mutex::new(function);
+    Arc::new(move || OneInput::boxed(operator(pristine.lock().unwrap_or_else(PoisonError::into_inner).clone())))
+}
+
+impl<T: Data> DataStream<T> {
+    pub(super) fn of_node(env: &Environment, node: NodeId) -> DataStream<T> {
+        let exchange: Arc<dyn ExchangeType> = Arc::new(Unkeyed::<T>::new(Partitioning::Auto));
+        DataStream { env: env.clone(), from: vec![LogicalEdge { from: node, exchange }], types: PhantomData }
+    }
+
+    pub(super) fn add<U: Data>(&self, name: &str, operation: Operation) -> DataStream<U> {
+        let node = Node::new(name, operation, vec![self.from.clone()]);
+        DataStream::of_node(&self.env, self.env.add(node))
+    }
+
+    fn add_operator<U, F, O>(&self, name: &str, function: F, make: fn(F) -> O) -> DataStream<U>
+    where
+        U: Data,
+        F: Clone + Send + 'static,
+        O: Operator<In = T, Out = U>,
+    {
+        self.add(name, Operation::Operator(pristine(function, make)))
+    }
+
+    /// One record out for each record in. Keeps timestamps and the order within a partition; no shuffle.
+    ///
+    /// ```
+    /// # use mainstem::prelude::*;
+    /// let env = Environment::new();
+    /// let doubled = env.from_iter([1, 2, 3]).map(|x| 2 * x).execute_and_collect("doubled")?.into_vec()?;
+    /// assert_eq!(doubled, [2, 4, 6]);
+    /// # Ok::<(), mainstem::Error>(())
+    /// ```
+    pub fn map<U: Data>(&self, f: impl FnMut(T) -> U + Clone + Send + 'static) -> DataStream<U> {
+        self.add_operator("map", f, Map::new)
+    }
+
+    /// As [`map`](DataStream::map), with a function that may fail: an error fails the job and names the operator.
+    pub fn try_map<U: Data, E: Into<BoxError> + 'static>(
+        &self,
+        f: impl FnMut(T) -> Result<U, E> + Clone + Send + 'static,
+    ) -> DataStream<U> {
+        self.add_operator("map", f, TryMap::new)
+    }
+
+    /// The records for which `f` says true, in order. No shuffle.
+    pub fn filter(&self, f: impl FnMut(&T) -> bool + Clone + Send + 'static) -> DataStream<T> {
+        self.add_operator("filter", f, Filter::new)
+    }
+
+    /// As [`filter`](DataStream::filter), with a function that may fail.
+    pub fn try_filter<E: Into<BoxError> + 'static>(
+        &self,
+        f: impl FnMut(&T) -> Result<bool, E> + Clone + Send + 'static,
+    ) -> DataStream<T> {
+        self.add_operator("filter", f, TryFilter::new)
+    }
+
+    /// Any number of records out for each record in: `f` emits them into the collector. They carry the timestamp
+    /// of the record they came from. No shuffle.
+    ///
+    /// ```
+    /// # use mainstem::prelude::*;
+    /// let env = Environment::new();
+    /// let words = env.from_iter(["to be", "or not"].map(String::from)).flat_map(|line, out| {
+    ///     line.split_whitespace().for_each(|word| out.emit(word.to_string()));
+    /// });
+    /// assert_eq!(words.execute_and_collect("words")?.into_vec()?, ["to", "be", "or", "not"]);
+    /// # Ok::<(), mainstem::Error>(())
+    /// ```
+    pub fn flat_map<U: Data>(
+        &self,
+        f: impl FnMut(T, &mut Collector<'_, U>) + Clone + Send + 'static,
+    ) -> DataStream<U> {
+        self.add_operator("flat_map", f, FlatMap::new)
+    }
+
+    /// As [`flat_map`](DataStream::flat_map), with a function that may fail.
+    pub fn try_flat_map<U: Data, E: Into<BoxError> + 'static>(
+        &self,
+        f: impl FnMut(T, &mut Collector<'_, U>) -> Result<(), E> + Clone + Send + 'static,
+    ) -> DataStream<U> {
+        self.add_operator("flat_map", f, TryFlatMap::new)
+    }
+
+    /// A function with `open` and `close`, called for each record. Each attempt of each subtask gets a clone. In
+    /// BATCH a subtask of keyed input is several units of work, each an attempt of its own.
+    pub fn process<U: Data>(&self, function: impl ProcessFunction<T, U> + Clone) -> DataStream<U> {
+        self.add_operator("process", function, Process::new)
+    }
+
+    /// All records of this stream and of the others, as they come. A stream united with itself doubles.
+    pub fn union(&self, others: &[&DataStream<T>]) -> DataStream<T> {
+        let mut union = self.clone();
+        for other in others {
+            if !self.env.same(&other.env) {
+                self.env.mistake("the streams of a union belong to different environments");
+                continue;
+            }
+            union.from.extend(other.from.iter().cloned());
+        }
+        union
+    }
+
+    /// Groups records by a key, computed for each record with `f`, which must be deterministic: all records of a
+    /// key are processed by one subtask. Shuffles; in BATCH records come sorted by the key's hash and timestamp.
+    pub fn key_by<K: Key>(&self, f: impl Fn(&T) -> K + Send + Sync + 'static) -> KeyedStream<K, T> {
+        let selector = Arc::new(FnKey(f));
+        let exchange: Arc<dyn ExchangeType> = Arc::new(Keyed::<T, K>::new(selector.clone()));
+        KeyedStream::new(self.redistributed(exchange), selector)
+    }
+
+    fn redistributed(&self, exchange: Arc<dyn ExchangeType>) -> DataStream<T> {
+        let from = self.from.iter().map(|e| LogicalEdge { from: e.from, exchange: exchange.clone() }).collect();
+        DataStream { env: self.env.clone(), from, types: PhantomData }
+    }
+
+    fn partitioned(&self, partitioning: Partitioning) -> DataStream<T> {
+        self.redistributed(Arc::new(Unkeyed::<T>::new(partitioning)))
+    }
+
+    /// Sends records to the subtasks of the next operator in turn: counts per sender differ by at most one.
+    pub fn rebalance(&self) -> DataStream<T> {
+        self.partitioned(Partitioning::Rebalance)
+    }
+    /// As [`rebalance`](DataStream::rebalance), but each subtask only reaches its share of the next operator's
+    /// subtasks: from 2 to 4, the first reaches 0 and 1, the second 2 and 3.
+    pub fn rescale(&self) -> DataStream<T> {
+        self.partitioned(Partitioning::Rescale)
+    }
+    /// Sends each record to a random subtask of the next operator, with a fixed seed.
+    pub fn shuffle(&self) -> DataStream<T> {
+        self.partitioned(Partitioning::Shuffle)
+    }
+    /// Sends each record to every subtask of the next operator.
+    pub fn broadcast(&self) -> DataStream<T> {
+        self.partitioned(Partitioning::Broadcast)
+    }
+    /// Sends all records to the first subtask of the next operator.
+    pub fn global(&self) -> DataStream<T> {
+        self.partitioned(Partitioning::Global)
+    }
+    /// Sends records to the subtask of the same index. Unequal parallelism is an error when the plan is built.
+    pub fn forward(&self) -> DataStream<T> {
+        self.partitioned(Partitioning::Forward)
+    }
+    /// Sends each record to the subtask whose index `partitioner` returns, given the number of subtasks. An index
+    /// out of range fails the job.
+    pub fn partition_custom(&self, partitioner: impl Fn(&T, usize) -> usize + Send + Sync + 'static) -> DataStream<T> {
+        let partitioner: Arc<dyn CustomPartitioner<T>> = Arc::new(partitioner);
+        self.redistributed(Arc::new(Unkeyed::custom(partitioner)))
+    }
+
+    /// Ends the stream in a sink. The handle that comes back names and configures the sink.
+    pub fn sink_to<S: Sink<T>>(&self, sink: S) -> DataStream<()> {
+        let sink = Arc::new(TypedSink::<T, S>::new(sink));
+        let name = crate::operator::sink::AnySink::describe(&*sink);
+        self.add(&name, Operation::Sink(sink))
+    }
+
+    fn configure(&self, what: &str, change: impl FnOnce(&mut Node)) -> DataStream<T> {
+        match &self.from[..] {
+            [edge] => self.env.change(edge.from, change),
+            _ => self.env.mistake(&format!("{what} was called on a union, which is not an operator")),
+        }
+        self.clone()
+    }
+
+    /// Names the operator for people: plans, errors, results.
+    pub fn name(&self, name: &str) -> DataStream<T> {
+        self.configure("name", |node| node.name = name.to_string())
+    }
+    /// Names the operator for restores; unique in the program.
+    pub fn uid(&self, uid: &str) -> DataStream<T> {
+        self.configure("uid", |node| node.uid = Some(uid.to_string()))
+    }
+    /// Number of subtasks of the operator, whatever that of the job.
+    pub fn parallelism(&self, parallelism: usize) -> DataStream<T> {
+        self.configure("parallelism", |node| node.parallelism = Some(parallelism))
+    }
+    /// Number of key groups of the operator: the limit of its parallelism for all time.
+    pub fn max_parallelism(&self, max_parallelism: usize) -> DataStream<T> {
+        self.configure("max_parallelism", |node| node.max_parallelism = Some(max_parallelism))
+    }
+    /// Begins a new chain at the operator (STREAMING).
+    pub fn start_new_chain(&self) -> DataStream<T> {
+        self.configure("start_new_chain", |node| node.chaining = Chaining::Head)
+    }
+    /// Keeps the operator out of chains with its neighbours (STREAMING).
+    pub fn disable_chaining(&self) -> DataStream<T> {
+        self.configure("disable_chaining", |node| node.chaining = Chaining::Never)
+    }
+    /// Puts the operator, and what follows it, into a group whose threads no other group shares (STREAMING).
+    pub fn slot_group(&self, group: &str) -> DataStream<T> {
+        self.configure("slot_group", |node| node.slot_group = Some(group.to_string()))
+    }
+    /// Says that the operator's code may block: each subtask gets a thread of its own (STREAMING).
+    pub fn blocking(&self) -> DataStream<T> {
+        self.configure("blocking", |node| node.blocking = true)
+    }
+}
