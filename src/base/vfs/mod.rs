@@ -34,6 +34,7 @@ pub struct Metadata {
 }
 
 /// An open file: positioned reads, appending writes. Dropping it closes it.
+#[allow(clippy::len_without_is_empty)] // a size on disk, not a collection
 pub trait VfsFile: Send + Sync {
     /// Reads up to `buf.len()` bytes at `offset`; 0 means the end of the file.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;

@@ -5,6 +5,26 @@
 //! Invariants: nothing a writer writes is visible before `commit`; `commit` may be repeated; after `abort`
 //! nothing of the job is left.
 
+pub mod collect;
+pub mod console;
+pub mod discard;
+pub mod files;
+#[cfg(test)]
+mod files_tests;
+pub mod func;
+pub mod line;
+pub mod rows;
+mod staging;
+#[cfg(test)]
+pub(crate) mod testing;
+
+pub use collect::{CollectSink, CollectedRecords};
+pub use console::PrintSink;
+pub use discard::DiscardSink;
+pub use files::{CsvSink, FileSink, TextSink};
+pub use func::FnSink;
+pub use staging::StagedFile;
+
 use crate::base::batch::Batch;
 use crate::base::data::Data;
 use crate::base::error::Result;

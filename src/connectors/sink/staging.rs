@@ -1,0 +1,457 @@
+//! Staging: files that become visible in a directory all at once, or not at all.
+//!
+//! Place: the protocol behind [`FileSink`](super::FileSink); runs on the client's thread before and after the job.
+//! Method: files are written and synced under hidden names in a staging directory of the job, locked by the
+//! process while it lives.
+//!
+//! ```text
+//! out/ does not exist:  .out.mainstem-JOB/            made final inside, then one rename:  -> out/
+//! out/ exists:          out/.mainstem-JOB/            1. out/.mainstem-JOB/commit lists what comes and goes
+//!                                                     2. files renamed into out/, replaced ones removed
+//!                                                     3. .mainstem-JOB -> .mainstem-JOB.done, which is removed
+//! ```
+//!
+//! Invariants: what to do next can be read from the file system alone, so a commit may be repeated by another
+//! process after a crash at any point. The rename of the directory, or of the manifest to `commit`, is the point
+//! behind which a commit is only ever completed, by `abort` and by the next job, too.
+//! Costs and limits: two syncs per file and up to five per commit.
+
+use crate::base::error::{Error, Result};
+use crate::base::vfs::{Vfs, VfsFile};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+const LOCK: &str = "lock";
+const MANIFEST: &str = "commit";
+const MANIFEST_UNFINISHED: &str = "commit.unfinished";
+const DONE: &str = ".done";
+/// Larger than the manifest of a million files; what is larger is not ours.
+const MANIFEST_BYTES_MAX: u64 = 256 << 20;
+
+/// A finished file in the staging directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StagedFile {
+    /// Its hidden name there.
+    pub staged: String,
+    /// Its name once it is committed.
+    pub name: String,
+    /// Its size in bytes.
+    pub bytes: u64,
+}
+
+/// What a commit into an existing directory does.
+#[derive(Debug, Serialize, Deserialize)]
+struct Manifest {
+    version: u32,
+    files: Vec<StagedFile>,
+    replaced: Vec<String>,
+}
+
+/// An output directory.
+pub(super) struct Staging {
+    dir: PathBuf,
+    pub(super) overwrite: bool,
+    held: Mutex<Held>,
+}
+
+/// What this process holds between `prepare` and the end of the job.
+#[derive(Default)]
+struct Held {
+    lock: Option<Box<dyn VfsFile>>,
+    /// Directories above the output that did not exist, outermost first.
+    created: Vec<PathBuf>,
+}
+
+/// The names of one job.
+struct Places {
+    /// In the output directory.
+    inside: PathBuf,
+    /// Next to it.
+    beside: PathBuf,
+    done: PathBuf,
+    parent: PathBuf,
+}
+
+impl Staging {
+    pub(super) fn new(dir: PathBuf) -> Self {
+        Staging { dir, overwrite: false, held: Mutex::default() }
+    }
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    fn places(&self, job_id: &str) -> Places {
+        let parent = match self.dir.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
+            _ => PathBuf::from("."),
+        };
+        let name = self.dir.file_name().unwrap_or_default().to_string_lossy();
+        Places {
+            inside: self.dir.join(format!(".mainstem-{job_id}")),
+            beside: parent.join(format!(".{name}.mainstem-{job_id}")),
+            done: self.dir.join(format!(".mainstem-{job_id}{DONE}")),
+            parent,
+        }
+    }
+
+    /// Checks the output directory and creates the staging directory. Undoes what it did if it fails.
+    pub(super) fn prepare(&self, vfs: &dyn Vfs, job_id: &str) -> Result<()> {
+        let prepared = self.try_prepare(vfs, job_id);
+        if prepared.is_err() {
+            // The error at hand says more than one of cleaning up.
+            let _ = self.abort_unless_foreign(vfs, job_id);
+        }
+        prepared
+    }
+
+    fn try_prepare(&self, vfs: &dyn Vfs, job_id: &str) -> Result<()> {
+        let places = self.places(job_id);
+        self.held().lock = None;
+        match found(vfs.metadata(&self.dir)) {
+            Ok(Some(meta)) if meta.is_dir => {
+                for entry in io("list", &self.dir, vfs.list(&self.dir))? {
+                    if name_of(&entry).starts_with(".mainstem-") && entry != places.inside {
+                        self.reclaim(vfs, &entry)?;
+                    }
+                }
+                let entries = io("list", &self.dir, vfs.list(&self.dir))?;
+                // A job that is resumed after a crash in its commit finds its own output.
+                let resumed = entries.contains(&places.inside);
+                let mut content = entries.iter().filter(|e| !name_of(e).starts_with(".mainstem-"));
+                if !self.overwrite && !resumed && content.next().is_some() {
+                    return Err(Error::config(format!(
+                        "output directory '{}' is not empty; give --overwrite to replace its part files",
+                        self.dir.display()
+                    )));
+                }
+                self.take(vfs, &places.inside, &self.dir)
+            }
+            Ok(Some(_)) => Err(Error::config(format!(
+                "output '{}' is a file, and a directory is needed; choose another path or remove the file",
+                self.dir.display()
+            ))),
+            Ok(None) if self.dir.file_name().is_none() => Err(Error::config(format!(
+                "output '{}' does not exist and does not end in a name; give the path of a directory",
+                self.dir.display()
+            ))),
+            Ok(None) => {
+                self.create_parents(vfs, &places.parent)?;
+                let prefix = format!(".{}.mainstem-", name_of(&self.dir));
+                for entry in io("list", &places.parent, vfs.list(&places.parent))? {
+                    if name_of(&entry).starts_with(&prefix) && entry != places.beside {
+                        self.reclaim(vfs, &entry)?;
+                    }
+                }
+                self.take(vfs, &places.beside, &places.parent)
+            }
+            Err(e) => Err(Error::io("open", &self.dir, e)),
+        }
+    }
+
+    /// Creates what is missing above the output directory and makes it durable.
+    fn create_parents(&self, vfs: &dyn Vfs, parent: &Path) -> Result<()> {
+        let mut missing = Vec::new();
+        for dir in parent.ancestors().take_while(|p| !p.as_os_str().is_empty()) {
+            match found(vfs.metadata(dir)) {
+                Ok(Some(_)) => break,
+                Ok(None) => missing.push(dir.to_path_buf()),
+                Err(e) => return Err(Error::io("open", dir, e)),
+            }
+        }
+        missing.reverse();
+        for dir in missing {
+            self.held().created.push(dir.clone());
+            io("create", &dir, vfs.create_dir_all(&dir))?;
+            let above = match dir.parent() {
+                Some(above) if !above.as_os_str().is_empty() => above,
+                _ => Path::new("."),
+            };
+            io("sync", above, vfs.sync_dir(above))?;
+        }
+        Ok(())
+    }
+
+    /// Creates and locks the staging directory, or goes on with the one a process before this left for the job.
+    fn take(&self, vfs: &dyn Vfs, staging: &Path, above: &Path) -> Result<()> {
+        io("create", staging, vfs.create_dir_all(staging))?;
+        let path = staging.join(LOCK);
+        let mut lock = match vfs.create(&path) {
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => io("open", &path, vfs.open(&path))?,
+            created => io("create", &path, created)?,
+        };
+        match lock.try_lock() {
+            Ok(true) => {}
+            Ok(false) => {
+                return Err(Error::config(format!(
+                    "output directory '{}' is in use by another sink or process of the same job; give each its own",
+                    self.dir.display()
+                )));
+            }
+            // Some network file systems know no locks: leftovers there stay until somebody removes them.
+            Err(e) if e.kind() == ErrorKind::Unsupported => {}
+            Err(e) => return Err(Error::io("lock", &path, e)),
+        }
+        self.held().lock = Some(lock);
+        io("sync", above, vfs.sync_dir(above))
+    }
+
+    /// Removes the staging directory of a job whose process has ended, or completes its commit. One that is
+    /// locked, or that has no lock yet, may belong to a job that lives: it stays.
+    fn reclaim(&self, vfs: &dyn Vfs, staging: &Path) -> Result<()> {
+        if !name_of(staging).ends_with(DONE) {
+            let Ok(mut lock) = vfs.open(&staging.join(LOCK)) else { return Ok(()) };
+            if !lock.try_lock().unwrap_or(false) {
+                return Ok(());
+            }
+            if let Some(manifest) = read_manifest(vfs, staging)? {
+                let done = PathBuf::from(format!("{}{DONE}", staging.display()));
+                return self.roll_forward(vfs, staging, &done, &manifest);
+            }
+        }
+        tracing::info!(path = %staging.display(), "removing what a job that died has left");
+        io("remove", staging, vfs.remove_dir_all(staging))
+    }
+
+    /// The staging directory of the job, which `prepare` has created.
+    pub(super) fn staging(&self, vfs: &dyn Vfs, job_id: &str) -> Result<PathBuf> {
+        let Places { inside, beside, .. } = self.places(job_id);
+        for staging in [inside, beside] {
+            if exists(vfs, &staging)? {
+                return Ok(staging);
+            }
+        }
+        Err(Error::config(format!(
+            "the staging directory of output '{}' has vanished; was it removed while the job ran?",
+            self.dir.display()
+        )))
+    }
+
+    /// Makes the files visible. May be repeated, by another process too.
+    pub(super) fn commit(&self, vfs: &dyn Vfs, job_id: &str, files: Vec<StagedFile>) -> Result<()> {
+        let names: BTreeSet<&str> = files.iter().map(|f| f.name.as_str()).collect();
+        if names.len() != files.len() {
+            return Err(Error::Internal("two committed files have the same name".to_string()));
+        }
+        let places = self.places(job_id);
+        if exists(vfs, &places.inside)? {
+            let manifest = match read_manifest(vfs, &places.inside)? {
+                Some(manifest) => manifest,
+                None => self.write_manifest(vfs, &places.inside, files)?,
+            };
+            self.roll_forward(vfs, &places.inside, &places.done, &manifest)?;
+        } else if exists(vfs, &places.beside)? {
+            self.commit_new(vfs, &places, &files)?;
+        } else {
+            self.check_committed(vfs, &files)?;
+            io("sync", &places.parent, vfs.sync_dir(&places.parent))?;
+            remove_all(vfs, &places.done)?;
+        }
+        *self.held() = Held::default();
+        Ok(())
+    }
+
+    /// One rename of the whole directory.
+    fn commit_new(&self, vfs: &dyn Vfs, places: &Places, files: &[StagedFile]) -> Result<()> {
+        for file in files {
+            self.place(vfs, &places.beside, &places.beside, file)?;
+        }
+        for entry in io("list", &places.beside, vfs.list(&places.beside))? {
+            if !files.iter().any(|f| name_of(&entry) == f.name) {
+                io("remove", &entry, vfs.remove_file(&entry))?;
+            }
+        }
+        io("sync", &places.beside, vfs.sync_dir(&places.beside))?;
+        match vfs.rename(&places.beside, &self.dir) {
+            Err(e) if matches!(e.kind(), ErrorKind::DirectoryNotEmpty | ErrorKind::AlreadyExists) => {
+                return Err(Error::config(format!(
+                    "output directory '{}' did not exist when the job started, and is not empty now; the \
+                     output of this job is dropped",
+                    self.dir.display()
+                )));
+            }
+            renamed => io("rename", &self.dir, renamed)?,
+        }
+        io("sync", &places.parent, vfs.sync_dir(&places.parent))
+    }
+
+    /// Decides what a commit into the existing directory does. From the rename on it cannot be taken back.
+    fn write_manifest(&self, vfs: &dyn Vfs, staging: &Path, files: Vec<StagedFile>) -> Result<Manifest> {
+        for file in &files {
+            let path = staging.join(&file.staged);
+            io("find", &path, vfs.metadata(&path))?;
+        }
+        let present = io("list", &self.dir, vfs.list(&self.dir))?;
+        let replaced: Vec<String> = present.iter().map(|p| name_of(p)).filter(|n| is_part(n)).collect();
+        if let (false, Some(name)) = (self.overwrite, replaced.first()) {
+            return Err(Error::config(format!(
+                "output directory '{}' was empty when the job started, and has '{name}' now; the output of \
+                 this job is dropped",
+                self.dir.display()
+            )));
+        }
+        let manifest = Manifest { version: 1, files, replaced };
+        let bytes = serde_json::to_vec(&manifest)
+            .map_err(|e| Error::Internal(format!("a commit manifest cannot be written: {e}")))?;
+        let (unfinished, path) = (staging.join(MANIFEST_UNFINISHED), staging.join(MANIFEST));
+        match vfs.remove_file(&unfinished) {
+            Err(e) if e.kind() != ErrorKind::NotFound => return Err(Error::io("remove", &unfinished, e)),
+            _ => {}
+        }
+        let mut file = io("create", &unfinished, vfs.create(&unfinished))?;
+        io("write", &unfinished, file.append(&bytes))?;
+        io("sync", &unfinished, file.sync_data())?;
+        drop(file);
+        io("rename", &path, vfs.rename(&unfinished, &path))?;
+        io("sync", staging, vfs.sync_dir(staging))?;
+        Ok(manifest)
+    }
+
+    fn roll_forward(&self, vfs: &dyn Vfs, staging: &Path, done: &Path, manifest: &Manifest) -> Result<()> {
+        for file in &manifest.files {
+            self.place(vfs, staging, &self.dir, file)?;
+        }
+        for name in &manifest.replaced {
+            if !manifest.files.iter().any(|f| f.name == *name) {
+                let path = self.dir.join(name);
+                match vfs.remove_file(&path) {
+                    Err(e) if e.kind() != ErrorKind::NotFound => return Err(Error::io("remove", &path, e)),
+                    _ => {}
+                }
+            }
+        }
+        io("sync", &self.dir, vfs.sync_dir(&self.dir))?;
+        remove_all(vfs, done)?;
+        io("rename", staging, vfs.rename(staging, done))?;
+        io("sync", &self.dir, vfs.sync_dir(&self.dir))?;
+        remove_all(vfs, done)
+    }
+
+    /// Renames one file to its final name, unless an earlier try has.
+    fn place(&self, vfs: &dyn Vfs, staging: &Path, into: &Path, file: &StagedFile) -> Result<()> {
+        let (from, to) = (staging.join(&file.staged), into.join(&file.name));
+        match vfs.rename(&from, &to) {
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                check_size(vfs, &to, file.bytes).map_err(|_| Error::io("rename", &from, e))
+            }
+            renamed => io("rename", &to, renamed),
+        }
+    }
+
+    fn check_committed(&self, vfs: &dyn Vfs, files: &[StagedFile]) -> Result<()> {
+        io("open", &self.dir, vfs.metadata(&self.dir))?;
+        files.iter().try_for_each(|f| check_size(vfs, &self.dir.join(&f.name), f.bytes))
+    }
+
+    /// Removes what the job has left, or completes a commit that can no longer be taken back.
+    pub(super) fn abort(&self, vfs: &dyn Vfs, job_id: &str) -> Result<()> {
+        let Places { inside, beside, done, .. } = self.places(job_id);
+        match read_manifest(vfs, &inside)? {
+            Some(manifest) => self.roll_forward(vfs, &inside, &done, &manifest)?,
+            None => remove_all(vfs, &inside)?,
+        }
+        remove_all(vfs, &done)?;
+        remove_all(vfs, &beside)?;
+        let mut held = self.held();
+        held.lock = None;
+        while let Some(dir) = held.created.last() {
+            match vfs.remove_dir(dir) {
+                Err(e) if !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) => {
+                    return Err(Error::io("remove", dir, e));
+                }
+                _ => drop(held.created.pop()),
+            }
+        }
+        Ok(())
+    }
+
+    /// After a failed `prepare` the staging directory is ours only if we hold its lock.
+    fn abort_unless_foreign(&self, vfs: &dyn Vfs, job_id: &str) -> Result<()> {
+        let Places { inside, beside, .. } = self.places(job_id);
+        for staging in [inside, beside] {
+            if let Ok(mut lock) = vfs.open(&staging.join(LOCK))
+                && self.held().lock.is_none()
+                && matches!(lock.try_lock(), Ok(false))
+            {
+                return Ok(());
+            }
+        }
+        self.abort(vfs, job_id)
+    }
+
+    fn held(&self) -> std::sync::MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+fn io<T>(action: &'static str, path: &Path, result: io::Result<T>) -> Result<T> {
+    result.map_err(|e| Error::io(action, path, e))
+}
+
+fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+fn exists(vfs: &dyn Vfs, path: &Path) -> Result<bool> {
+    Ok(io("open", path, found(vfs.metadata(path)))?.is_some())
+}
+
+fn remove_all(vfs: &dyn Vfs, path: &Path) -> Result<()> {
+    match vfs.remove_dir_all(path) {
+        // Below a path that is no directory there is nothing of ours either.
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(()),
+        removed => io("remove", path, removed),
+    }
+}
+
+fn check_size(vfs: &dyn Vfs, path: &Path, bytes: u64) -> Result<()> {
+    let len = io("open", path, vfs.metadata(path))?.len;
+    if len != bytes {
+        let message = format!("expected {bytes} bytes of committed output, found {len}");
+        return Err(Error::Corrupt { path: path.to_path_buf(), offset: len.min(bytes), message });
+    }
+    Ok(())
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Whether a name is one that a file sink gives: `part-`, digits, `-`, digits, `.` and an extension.
+fn is_part(name: &str) -> bool {
+    let number = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
+    name.strip_prefix("part-")
+        .and_then(|rest| rest.split_once('.'))
+        .and_then(|(numbers, extension)| Some((numbers.split_once('-')?, extension)))
+        .is_some_and(|((subtask, unit), extension)| {
+            number(subtask) && number(unit) && !extension.is_empty() && !extension.contains('/')
+        })
+}
+
+fn read_manifest(vfs: &dyn Vfs, staging: &Path) -> Result<Option<Manifest>> {
+    let path = staging.join(MANIFEST);
+    let file = match vfs.open(&path) {
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
+        opened => io("open", &path, opened)?,
+    };
+    let corrupt = |message: String| Error::Corrupt { path: path.clone(), offset: 0, message };
+    let len = io("read", &path, file.len())?;
+    if len > MANIFEST_BYTES_MAX {
+        return Err(corrupt(format!("expected at most {MANIFEST_BYTES_MAX} bytes, found {len}")));
+    }
+    let mut bytes = vec![0; len as usize];
+    io("read", &path, file.read_exact_at(&mut bytes, 0))?;
+    let manifest: Manifest = serde_json::from_slice(&bytes)
+        .map_err(|e| corrupt(format!("expected the manifest of a commit, found something else: {e}")))?;
+    let harmless = manifest.files.iter().all(|f| is_part(&f.name) && !f.staged.contains('/'));
+    if manifest.version != 1 || !harmless || !manifest.replaced.iter().all(|n| is_part(n)) {
+        return Err(corrupt("it names files that no sink of this version writes".to_string()));
+    }
+    Ok(Some(manifest))
+}
