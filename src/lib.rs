@@ -6,6 +6,7 @@ pub mod connectors;
 pub mod executors;
 pub mod operator;
 pub mod plan;
+pub mod prelude;
 pub mod semantics;
 pub mod text;
 

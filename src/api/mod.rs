@@ -1,6 +1,7 @@
 //! What a program is written with: the environment, streams, settings, and what comes back from a job.
 
 pub mod args;
+mod collect;
 mod data_stream;
 mod environment;
 mod job;
@@ -8,6 +9,7 @@ mod keyed_stream;
 pub mod progress;
 pub mod result;
 
+pub use collect::Collected;
 pub use data_stream::DataStream;
 pub use environment::{Environment, IntoRecords};
 pub use job::{JobClient, JobStatus};

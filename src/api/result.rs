@@ -36,6 +36,8 @@ pub struct JobResult {
     pub memory_peak_bytes: u64,
     /// The most memory that was reserved from the job's budget at once, in bytes.
     pub budget_peak_bytes: u64,
+    /// Hash of the schedule of a simulated run: equal seeds, equal traces.
+    pub trace: Option<u64>,
 }
 
 /// What one operator did, over all its subtasks.
@@ -47,6 +49,8 @@ pub struct OperatorStats {
     pub name: String,
     /// Number of subtasks.
     pub parallelism: usize,
+    /// The type of the operator that ran.
+    pub operator_type: String,
     /// Records it received.
     pub records_in: u64,
     /// Records it emitted.

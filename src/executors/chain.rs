@@ -8,6 +8,7 @@
 //! [`QUEUE_ELEMENTS`] elements, so memory in a chain is bounded by its length.
 
 use super::job::{JobEnvironment, StepMetrics};
+use crate::base::accumulator::AttemptAccumulators;
 use crate::base::batch::{CheckpointId, Element, ErasedBatch};
 use crate::base::data::{Timestamp, WATERMARK_MAX};
 use crate::base::error::Result;
@@ -61,6 +62,7 @@ pub struct ChainPosition {
 pub struct Chain {
     links: Vec<Link>,
     exits: Vec<Box<dyn Exit>>,
+    accumulators: Option<AttemptAccumulators>,
     /// The step whose operator was called last, for errors and panics.
     at: usize,
 }
@@ -111,6 +113,7 @@ impl Chain {
     ) -> Result<Chain> {
         let mut links: Vec<Link> = Vec::with_capacity(task.steps.len());
         let mut exits = Vec::new();
+        let accumulators = job.accumulators.attempt();
         for &id in &task.steps {
             let step = &plan.steps[id];
             let (operator, is_source) = match &step.operation {
@@ -128,7 +131,9 @@ impl Chain {
                 unit: at.unit,
                 attempt: at.attempt,
                 counters: job.metrics[id].counters.clone(),
+                accumulators: accumulators.handles(),
             };
+            let _ = job.metrics[id].operator_type.set(operator.type_name());
             let scope = if step.grouped { StateScope::OneKey } else { StateScope::AllKeys };
             let mut feeders = Vec::new();
             for edge in plan.edges_into(id).filter(|e| e.local) {
@@ -169,7 +174,7 @@ impl Chain {
                 is_source,
             });
         }
-        Ok(Chain { links, exits, at: 0 })
+        Ok(Chain { links, exits, accumulators: Some(accumulators), at: 0 })
     }
 
     /// Opens the operators, the last one first, so that an operator can emit as soon as it is open.
@@ -191,6 +196,12 @@ impl Chain {
             result = result.and(closed);
         }
         result
+    }
+
+    /// Closes all operators after the last record and makes what user code accumulated count.
+    pub fn finish(&mut self) -> Result<()> {
+        self.close()?;
+        self.accumulators.take().map_or(Ok(()), |accumulators| accumulators.publish())
     }
 
     /// Name of the operator that was called last, and the subtask.

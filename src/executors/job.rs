@@ -1,5 +1,6 @@
 //! JobEnvironment: what the subtasks of one execution share.
 
+use crate::base::accumulator::Accumulators;
 use crate::base::clock::Clock;
 use crate::base::error::{Error, Result};
 use crate::base::metrics::{Counter, Counters};
@@ -73,6 +74,8 @@ pub struct JobEnvironment {
     pub sinks: Arc<BTreeMap<usize, Arc<dyn SinkRun>>>,
     /// Numbers by step.
     pub metrics: Arc<Vec<Arc<StepMetrics>>>,
+    /// What user code accumulates.
+    pub accumulators: Accumulators,
     /// Whether the job was asked to stop.
     pub cancellation: Cancellation,
 }
@@ -134,6 +137,7 @@ impl JobEnvironment {
             sources: Arc::new(sources),
             sinks: Arc::new(sinks),
             metrics: Arc::new(metrics),
+            accumulators: Accumulators::new(),
             cancellation,
         })
     }

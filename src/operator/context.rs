@@ -1,8 +1,11 @@
 //! Context: what an executor hands to an operator; the only place where the executors differ for it.
 
+use crate::base::accumulator::{Accumulator, AccumulatorHandle, LocalAccumulators};
 use crate::base::clock::Clock;
 use crate::base::data::{Timestamp, WATERMARK_MIN};
+use crate::base::error::Result;
 use crate::base::metrics::Counters;
+use crate::base::parameters::Parameters;
 use crate::semantics::state::StateScope;
 use std::sync::Arc;
 
@@ -17,6 +20,7 @@ pub struct RuntimeContext {
     pub(crate) unit: usize,
     pub(crate) attempt: usize,
     pub(crate) counters: Counters,
+    pub(crate) accumulators: LocalAccumulators,
 }
 
 /// What all subtasks of a job share.
@@ -25,6 +29,8 @@ pub struct JobContext {
     pub name: String,
     /// Unique id of this execution.
     pub id: String,
+    /// What the program was given beside the engine's options.
+    pub parameters: Parameters,
 }
 
 impl RuntimeContext {
@@ -55,6 +61,18 @@ impl RuntimeContext {
     /// Number of this attempt, from 0.
     pub fn attempt(&self) -> usize {
         self.attempt
+    }
+    /// The parameters of the job.
+    pub fn parameters(&self) -> &Parameters {
+        &self.job.parameters
+    }
+    /// A named accumulator, merged over all subtasks and read from the job's result. Call it in `open` and keep
+    /// the handle. What an attempt accumulated counts when the attempt succeeds.
+    ///
+    /// # Errors
+    /// If the name is already that of an accumulator of another type.
+    pub fn accumulator<A: Accumulator>(&self, name: &str) -> Result<AccumulatorHandle<A>> {
+        self.accumulators.local(name)
     }
     /// A named counter of this operator, shown in the job's result.
     pub fn counter(&self, name: &str) -> crate::base::metrics::Counter {

@@ -110,6 +110,8 @@ pub enum Chaining {
 pub struct LogicalPlan {
     /// The nodes; an edge only points to a lower index.
     pub nodes: Vec<Node>,
+    /// Sinks below this index have been executed and do not run again.
+    executed: NodeId,
 }
 
 impl Node {
@@ -147,11 +149,20 @@ impl LogicalPlan {
         self.nodes.len() - 1
     }
 
+    /// Marks all sinks as executed: the next execution runs the ones added after this.
+    pub fn executed(&mut self) {
+        self.executed = self.nodes.len();
+    }
+
+    fn is_due(&self, node: &Node) -> bool {
+        node.id >= self.executed && matches!(node.operation, Operation::Sink(_))
+    }
+
     /// The nodes that lead to a sink, sinks included: only these run.
     pub fn needed(&self) -> Vec<bool> {
         let mut needed = vec![false; self.nodes.len()];
         for node in self.nodes.iter().rev() {
-            if needed[node.id] || matches!(node.operation, Operation::Sink(_)) {
+            if needed[node.id] || self.is_due(node) {
                 needed[node.id] = true;
                 node.edges().for_each(|edge| needed[edge.from] = true);
             }
@@ -164,7 +175,7 @@ impl LogicalPlan {
         if self.nodes.is_empty() {
             return Err(Error::config("the job has no operators; read a source and give it a sink"));
         }
-        if !self.nodes.iter().any(|node| matches!(node.operation, Operation::Sink(_))) {
+        if !self.nodes.iter().any(|node| self.is_due(node)) {
             return Err(Error::config("the job has no sink, so nothing would come out; end a stream with sink_to"));
         }
         let mut uids: BTreeMap<&str, &str> = BTreeMap::new();

@@ -181,7 +181,7 @@ impl Subtask {
                         return Ok(StepState::Waiting(None));
                     }
                     self.closed = true;
-                    self.chain.close()?;
+                    self.chain.finish()?;
                     return Ok(StepState::Done);
                 }
             }

@@ -26,8 +26,14 @@ const CANCEL_GRACE: Duration = Duration::from_secs(1);
 /// Name of the operator that a worker is in, to be reported if it does not return.
 type Whereabouts = Arc<Mutex<String>>;
 
-/// Runs all subtasks to their end. The first error stops the others and is returned.
-pub fn run(plan: &PhysicalPlan, wiring: Wiring, cancellation: &Cancellation) -> Result<()> {
+/// Runs all subtasks to their end. The first error stops the others and is returned. `tick` is called every now
+/// and then.
+pub fn run(
+    plan: &PhysicalPlan,
+    wiring: Wiring,
+    cancellation: &Cancellation,
+    tick: &mut dyn FnMut(),
+) -> Result<()> {
     let workers = assign(plan, wiring);
     let (ended, endings) = unbounded();
     // Failure of one worker stops the others, which is not the same as a wish of the user to stop.
@@ -73,7 +79,7 @@ pub fn run(plan: &PhysicalPlan, wiring: Wiring, cancellation: &Cancellation) -> 
                     wake_all();
                 }
             }
-            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Timeout) => tick(),
             Err(RecvTimeoutError::Disconnected) => break,
         }
         if stop.is_cancelled() || cancellation.is_cancelled() {

@@ -1,0 +1,270 @@
+//! Environment: where a program begins: its settings, its parameters and the plan it builds.
+
+use super::data_stream::DataStream;
+use super::job::{self, JobClient, JobPlan};
+use super::result::JobResult;
+use crate::base::clock::{Clock, SystemClock};
+use crate::base::config::{BufferTimeout, Driver, ExecutionMode, ExplainFormat, PartialSettings, Settings};
+use crate::base::data::Data;
+use crate::base::error::{Error, Result};
+use crate::base::memory::ByteSize;
+use crate::base::parameters::Parameters;
+use crate::base::vfs::{OsVfs, SharedVfs};
+use crate::connectors::source::{Generate, IterSource, Source};
+use crate::plan::{LogicalPlan, Node, NodeId, Operation, PhysicalPlan, PlanOptions, explain, mermaid};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Where a program begins. Cloning gives another handle to the same plan.
+#[derive(Clone)]
+pub struct Environment {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    settings: Mutex<Settings>,
+    parameters: Mutex<Parameters>,
+    plan: Mutex<LogicalPlan>,
+    mistakes: Mutex<Vec<String>>,
+    vfs: Mutex<SharedVfs>,
+    clock: Mutex<Arc<dyn Clock>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Default for Environment {
+    fn default() -> Self {
+        Environment::with_settings(Settings::default())
+    }
+}
+
+/// A finite collection that can be read from the start again.
+pub trait IntoRecords: IntoIterator + Clone + Send + Sync + 'static {}
+impl<I: IntoIterator + Clone + Send + Sync + 'static> IntoRecords for I {}
+
+impl Environment {
+    /// An environment with the default settings: streaming, one subtask for each core.
+    pub fn new() -> Self {
+        Environment::default()
+    }
+
+    /// An environment with these settings.
+    pub fn with_settings(settings: Settings) -> Self {
+        Environment {
+            shared: Arc::new(Shared {
+                settings: Mutex::new(settings),
+                parameters: Mutex::default(),
+                plan: Mutex::default(),
+                mistakes: Mutex::default(),
+                vfs: Mutex::new(OsVfs::shared()),
+                clock: Mutex::new(SystemClock::new()),
+            }),
+        }
+    }
+
+    /// An environment from the command line, environment variables and a configuration file; what is not an option
+    /// of the engine becomes a parameter. `--help` prints the options and ends the process. Programs with a clap
+    /// struct of their own flatten [`EngineArgs`](super::args::EngineArgs) into it instead.
+    ///
+    /// # Errors
+    /// An option, variable or entry that is unknown or cannot be used.
+    pub fn from_args() -> Result<Self> {
+        let (settings, parameters) = Settings::from_args_iter(std::env::args_os())?;
+        Ok(Environment::with_settings(settings).parameters(parameters))
+    }
+
+    fn set(self, change: PartialSettings) -> Self {
+        if let Err(e) = lock(&self.shared.settings).apply(&change) {
+            self.mistake(&e.to_string());
+        }
+        self
+    }
+
+    /// How the plan is run.
+    pub fn execution_mode(self, mode: ExecutionMode) -> Self {
+        self.set(PartialSettings { execution_mode: Some(mode), ..Default::default() })
+    }
+    /// Subtasks per operator where the operator says nothing.
+    pub fn parallelism(self, parallelism: usize) -> Self {
+        self.set(PartialSettings { parallelism: Some(parallelism), ..Default::default() })
+    }
+    /// Number of key groups.
+    pub fn max_parallelism(self, max_parallelism: usize) -> Self {
+        self.set(PartialSettings { max_parallelism: Some(max_parallelism), ..Default::default() })
+    }
+    /// Memory for sorting, shuffles and tables of a batch job.
+    pub fn memory(self, memory: ByteSize) -> Self {
+        self.set(PartialSettings { memory: Some(memory), ..Default::default() })
+    }
+    /// How long a record may wait in a batch that is not full (STREAMING).
+    pub fn buffer_timeout(self, timeout: BufferTimeout) -> Self {
+        self.set(PartialSettings { buffer_timeout: Some(timeout), ..Default::default() })
+    }
+    /// Whether neighbouring operators may share a chain (STREAMING).
+    pub fn chaining(self, chaining: bool) -> Self {
+        self.set(PartialSettings { chaining: Some(chaining), ..Default::default() })
+    }
+    /// What steps the subtasks.
+    pub fn driver(self, driver: Driver) -> Self {
+        self.set(PartialSettings { driver: Some(driver), ..Default::default() })
+    }
+    /// Directory for spill files.
+    pub fn temp_dir(self, dir: impl Into<std::path::PathBuf>) -> Self {
+        self.set(PartialSettings { temp_dir: Some(dir.into()), ..Default::default() })
+    }
+    /// Parameters for user code to read in `open`.
+    pub fn parameters(self, parameters: Parameters) -> Self {
+        *lock(&self.shared.parameters) = parameters;
+        self
+    }
+    /// The file system that sources, sinks and spill files use: for tests with faults.
+    pub fn vfs(self, vfs: SharedVfs) -> Self {
+        *lock(&self.shared.vfs) = vfs;
+        self
+    }
+
+    /// The settings now.
+    pub fn settings(&self) -> Settings {
+        lock(&self.shared.settings).clone()
+    }
+    /// The parameters now.
+    pub fn job_parameters(&self) -> Parameters {
+        lock(&self.shared.parameters).clone()
+    }
+
+    /// Reads a source.
+    pub fn read<S: Source>(&self, source: S) -> DataStream<S::Item> {
+        let source = Arc::new(source);
+        let name = Source::describe(&*source);
+        let node = self.add(Node::new(name, Operation::Source(source), Vec::new()));
+        DataStream::of_node(self, node)
+    }
+
+    /// Reads a collection, in order, with one subtask. Bounded.
+    pub fn from_iter<I>(&self, records: I) -> DataStream<I::Item>
+    where
+        I: IntoRecords,
+        I::Item: Data,
+        I::IntoIter: Send,
+    {
+        let stream = self.read(IterSource::new(records));
+        let why = "a collection is read by one subtask";
+        self.change(stream.from[0].from, |node| node.required_parallelism = Some((1, why)));
+        stream
+    }
+
+    /// Makes `count` records: `f(i)` for each index `i` below it. Subtask `s` of `p` makes `s`, `s + p`, ... in order.
+    /// Bounded. For an unbounded source, a rate or timestamps, [`read`](Environment::read) a [`Generate`].
+    pub fn generate<T: Data>(
+        &self,
+        count: u64,
+        f: impl Fn(u64) -> T + Clone + Send + Sync + 'static,
+    ) -> DataStream<T> {
+        self.read(Generate::new(count, f))
+    }
+
+    pub(super) fn same(&self, other: &Environment) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+    pub(super) fn add(&self, node: Node) -> NodeId {
+        lock(&self.shared.plan).add(node)
+    }
+    pub(super) fn change(&self, node: NodeId, change: impl FnOnce(&mut Node)) {
+        if let Some(node) = lock(&self.shared.plan).nodes.get_mut(node) {
+            change(node);
+        }
+    }
+    pub(super) fn mistake(&self, mistake: &str) {
+        lock(&self.shared.mistakes).push(mistake.to_string());
+    }
+
+    fn options(&self) -> PlanOptions {
+        let settings = lock(&self.shared.settings);
+        PlanOptions {
+            mode: settings.execution_mode,
+            parallelism: settings.parallelism,
+            max_parallelism: settings.max_parallelism,
+            chaining: settings.chaining,
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        lock(&self.shared.settings).check()?;
+        match lock(&self.shared.mistakes).first() {
+            Some(mistake) => Err(Error::config(mistake)),
+            None => Ok(()),
+        }
+    }
+
+    /// The plan as text: what was asked for, what will run together, where it is cut, and where the execution modes
+    /// differ for it.
+    ///
+    /// # Errors
+    /// Every mistake that `execute` would report before anything runs.
+    pub fn explain(&self) -> Result<String> {
+        self.explain_as(ExplainFormat::Text)
+    }
+
+    /// The plan as a Mermaid flowchart.
+    ///
+    /// # Errors
+    /// As [`explain`](Environment::explain).
+    pub fn explain_graph(&self) -> Result<String> {
+        self.explain_as(ExplainFormat::Graph)
+    }
+
+    fn explain_as(&self, format: ExplainFormat) -> Result<String> {
+        self.check()?;
+        let options = self.options();
+        let logical = lock(&self.shared.plan);
+        let physical = PhysicalPlan::new(&logical, &options)?;
+        Ok(match format {
+            ExplainFormat::Text => explain(&logical, &physical),
+            ExplainFormat::Graph => mermaid(&physical),
+        })
+    }
+
+    /// Runs what was built since the last execution and waits for its end.
+    ///
+    /// With `--explain` it prints the plan to standard output instead, and the result is that of a job that did
+    /// nothing.
+    ///
+    /// # Errors
+    /// A mistake in the plan or the settings, before anything runs; else the first failure of the job. Then nothing
+    /// of its output is visible.
+    pub fn execute(&self, name: &str) -> Result<JobResult> {
+        self.execute_async(name)?.result()
+    }
+
+    /// Starts what was built since the last execution; the client waits for it, asks for its status or cancels it.
+    ///
+    /// # Errors
+    /// A mistake in the plan or the settings. Failures of the running job are in [`JobClient::result`].
+    pub fn execute_async(&self, name: &str) -> Result<JobClient> {
+        self.check()?;
+        let settings = self.settings();
+        let options = self.options();
+        let mut logical = lock(&self.shared.plan);
+        let physical = PhysicalPlan::new(&logical, &options)?;
+        if let Some(format) = settings.explain {
+            let text = match format {
+                ExplainFormat::Text => explain(&logical, &physical),
+                ExplainFormat::Graph => mermaid(&physical),
+            };
+            println!("{text}");
+            return Ok(JobClient::done(name, physical.mode));
+        }
+        logical.executed();
+        drop(logical);
+        let plan = JobPlan {
+            physical,
+            settings,
+            parameters: self.job_parameters(),
+            vfs: lock(&self.shared.vfs).clone(),
+            clock: lock(&self.shared.clock).clone(),
+        };
+        job::start(name, plan)
+    }
+}
+

@@ -1,0 +1,244 @@
+//! Job: one execution of a plan, from the client's side.
+
+use super::progress::{ProgressLine, ProgressPhase, ProgressSnapshot};
+use super::result::{JobResult, OperatorStats, StageStats, peak_memory_bytes};
+use crate::base::clock::{Clock, VirtualClock};
+use crate::base::config::{Driver, ExecutionMode, Settings};
+use crate::base::error::{Error, Result};
+use crate::base::hash::hash_of;
+use crate::base::parameters::Parameters;
+use crate::base::vfs::SharedVfs;
+use crate::executors::job::{Cancellation, JobEnvironment};
+use crate::executors::pipelined::simulation::{Random, Trace};
+use crate::executors::pipelined::{channel, simulation, threads, wire};
+use crate::executors::staged;
+use crate::operator::context::JobContext;
+use crate::operator::source::SplitAssignment;
+use crate::plan::PhysicalPlan;
+use std::io::IsTerminal;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// What a job is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobStatus {
+    /// Its subtasks run.
+    Running,
+    /// It succeeded: all output is visible.
+    Finished,
+    /// It failed: none of its output is visible.
+    Failed,
+    /// It was cancelled: none of its output is visible.
+    Cancelled,
+}
+
+/// A job that was started: a handle from the client's side. Dropping it leaves the job running.
+pub struct JobClient {
+    id: String,
+    cancellation: Cancellation,
+    outcome: Arc<Mutex<Option<Result<JobResult>>>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+    status: Arc<Mutex<JobStatus>>,
+}
+
+impl JobClient {
+    pub(super) fn done(name: &str, mode: ExecutionMode) -> JobClient {
+        let mut result = JobResult::default();
+        result.job_name = name.to_string();
+        result.mode = mode;
+        JobClient {
+            id: String::new(),
+            cancellation: Cancellation::default(),
+            outcome: Arc::new(Mutex::new(Some(Ok(result)))),
+            thread: None,
+            status: Arc::new(Mutex::new(JobStatus::Finished)),
+        }
+    }
+
+    /// The id of this execution.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+    /// What the job is doing.
+    pub fn status(&self) -> JobStatus {
+        *self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    /// Asks the job to stop. It ends within about a second; [`result`](JobClient::result) is then
+    /// [`Error::Cancelled`].
+    pub fn cancel(&self) {
+        self.cancellation.cancel();
+    }
+    /// A handle that cancels the job from elsewhere, for example a signal handler.
+    pub fn cancellation(&self) -> Cancellation {
+        self.cancellation.clone()
+    }
+    /// Waits for the end of the job.
+    ///
+    /// # Errors
+    /// The first failure of the job, or [`Error::Cancelled`].
+    pub fn result(mut self) -> Result<JobResult> {
+        if let Some(thread) = self.thread.take()
+            && let Err(payload) = thread.join()
+        {
+            return Err(Error::Internal(format!("the job's thread failed: {}", Error::panic(payload))));
+        }
+        let outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
+        outcome.unwrap_or_else(|| Err(Error::Internal("the job ended without a result".into())))
+    }
+}
+
+/// What one execution needs.
+pub(super) struct JobPlan {
+    pub physical: PhysicalPlan,
+    pub settings: Settings,
+    pub parameters: Parameters,
+    pub vfs: SharedVfs,
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Starts a job on a thread of its own. Sources are enumerated and sinks prepared before this returns.
+pub(super) fn start(name: &str, plan: JobPlan) -> Result<JobClient> {
+    let id = new_job_id();
+    let cancellation = Cancellation::default();
+    let context =
+        JobContext { name: name.to_string(), id: id.clone(), parameters: plan.parameters.clone() };
+    let simulated = match plan.settings.driver {
+        Driver::Simulation { seed } => Some((VirtualClock::new(), seed)),
+        Driver::Threads => None,
+    };
+    let clock = simulated.as_ref().map_or(plan.clock.clone(), |(clock, _)| clock.clone() as Arc<dyn Clock>);
+    // Splits taken on demand would depend on the schedule; a simulation draws the schedule from its seed.
+    let assignment = match plan.physical.mode {
+        ExecutionMode::Batch => SplitAssignment::Fixed,
+        _ => SplitAssignment::OnDemand,
+    };
+    let job =
+        JobEnvironment::start(&plan.physical, context, clock, plan.vfs.clone(), assignment, cancellation.clone())?;
+    let outcome = Arc::new(Mutex::new(None));
+    let status = Arc::new(Mutex::new(JobStatus::Running));
+    let (outcome_in, status_in) = (outcome.clone(), status.clone());
+    let run_job = job.clone();
+    let run = move || {
+        let span = tracing::info_span!("job", name = %run_job.context.name, id = %run_job.context.id);
+        let _in_span = span.enter();
+        let result = run(&plan, &run_job, simulated);
+        let now = match &result {
+            Ok(_) => JobStatus::Finished,
+            Err(Error::Cancelled) => JobStatus::Cancelled,
+            Err(_) => JobStatus::Failed,
+        };
+        *outcome_in.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+        *status_in.lock().unwrap_or_else(PoisonError::into_inner) = now;
+    };
+    let thread = std::thread::Builder::new().name("job".into()).spawn(run).map_err(|e| {
+        let _ = job.sinks.values().map(|sink| sink.abort()).collect::<Result<Vec<_>>>();
+        Error::Memory(format!("cannot start the job's thread: {e}"))
+    })?;
+    Ok(JobClient { id, cancellation, outcome, thread: Some(thread), status })
+}
+
+/// Unique in time, process and count; fit for a file name.
+fn new_job_id() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64);
+    format!("{:016x}", hash_of(&(nanos, std::process::id(), count)))
+}
+
+fn run(plan: &JobPlan, job: &JobEnvironment, simulated: Option<(Arc<VirtualClock>, u64)>) -> Result<JobResult> {
+    let start = Instant::now();
+    let physical = &plan.physical;
+    let mut progress = ProgressLine::new(plan.settings.progress, std::io::stderr().is_terminal());
+    let records = || job.sources.keys().map(|&step| job.metrics[step].records_out.get()).sum::<u64>();
+    let mut trace = None;
+    let mut stages = Vec::new();
+    let mut budget_peak_bytes = 0;
+    let outcome = if physical.mode == ExecutionMode::Batch {
+        let mut tick = |phase: ProgressPhase| {
+            let elapsed = start.elapsed();
+            if progress.is_due(elapsed) {
+                progress.update(&ProgressSnapshot { elapsed, records: records(), phase });
+            }
+        };
+        let seed = simulated.as_ref().map(|(_, seed)| *seed);
+        staged::run(physical, job, &plan.settings, seed, &mut tick).map(|outcome| {
+            stages = outcome.stages;
+            budget_peak_bytes = outcome.budget_peak_bytes;
+        })
+    } else if let Some((clock, seed)) = &simulated {
+        let mut random = Random::new(*seed);
+        wire(physical, job, plan.settings.buffer_timeout, || 1 + random.below(8))
+            .and_then(|wiring| {
+                let mut random = Random::new(seed.wrapping_add(1));
+                simulation::run(wiring, &mut random, clock, &job.cancellation)
+            })
+            .map(|done| trace = Some(done))
+    } else {
+        let mut tick = || {
+            let elapsed = start.elapsed();
+            if progress.is_due(elapsed) {
+                let phase = ProgressPhase::Streaming { watermark: None };
+                progress.update(&ProgressSnapshot { elapsed, records: records(), phase });
+            }
+        };
+        wire(physical, job, plan.settings.buffer_timeout, || channel::CHANNEL_ELEMENTS)
+            .and_then(|wiring| threads::run(physical, wiring, &job.cancellation, &mut tick))
+    };
+    progress.finish();
+    job.finish(physical, outcome)?;
+    if stages.is_empty() {
+        stages.push(pipelined_stage(physical, job, start.elapsed()));
+    }
+    let mut result = JobResult::default();
+    result.job_name = job.context.name.clone();
+    result.job_id = job.context.id.clone();
+    result.mode = physical.mode;
+    result.parallelism = physical.parallelism;
+    result.duration = start.elapsed();
+    result.operators = operator_stats(physical, job);
+    result.stages = stages;
+    result.accumulators = job.accumulators.results()?;
+    result.memory_peak_bytes = peak_memory_bytes();
+    result.budget_peak_bytes = budget_peak_bytes;
+    result.trace = trace.as_ref().map(Trace::hash);
+    Ok(result)
+}
+
+fn operator_stats(plan: &PhysicalPlan, job: &JobEnvironment) -> Vec<OperatorStats> {
+    let bytes_in = |step: usize| plan.edges_into(step).map(|e| job.metrics[e.from].bytes_out.get()).sum();
+    plan.steps
+        .iter()
+        .map(|step| {
+            let metrics = &job.metrics[step.id];
+            OperatorStats {
+                id: step.id,
+                name: step.name.clone(),
+                parallelism: step.parallelism,
+                operator_type: metrics.operator_type.get().copied().unwrap_or_default().to_string(),
+                records_in: metrics.records_in.get(),
+                records_out: metrics.records_out.get(),
+                bytes_in: bytes_in(step.id),
+                bytes_out: metrics.bytes_out.get(),
+                counters: metrics.counters.values(),
+                ..OperatorStats::default()
+            }
+        })
+        .collect()
+}
+
+/// A streaming job is a single stage.
+fn pipelined_stage(plan: &PhysicalPlan, job: &JobEnvironment, duration: Duration) -> StageStats {
+    let sinks = plan.steps.iter().filter(|s| plan.edges_from(s.id).next().is_none());
+    let subtasks = plan.tasks.iter().map(|t| t.parallelism).sum();
+    StageStats {
+        name: "pipeline".to_string(),
+        operators: plan.steps.iter().map(|s| s.name.clone()).collect(),
+        units: subtasks,
+        attempts: subtasks,
+        duration,
+        records_out: sinks.map(|s| job.metrics[s.id].records_in.get()).sum(),
+        ..StageStats::default()
+    }
+}
+

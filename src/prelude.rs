@@ -1,0 +1,19 @@
+//! What most programs need: `use mainstem::prelude::*`.
+
+pub use crate::api::args::EngineArgs;
+pub use crate::api::result::JobResult;
+pub use crate::api::{Collected, DataStream, Environment, JobClient, JobStatus, KeyedStream};
+pub use crate::base::accumulator::{DoubleCounter, Histogram, LongCounter};
+pub use crate::base::config::{BufferTimeout, Driver, ExecutionMode};
+pub use crate::base::data::{Data, Key, State, Timestamp};
+pub use crate::base::memory::ByteSize;
+pub use crate::base::parameters::Parameters;
+pub use crate::connectors::sink::{CsvSink, DiscardSink, FnSink, PrintSink, TextSink};
+pub use crate::connectors::source::{Generate, InvalidUtf8, IterSource, TextSource};
+pub use crate::operator::aggregate::{Aggregator, Count};
+pub use crate::operator::collector::Collector;
+pub use crate::operator::keyed_process::{KeyedContext, KeyedProcessFunction};
+pub use crate::operator::process::{ProcessContext, ProcessFunction};
+pub use crate::operator::{RuntimeContext, UserResult};
+pub use crate::semantics::state::{States, ValueState};
+pub use crate::text::words;
