@@ -8,6 +8,7 @@ pub mod operator;
 pub mod plan;
 pub mod prelude;
 pub mod semantics;
+pub mod services;
 pub mod text;
 
 pub use base::data::{Data, Key, State, Timestamp};

@@ -17,3 +17,4 @@ pub use crate::operator::process::{ProcessContext, ProcessFunction};
 pub use crate::operator::{RuntimeContext, UserResult};
 pub use crate::semantics::state::{States, ValueState};
 pub use crate::text::words;
+pub use compact_str::CompactString;

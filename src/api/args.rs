@@ -7,7 +7,7 @@
 //! Invariants: everything but [`EngineArgs::settings`] and [`Settings::from_args_iter`] is a pure function of what
 //! it is given.
 
-use super::parameters::Parameters;
+use crate::base::parameters::Parameters;
 use crate::base::config::{
     BufferTimeout, ConfigFile, Driver, ExecutionMode, ExplainFormat, PartialSettings, Progress, Settings,
     parse_memory, parse_parallelism, parse_seed, parse_watermark_interval,

@@ -258,7 +258,7 @@ impl Environment {
         logical.executed();
         drop(logical);
         let plan = JobPlan {
-            physical,
+            physical: Arc::new(physical),
             settings,
             parameters: self.job_parameters(),
             vfs: lock(&self.shared.vfs).clone(),

@@ -90,7 +90,7 @@ impl JobClient {
 
 /// What one execution needs.
 pub(super) struct JobPlan {
-    pub physical: PhysicalPlan,
+    pub physical: Arc<PhysicalPlan>,
     pub settings: Settings,
     pub parameters: Parameters,
     pub vfs: SharedVfs,
@@ -178,7 +178,7 @@ fn run(plan: &JobPlan, job: &JobEnvironment, simulated: Option<(Arc<VirtualClock
         let mut tick = || {
             let elapsed = start.elapsed();
             if progress.is_due(elapsed) {
-                let phase = ProgressPhase::Streaming { watermark: None };
+                let phase = ProgressPhase::Streaming { watermark: i64::MIN };
                 progress.update(&ProgressSnapshot { elapsed, records: records(), phase });
             }
         };

@@ -3,7 +3,7 @@
 //! Place: filled by the executors from their counters, returned by `execute`. Plain data: nothing here measures,
 //! except [`peak_memory_bytes`], which asks the operating system.
 
-use super::accumulator::AccumulatorResults;
+use crate::base::accumulator::AccumulatorResults;
 use crate::base::config::ExecutionMode;
 use crate::base::error::{Error, Result};
 use crate::base::text::{self, Table};

@@ -10,7 +10,7 @@
 use super::job::{JobEnvironment, StepMetrics};
 use crate::base::accumulator::AttemptAccumulators;
 use crate::base::batch::{CheckpointId, Element, ErasedBatch};
-use crate::base::data::{Timestamp, WATERMARK_MAX};
+use crate::base::data::{Timestamp, WATERMARK_MAX, WATERMARK_MIN};
 use crate::base::error::Result;
 use crate::connectors::source::Poll;
 use crate::operator::erased::AnyOperator;
@@ -92,7 +92,6 @@ enum Call {
     None,
     Process { feeder: usize, batch: ErasedBatch },
     Watermark(Timestamp),
-    EndOfKey,
     EndOfInput(usize),
 }
 
@@ -258,9 +257,34 @@ impl Chain {
         }
     }
 
-    /// Tells a link that reads grouped input that the records of the current key have ended.
-    pub fn end_of_key(&mut self, link: usize) {
-        self.links[link].call = Call::EndOfKey;
+    /// Hands records of the current key to a link that reads grouped input, and ends the key if they are the last.
+    /// Spares the queue: a key may have a single record.
+    pub fn push_grouped(&mut self, link: usize, input: usize, batch: &mut ErasedBatch, key_ends: bool) -> Result<()> {
+        let records = batch.len() as u64;
+        self.grouped_call(link, |link| link.operator.process(input, batch, &mut link.context))?;
+        self.links[link].metrics.records_in.add(records);
+        if key_ends {
+            self.grouped_call(link, |link| {
+                link.context.watermark = WATERMARK_MAX;
+                let progress = link.operator.end_of_key(&mut link.context);
+                link.context.watermark = WATERMARK_MIN;
+                progress
+            })?;
+        }
+        Ok(())
+    }
+
+    fn grouped_call(&mut self, link: usize, mut call: impl FnMut(&mut Link) -> Result<Progress>) -> Result<()> {
+        loop {
+            self.at = link;
+            let progress = call(&mut self.links[link]).map_err(|e| self.named(e))?;
+            if self.links[link].operator.is_full() {
+                self.run()?;
+            }
+            if progress == Progress::Done {
+                return Ok(());
+            }
+        }
     }
 
     /// Runs until no step can go on.
@@ -427,7 +451,6 @@ impl Link {
                 self.context.watermark = *watermark;
                 self.operator.watermark(*watermark, &mut self.context)?
             }
-            Call::EndOfKey => self.operator.end_of_key(&mut self.context)?,
             Call::EndOfInput(input) => self.operator.end_of_input(*input, &mut self.context)?,
         };
         if progress == Progress::Done {

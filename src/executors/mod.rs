@@ -3,3 +3,4 @@
 pub mod chain;
 pub mod job;
 pub mod pipelined;
+pub mod staged;

@@ -6,14 +6,18 @@
 
 mod key;
 mod router;
+mod rows;
 mod select;
 
 pub use key::{FnKey, KeySelector};
 pub use router::{RouteContext, Router};
+pub use rows::{ReadState, RowReader, RowWriter, WriteContext};
 pub use select::{CustomPartitioner, Partitioning, consumers_of};
 
 use crate::base::data::{Data, Key};
+use crate::services::shuffle::KeyOrder;
 use router::Scatter;
+use rows::{KeyedWriter, TypedReader, UnkeyedWriter};
 use select::Select;
 use std::sync::Arc;
 
@@ -27,6 +31,12 @@ pub trait ExchangeType: Send + Sync {
     fn key_type(&self) -> Option<&'static str>;
     /// A router for one producing subtask.
     fn router(&self, ctx: &RouteContext) -> Box<dyn Router>;
+    /// Encodes the records of one producing unit of work.
+    fn row_writer(&self, ctx: WriteContext) -> Box<dyn RowWriter>;
+    /// Decodes the records of one input.
+    fn row_reader(&self) -> Box<dyn RowReader>;
+    /// The order of encoded keys with equal hashes, if the edge is keyed.
+    fn key_order(&self) -> Option<KeyOrder>;
     /// The edge that carries the same records from subtask to subtask of the same index.
     fn forward(&self) -> Arc<dyn ExchangeType>;
 }
@@ -61,6 +71,16 @@ impl<T: Data> ExchangeType for Unkeyed<T> {
     fn router(&self, ctx: &RouteContext) -> Box<dyn Router> {
         Box::new(Scatter::<T>::new(Select::unkeyed(self.partitioning, self.custom.clone(), ctx), ctx.targets))
     }
+    fn row_writer(&self, ctx: WriteContext) -> Box<dyn RowWriter> {
+        let select = Select::unkeyed(self.partitioning, self.custom.clone(), &ctx.route);
+        Box::new(UnkeyedWriter::<T>::new(select, ctx))
+    }
+    fn row_reader(&self) -> Box<dyn RowReader> {
+        Box::new(TypedReader::<T>::new())
+    }
+    fn key_order(&self) -> Option<KeyOrder> {
+        None
+    }
     fn forward(&self) -> Arc<dyn ExchangeType> {
         Arc::new(Unkeyed::<T>::new(Partitioning::Forward))
     }
@@ -90,6 +110,15 @@ impl<T: Data, K: Key> ExchangeType for Keyed<T, K> {
     }
     fn router(&self, ctx: &RouteContext) -> Box<dyn Router> {
         Box::new(Scatter::<T>::new(Select::hash(self.selector.clone(), ctx), ctx.targets))
+    }
+    fn row_writer(&self, ctx: WriteContext) -> Box<dyn RowWriter> {
+        Box::new(KeyedWriter::new(self.selector.clone(), ctx))
+    }
+    fn row_reader(&self) -> Box<dyn RowReader> {
+        Box::new(TypedReader::<T>::new())
+    }
+    fn key_order(&self) -> Option<KeyOrder> {
+        Some(rows::key_order::<K>())
     }
     fn forward(&self) -> Arc<dyn ExchangeType> {
         Arc::new(Unkeyed::<T>::new(Partitioning::Forward))

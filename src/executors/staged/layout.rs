@@ -1,0 +1,76 @@
+//! Layout: how a stage is divided into units of work, and where the partitions of an edge go.
+
+use crate::operator::exchange::Partitioning;
+use crate::plan::{Edge, PhysicalPlan, Task};
+
+/// Hash ranges of a subtask that reads keyed input: what is sorted, retried and resumed as a whole.
+const UNITS_PER_SUBTASK: usize = 8;
+
+/// The units of one stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StageLayout {
+    /// Number of subtasks.
+    pub subtasks: usize,
+    /// Units of each subtask.
+    pub units_per_subtask: usize,
+}
+
+impl StageLayout {
+    /// The layout of a stage.
+    pub fn of(plan: &PhysicalPlan, task: &Task) -> StageLayout {
+        let groups = task.steps.iter().map(|&s| &plan.steps[s]).filter(|s| s.grouped).map(|s| s.max_parallelism);
+        let units_per_subtask =
+            groups.min().map_or(1, |groups| (groups / task.parallelism).clamp(1, UNITS_PER_SUBTASK));
+        StageLayout { subtasks: task.parallelism, units_per_subtask }
+    }
+    /// Number of units.
+    pub fn units(&self) -> usize {
+        self.subtasks * self.units_per_subtask
+    }
+    /// The subtask of a unit.
+    pub fn subtask(&self, unit: usize) -> usize {
+        unit / self.units_per_subtask
+    }
+    /// Whether a unit is the first of its subtask: the one that reads what is not keyed.
+    pub fn is_first(&self, unit: usize) -> bool {
+        unit.is_multiple_of(self.units_per_subtask)
+    }
+}
+
+/// Number of partitions of an edge into a stage: units where it is keyed, subtasks where it is not, and one where
+/// every consumer reads all.
+pub fn partitions(edge: &Edge, consumer: &StageLayout) -> usize {
+    match edge.partitioning {
+        Partitioning::Hash => consumer.units(),
+        Partitioning::Broadcast => 1,
+        _ => consumer.subtasks,
+    }
+}
+
+/// The partition that a unit reads of an edge, if any.
+pub fn partition_of_unit(edge: &Edge, consumer: &StageLayout, unit: usize) -> Option<usize> {
+    match edge.partitioning {
+        Partitioning::Hash => Some(unit),
+        Partitioning::Broadcast => Some(0),
+        _ => consumer.is_first(unit).then(|| consumer.subtask(unit)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::hash::{hash_of, key_group, subtask_of_group};
+
+    /// P1: a hash range of a subtask holds only keys of that subtask.
+    #[test]
+    fn units_are_ranges_within_their_subtask() {
+        for (max, subtasks, per) in [(128, 2, 8), (128, 5, 8), (128, 100, 1), (7, 3, 2)] {
+            let layout = StageLayout { subtasks, units_per_subtask: per };
+            for i in 0..2000u64 {
+                let group = key_group(hash_of(&i), max);
+                let unit = subtask_of_group(group, layout.units(), max);
+                assert_eq!(layout.subtask(unit), subtask_of_group(group, subtasks, max));
+            }
+        }
+    }
+}

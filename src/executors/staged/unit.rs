@@ -1,0 +1,295 @@
+//! Unit: one attempt of one unit of work: reads its inputs, drives its chain, leaves its outputs.
+//!
+//! Order of inputs: sources, then broadcast edges, then other edges, then keyed ones, of which all records of one
+//! key come before the next key's. Within an input: by producer, then sequence; keyed: by timestamp first.
+
+use super::layout::{StageLayout, partition_of_unit, partitions};
+use crate::base::batch::{BATCH_RECORDS, Element, ErasedBatch};
+use crate::base::data::WATERMARK_MAX;
+use crate::base::error::{Error, Result};
+use crate::base::hash::{hash_of, key_group, subtask_of_group};
+use crate::connectors::source::Poll;
+use crate::executors::chain::{Chain, ChainPosition, ChainState, Exit};
+use crate::executors::job::JobEnvironment;
+use crate::operator::exchange::{Partitioning, ReadState, RouteContext, RowWriter, WriteContext, consumers_of};
+use crate::plan::{Edge, PhysicalPlan, Task};
+use crate::services::shuffle::{
+    Concat, Identity, Merge, MergeInput, Partitioning as Ranges, ShuffleContext, ShuffleOutput,
+};
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// The outputs that complete stages have left, by edge and producing unit.
+pub type Outputs = BTreeMap<usize, Vec<Arc<ShuffleOutput>>>;
+
+/// Everything a unit needs; shared by all units of the job.
+pub struct UnitContext {
+    pub plan: Arc<PhysicalPlan>,
+    pub job: JobEnvironment,
+    pub layouts: Vec<StageLayout>,
+    pub temp_dir: PathBuf,
+    /// Memory of one worker.
+    pub share_bytes: u64,
+    /// Lets time pass while a source has nothing.
+    pub wait: Box<dyn Fn(Duration) + Send + Sync>,
+}
+
+/// A finished unit: the writers of its edges, still to be ended.
+pub type UnitOutputs = Vec<(usize, Box<dyn RowWriter>)>;
+
+type SharedWriter = Arc<Mutex<Option<Box<dyn RowWriter>>>>;
+
+/// Encodes what leaves the chain.
+struct RowExit {
+    writer: SharedWriter,
+}
+
+impl Exit for RowExit {
+    fn push(&mut self, element: Element) -> Result<Option<ErasedBatch>> {
+        let Element::Batch(mut batch) = element else { return Ok(None) };
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        match writer.as_mut() {
+            Some(writer) => writer.write(&mut batch)?,
+            None => return Err(Error::Internal("a unit of work emits after its end".into())),
+        }
+        Ok(Some(batch))
+    }
+    fn is_full(&mut self) -> bool {
+        false
+    }
+    fn flush(&mut self) {}
+}
+
+impl UnitContext {
+    /// Runs one attempt. A panic of user code becomes an error.
+    pub fn run(&self, task: &Task, unit: usize, inputs: &Outputs) -> Result<UnitOutputs> {
+        let layout = self.layouts[task.id];
+        let exits = self.plan.edges.iter().filter(|e| !e.local && self.plan.steps[e.from].task == task.id).count();
+        let tables = task.steps.iter().filter(|&&s| self.plan.steps[s].combines).count();
+        let keyed = task.steps.iter().filter(|&&s| self.plan.steps[s].grouped).count();
+        let share = self.share_bytes / (exits + tables + keyed).max(1) as u64;
+        let at = ChainPosition {
+            subtask: layout.subtask(unit),
+            unit: unit % layout.units_per_subtask,
+            attempt: 0,
+            table_bytes: share,
+        };
+        let mut writers: Vec<(usize, SharedWriter)> = Vec::new();
+        let mut chain = Chain::new(&self.plan, task, at, &self.job, |edge| {
+            let writer: SharedWriter =
+                Arc::new(Mutex::new(self.write_context(edge, task, unit, share).ok().map(|c| edge.exchange.row_writer(c))));
+            writers.push((edge.id, writer.clone()));
+            Box::new(RowExit { writer })
+        })?;
+        let driven = catch_unwind(AssertUnwindSafe(|| {
+            chain.open()?;
+            self.feed(&mut chain, task, unit, inputs, share)?;
+            chain.finish()
+        }));
+        let outcome = driven.unwrap_or_else(|payload| {
+            let (operator, subtask) = chain.last_called();
+            Err(Error::panic(payload).in_operator(operator, subtask))
+        });
+        if let Err(e) = outcome {
+            let _ = catch_unwind(AssertUnwindSafe(|| chain.close()));
+            return Err(e);
+        }
+        drop(chain);
+        let mut outputs = Vec::with_capacity(writers.len());
+        for (edge, writer) in writers {
+            let writer = writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+            outputs.push((edge, writer.ok_or_else(|| Error::Internal("an edge lost its writer".into()))?));
+        }
+        Ok(outputs)
+    }
+
+    fn shuffle_context(&self, stage: usize, unit: usize, share: u64) -> ShuffleContext {
+        ShuffleContext {
+            vfs: self.job.vfs.clone(),
+            dir: self.temp_dir.clone(),
+            identity: Identity {
+                job: hash_of(self.job.context.id.as_str()),
+                stage: stage as u32,
+                attempt: 0,
+                producer: unit as u32,
+            },
+            share_bytes: usize::try_from(share).unwrap_or(usize::MAX),
+            timestamps: false,
+        }
+    }
+
+    fn write_context(&self, edge: &Edge, task: &Task, unit: usize, share: u64) -> Result<WriteContext> {
+        let to = &self.plan.steps[edge.to];
+        let (producer, consumer) = (&self.layouts[task.id], &self.layouts[to.task]);
+        let subtask = producer.subtask(unit);
+        let consumers = match edge.partitioning {
+            Partitioning::Broadcast => 0..1,
+            other => consumers_of(other, subtask, producer.subtasks, consumer.subtasks),
+        };
+        let units = consumer.units();
+        let groups = to.max_parallelism;
+        let ranges = match edge.partitioning {
+            Partitioning::Hash => Ranges::new(units, |hash| subtask_of_group(key_group(hash, groups), units, groups))?,
+            _ => Ranges::single(),
+        };
+        Ok(WriteContext {
+            // Units of a subtask draw different random numbers.
+            route: RouteContext {
+                subtask: unit,
+                parallelism: producer.units(),
+                targets: consumers.len(),
+                max_parallelism: groups,
+            },
+            first_partition: consumers.start,
+            partitions: partitions(edge, consumer),
+            shuffle: self.shuffle_context(task.id, unit, share),
+            ranges,
+        })
+    }
+
+    fn feed(&self, chain: &mut Chain, task: &Task, unit: usize, inputs: &Outputs, share: u64) -> Result<()> {
+        let layout = self.layouts[task.id];
+        for source in chain.sources() {
+            if layout.is_first(unit) {
+                self.read_source(chain, source)?;
+            } else {
+                chain.inject(source, Element::Watermark(WATERMARK_MAX));
+                chain.inject(source, Element::End);
+                self.run_chain(chain)?;
+            }
+        }
+        // Broadcast, then regular, then keyed.
+        let mut open: Vec<(usize, usize, usize)> = Vec::new();
+        for &step in &task.steps {
+            for input in 0..self.plan.steps[step].inputs {
+                let outside = |e: &&Edge| !e.local && e.input == input;
+                if let Some(edge) = self.plan.edges_into(step).find(outside) {
+                    let rank = match edge.partitioning {
+                        Partitioning::Broadcast => 0,
+                        Partitioning::Hash => 2,
+                        _ => 1,
+                    };
+                    open.push((rank, step, input));
+                }
+            }
+        }
+        open.sort();
+        for (_, step, input) in open {
+            let link = chain.link_of_step(step).ok_or_else(|| Error::Internal("a stage lost a step".into()))?;
+            self.read_edges(chain, link, step, input, &layout, unit, inputs, share)?;
+            for element in [Element::Watermark(WATERMARK_MAX), Element::End] {
+                chain.push(link, input, element);
+                self.run_chain(chain)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read_source(&self, chain: &mut Chain, source: usize) -> Result<()> {
+        loop {
+            self.job.cancellation.check()?;
+            let polled = chain.poll(source)?;
+            self.run_chain(chain)?;
+            match polled {
+                Poll::More => {}
+                Poll::Idle(hint) => (self.wait)(hint.unwrap_or(Duration::from_millis(1))),
+                Poll::End => return Ok(()),
+            }
+        }
+    }
+
+    /// Runs the chain until it wants input. Only a sink outside the job can make it wait.
+    fn run_chain(&self, chain: &mut Chain) -> Result<()> {
+        loop {
+            match chain.run()? {
+                ChainState::Drained => return Ok(()),
+                ChainState::Full | ChainState::Blocked => {
+                    self.job.cancellation.check()?;
+                    std::thread::sleep(Duration::from_micros(200));
+                }
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)] // the place of one input: nothing here belongs together elsewhere
+    fn read_edges(
+        &self,
+        chain: &mut Chain,
+        link: usize,
+        step: usize,
+        input: usize,
+        layout: &StageLayout,
+        unit: usize,
+        outputs: &Outputs,
+        share: u64,
+    ) -> Result<()> {
+        let edges: Vec<&Edge> = self.plan.edges_into(step).filter(|e| !e.local && e.input == input).collect();
+        let (keyed, unkeyed): (Vec<&Edge>, Vec<&Edge>) =
+            edges.into_iter().partition(|e| e.partitioning == Partitioning::Hash);
+        for edge in unkeyed {
+            let Some(partition) = partition_of_unit(edge, layout, unit) else { continue };
+            let merge_inputs = merge_inputs(&[edge], input, outputs);
+            let mut rows = Concat::new(partition, &merge_inputs);
+            let mut reader = edge.exchange.row_reader();
+            loop {
+                self.job.cancellation.check()?;
+                let mut batch = reader.new_batch();
+                let state = reader.read(&mut rows, BATCH_RECORDS, &mut batch)?;
+                if !batch.is_empty() {
+                    chain.push(link, input, Element::Batch(batch));
+                    self.run_chain(chain)?;
+                }
+                if state == ReadState::End {
+                    break;
+                }
+            }
+        }
+        let Some(first) = keyed.first() else { return Ok(()) };
+        let merge_inputs = merge_inputs(&keyed, input, outputs);
+        let Some(any) = merge_inputs.first() else { return Ok(()) };
+        let mut context = self.shuffle_context(self.plan.steps[step].task, unit, share);
+        context.timestamps = any.output.has_timestamps();
+        if merge_inputs.iter().any(|m| m.output.has_timestamps() != context.timestamps) {
+            let e = Error::user("some of the united streams have timestamps and some have none; give all or none");
+            return Err(e.in_operator(&self.plan.steps[step].name, layout.subtask(unit)));
+        }
+        let order = first.exchange.key_order().ok_or_else(|| Error::Internal("a hash edge has no key".into()))?;
+        let mut rows = Merge::open(context, unit, &merge_inputs, order)?;
+        let mut reader = first.exchange.row_reader();
+        let mut batch = reader.new_batch();
+        let mut keys = 0u64;
+        loop {
+            let state = reader.read_key(&mut rows, BATCH_RECORDS, &mut batch)?;
+            let key_ends = state != ReadState::Full;
+            if !batch.is_empty() || (key_ends && keys > 0) {
+                chain.push_grouped(link, input, &mut batch, key_ends)?;
+            }
+            if state == ReadState::End {
+                return Ok(());
+            }
+            keys += 1;
+            if keys.is_multiple_of(1024) {
+                self.job.cancellation.check()?;
+            }
+        }
+    }
+}
+
+/// The producers of an input, those of its edges one after the other. Outputs without rows say nothing about
+/// timestamps and are left out.
+fn merge_inputs(edges: &[&Edge], input: usize, outputs: &Outputs) -> Vec<MergeInput> {
+    let mut inputs = Vec::new();
+    let mut producer = 0;
+    for edge in edges {
+        for output in outputs.get(&edge.id).into_iter().flatten() {
+            if output.stats().rows > 0 {
+                inputs.push(MergeInput { input, producer, output: output.clone() });
+            }
+            producer += 1;
+        }
+    }
+    inputs
+}

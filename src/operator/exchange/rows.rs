@@ -1,0 +1,286 @@
+//! Rows: the records of an edge as bytes and back, for edges that are stored between stages.
+//!
+//! Place: a producing unit of work owns a [`RowWriter`] for each edge out of its stage; a consuming one owns a
+//! [`RowReader`] for each input. Both run typed loops over a whole batch or a whole key.
+
+use super::select::Select;
+use super::{KeySelector, RouteContext};
+use crate::base::batch::{Batch, ErasedBatch, typed};
+use crate::base::codec::{self, decode, encode};
+use crate::base::data::{Data, Key, Timestamp};
+use crate::base::error::{Error, Result};
+use crate::services::shuffle::{
+    Concat, KeyOrder, Merge, PartitionBuffer, Partitioning as Ranges, Remainder, ShuffleContext, ShuffleOutput,
+    SortBuffer,
+};
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+/// Records of an edge that are decoded again to find a type that does not survive it.
+const CHECKED_RECORDS: u32 = 8;
+
+/// What a writer is told about its edge.
+pub struct WriteContext {
+    /// The producer among the producing subtasks, and the consumers it may choose from.
+    pub route: RouteContext,
+    /// Partition of the first consumer that it may choose.
+    pub first_partition: usize,
+    /// Number of partitions of the edge.
+    pub partitions: usize,
+    /// Memory, disk and identity; whether rows have timestamps is found out with the first batch.
+    pub shuffle: ShuffleContext,
+    /// The ranges of hashes that are the partitions of a keyed edge.
+    pub ranges: Ranges,
+}
+
+/// Takes the batches of one producing unit of work.
+pub trait RowWriter: Send {
+    /// Encodes all records of a batch.
+    fn write(&mut self, batch: &mut ErasedBatch) -> Result<()>;
+    /// Ends the output.
+    fn finish(self: Box<Self>, remainder: Remainder) -> Result<ShuffleOutput>;
+}
+
+/// Where a reader stands after a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadState {
+    /// The batch is full; more of the same key may follow.
+    Full,
+    /// The batch ends the records of its key.
+    KeyEnd,
+    /// The input has ended (and with it the key).
+    End,
+}
+
+/// Decodes the rows of one input.
+pub trait RowReader: Send {
+    /// An empty batch to read into.
+    fn new_batch(&self) -> ErasedBatch;
+    /// Appends records of the current key, at most `max`.
+    fn read_key(&mut self, from: &mut Merge, max: usize, into: &mut ErasedBatch) -> Result<ReadState>;
+    /// Appends records, at most `max`.
+    fn read(&mut self, from: &mut Concat, max: usize, into: &mut ErasedBatch) -> Result<ReadState>;
+}
+
+fn mixed_timestamps() -> Error {
+    Error::user(
+        "records with and without timestamps are shuffled together; give all streams of a union timestamps, or none",
+    )
+}
+
+/// A buffer that is made when the first batch shows whether records have timestamps.
+enum Lazy<B> {
+    Waiting(ShuffleContext),
+    Open { buffer: B, timestamps: bool },
+}
+
+impl<B> Lazy<B> {
+    fn open(&mut self, timestamps: bool, make: impl FnOnce(ShuffleContext) -> B) -> Result<&mut B> {
+        if let Lazy::Waiting(context) = self {
+            let mut context = context.clone();
+            context.timestamps = timestamps;
+            *self = Lazy::Open { buffer: make(context), timestamps };
+        }
+        match self {
+            Lazy::Open { buffer, timestamps: expected } if *expected == timestamps => Ok(buffer),
+            _ => Err(mixed_timestamps()),
+        }
+    }
+
+    fn into_buffer(self, make: impl FnOnce(ShuffleContext) -> B) -> B {
+        match self {
+            Lazy::Waiting(context) => make(context),
+            Lazy::Open { buffer, .. } => buffer,
+        }
+    }
+}
+
+/// Rows sorted by key.
+pub(super) struct KeyedWriter<T, K> {
+    selector: Arc<dyn KeySelector<T, K>>,
+    ranges: Ranges,
+    buffer: Lazy<SortBuffer>,
+    keys: Vec<K>,
+    key_bytes: Vec<u8>,
+    value_bytes: Vec<u8>,
+    checked: u32,
+}
+
+/// The order of encoded keys: that of the keys.
+pub(super) fn key_order<K: Key>() -> KeyOrder {
+    Arc::new(|a, b| match (decode::<K>(a), decode::<K>(b)) {
+        (Ok(a), Ok(b)) => a.cmp(&b),
+        // What was encoded decodes, or the first records of the edge had shown it; the bytes are an order, too.
+        _ => a.cmp(b),
+    })
+}
+
+impl<T: Data, K: Key> KeyedWriter<T, K> {
+    pub(super) fn new(selector: Arc<dyn KeySelector<T, K>>, ctx: WriteContext) -> Self {
+        KeyedWriter {
+            selector,
+            ranges: ctx.ranges,
+            buffer: Lazy::Waiting(ctx.shuffle),
+            keys: Vec::new(),
+            key_bytes: Vec::new(),
+            value_bytes: Vec::new(),
+            checked: 0,
+        }
+    }
+}
+
+impl<T: Data, K: Key> RowWriter for KeyedWriter<T, K> {
+    fn write(&mut self, batch: &mut ErasedBatch) -> Result<()> {
+        let batch = typed::<T>(&mut **batch);
+        if batch.is_empty() {
+            return Ok(());
+        }
+        if self.checked < CHECKED_RECORDS {
+            for value in batch.values.iter().take((CHECKED_RECORDS - self.checked) as usize) {
+                codec::check_record(value)?;
+                self.selector.check(value)?;
+                self.checked += 1;
+            }
+        }
+        let ranges = &self.ranges;
+        let buffer = self.buffer.open(!batch.timestamps.is_empty(), |context| {
+            SortBuffer::new(context, ranges.clone(), key_order::<K>())
+        })?;
+        self.keys.clear();
+        self.selector.keys(&batch.values, &mut self.keys);
+        for (i, (value, key)) in batch.values.iter().zip(&self.keys).enumerate() {
+            let hash = crate::base::hash::hash_of(key);
+            self.key_bytes.clear();
+            encode(key, &mut self.key_bytes)?;
+            self.value_bytes.clear();
+            encode(value, &mut self.value_bytes)?;
+            buffer.append(hash, batch.timestamp(i), &self.key_bytes, &self.value_bytes)?;
+        }
+        batch.clear();
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, remainder: Remainder) -> Result<ShuffleOutput> {
+        let ranges = self.ranges;
+        self.buffer.into_buffer(|context| SortBuffer::new(context, ranges, key_order::<K>())).finish(remainder)
+    }
+}
+
+/// Rows by partition, in the order in which they come.
+pub(super) struct UnkeyedWriter<T> {
+    select: Select<T>,
+    first_partition: usize,
+    partitions: usize,
+    buffer: Lazy<PartitionBuffer>,
+    chosen: Vec<u32>,
+    value_bytes: Vec<u8>,
+    checked: u32,
+}
+
+impl<T: Data> UnkeyedWriter<T> {
+    pub(super) fn new(select: Select<T>, ctx: WriteContext) -> Self {
+        UnkeyedWriter {
+            select,
+            first_partition: ctx.first_partition,
+            partitions: ctx.partitions,
+            buffer: Lazy::Waiting(ctx.shuffle),
+            chosen: Vec::new(),
+            value_bytes: Vec::new(),
+            checked: 0,
+        }
+    }
+}
+
+impl<T: Data> RowWriter for UnkeyedWriter<T> {
+    fn write(&mut self, batch: &mut ErasedBatch) -> Result<()> {
+        let batch = typed::<T>(&mut **batch);
+        if batch.is_empty() {
+            return Ok(());
+        }
+        if self.checked < CHECKED_RECORDS {
+            for value in batch.values.iter().take((CHECKED_RECORDS - self.checked) as usize) {
+                codec::check_record(value)?;
+                self.checked += 1;
+            }
+        }
+        let partitions = self.partitions;
+        let buffer = self
+            .buffer
+            .open(!batch.timestamps.is_empty(), |context| PartitionBuffer::new(context, partitions))?;
+        self.chosen.clear();
+        if let Select::All = self.select {
+            // Stored once; every consumer reads it.
+            self.chosen.resize(batch.len(), 0);
+        } else {
+            self.select.choose(batch, &mut self.chosen)?;
+        }
+        for (i, (value, &to)) in batch.values.iter().zip(&self.chosen).enumerate() {
+            self.value_bytes.clear();
+            encode(value, &mut self.value_bytes)?;
+            buffer.append(self.first_partition + to as usize, batch.timestamp(i), &self.value_bytes)?;
+        }
+        batch.clear();
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, remainder: Remainder) -> Result<ShuffleOutput> {
+        let partitions = self.partitions;
+        self.buffer.into_buffer(|context| PartitionBuffer::new(context, partitions)).finish(remainder)
+    }
+}
+
+/// Decodes rows of any edge that carries `T`.
+pub(super) struct TypedReader<T> {
+    /// The first record of the next key.
+    pending: Option<(T, Option<Timestamp>)>,
+    started: bool,
+    types: PhantomData<fn() -> T>,
+}
+
+impl<T> TypedReader<T> {
+    pub(super) fn new() -> Self {
+        TypedReader { pending: None, started: false, types: PhantomData }
+    }
+}
+
+#[inline(always)]
+fn push<T>(batch: &mut Batch<T>, value: T, timestamp: Option<Timestamp>) {
+    batch.values.push(value);
+    if let Some(timestamp) = timestamp {
+        batch.timestamps.push(timestamp);
+    }
+}
+
+impl<T: Data> RowReader for TypedReader<T> {
+    fn new_batch(&self) -> ErasedBatch {
+        Box::new(Batch::<T>::new())
+    }
+
+    fn read_key(&mut self, from: &mut Merge, max: usize, into: &mut ErasedBatch) -> Result<ReadState> {
+        let batch = typed::<T>(&mut **into);
+        if let Some((value, timestamp)) = self.pending.take() {
+            push(batch, value, timestamp);
+        }
+        while batch.len() < max {
+            let Some(row) = from.next_row()? else { return Ok(ReadState::End) };
+            let value: T = decode(row.value)?;
+            if row.new_key && std::mem::replace(&mut self.started, true) {
+                self.pending = Some((value, row.timestamp));
+                return Ok(ReadState::KeyEnd);
+            }
+            self.started = true;
+            push(batch, value, row.timestamp);
+        }
+        Ok(ReadState::Full)
+    }
+
+    fn read(&mut self, from: &mut Concat, max: usize, into: &mut ErasedBatch) -> Result<ReadState> {
+        let batch = typed::<T>(&mut **into);
+        while batch.len() < max {
+            let Some(row) = from.next_row()? else { return Ok(ReadState::End) };
+            let value: T = decode(row.value)?;
+            push(batch, value, row.timestamp);
+        }
+        Ok(ReadState::Full)
+    }
+}

@@ -1,0 +1,204 @@
+//! Cursor: reads one segment row by row.
+//!
+//! Place: under every merge and concatenation. One block is in memory at a time; blocks of a segment in memory are
+//! shared, those of a file are read and verified into a buffer of the cursor's own.
+//! Costs: for a segment in a file its largest block twice, stored and raw; for one in memory nothing.
+
+use super::row::{NEW, SAME, take_i64, take_u64, take_varint};
+use super::run::{MemoryBlocks, Place, Segment};
+use super::spill::{BlockLengths, HEADER_BYTES, SpillFile};
+use crate::base::error::{Error, Result};
+use std::sync::Arc;
+
+/// A position in a segment.
+pub(super) struct Cursor {
+    block: Arc<[u8]>,
+    end: usize,
+    at: usize,
+    timestamps: bool,
+    pub(super) input: usize,
+    pub(super) hash: u64,
+    pub(super) timestamp: i64,
+    key: (usize, usize),
+    value: (usize, usize),
+    mark: u8,
+    feed: Feed,
+}
+
+enum Feed {
+    Memory {
+        blocks: MemoryBlocks,
+        next: usize,
+    },
+    File {
+        file: Arc<SpillFile>,
+        partition: u32,
+        sequence: u64,
+        offset: u64,
+        blocks: Arc<[BlockLengths]>,
+        next: usize,
+        stored: Vec<u8>,
+    },
+}
+
+impl Cursor {
+    /// A cursor before the first row; `None` if there is no row.
+    pub(super) fn open(
+        segment: &Segment,
+        files: &[Option<Arc<SpillFile>>],
+        partition: usize,
+        timestamps: bool,
+        input: usize,
+    ) -> Result<Option<Cursor>> {
+        if segment.rows == 0 {
+            return Ok(None);
+        }
+        let (block, feed) = match &segment.place {
+            Place::Memory(_) => {
+                let blocks = segment.memory().ok_or_else(|| {
+                    Error::Internal(format!("partition {partition} of a shuffle is read after its release"))
+                })?;
+                (Arc::default(), Feed::Memory { blocks, next: 0 })
+            }
+            Place::File { file, offset, first_sequence, blocks, .. } => {
+                let file = files.get(*file).cloned().flatten().ok_or_else(|| {
+                    Error::Internal("a run is read before its spill file is complete".to_string())
+                })?;
+                let raw = blocks.iter().map(|b| b.raw as usize).max().unwrap_or(0);
+                let feed = Feed::File {
+                    file,
+                    partition: partition as u32,
+                    sequence: *first_sequence,
+                    offset: *offset,
+                    blocks: blocks.clone(),
+                    next: 0,
+                    stored: Vec::with_capacity(segment.cursor_bytes() - raw),
+                };
+                (vec![0; raw].into(), feed)
+            }
+        };
+        let (key, value) = ((0, 0), (0, 0));
+        Ok(Some(Cursor {
+            block,
+            end: 0,
+            at: 0,
+            timestamps,
+            input,
+            hash: 0,
+            timestamp: 0,
+            key,
+            value,
+            mark: NEW,
+            feed,
+        }))
+    }
+
+    /// The key of the current row.
+    #[inline(always)]
+    pub(super) fn key(&self) -> &[u8] {
+        &self.block[self.key.0..self.key.1]
+    }
+    /// Where the key of the current row is in the block.
+    #[inline(always)]
+    pub(super) fn key_range(&self) -> (usize, usize) {
+        self.key
+    }
+    /// Bytes of the current block, by a range from [`Cursor::key_range`] of a row in the same block.
+    #[inline(always)]
+    pub(super) fn bytes(&self, range: (usize, usize)) -> &[u8] {
+        &self.block[range.0..range.1]
+    }
+    /// The value of the current row.
+    #[inline(always)]
+    pub(super) fn value(&self) -> &[u8] {
+        &self.block[self.value.0..self.value.1]
+    }
+    /// Whether the current row has another key than the row before it in this segment.
+    #[inline(always)]
+    pub(super) fn starts_key(&self) -> bool {
+        self.mark == NEW
+    }
+    /// Whether the next [`Cursor::advance`] leaves the current block.
+    #[inline(always)]
+    pub(super) fn is_at_block_end(&self) -> bool {
+        self.at == self.end
+    }
+
+    /// Goes to the next row; false at the end of the segment.
+    #[inline(always)]
+    pub(super) fn advance(&mut self) -> Result<bool> {
+        if self.at == self.end && !self.load()? {
+            return Ok(false);
+        }
+        match self.decode() {
+            Some(()) => Ok(true),
+            None => Err(self.malformed()),
+        }
+    }
+
+    #[inline(always)]
+    fn decode(&mut self) -> Option<()> {
+        let bytes = self.block.get(..self.end)?;
+        let mut at = self.at;
+        let head = take_varint(bytes, &mut at)?;
+        let value_len = (head >> 2) as usize;
+        self.mark = head as u8 & 3;
+        let mut key_len = 0;
+        if self.mark != SAME {
+            self.hash = take_u64(bytes, &mut at)?;
+            key_len = take_varint(bytes, &mut at)? as usize;
+        }
+        if self.timestamps {
+            self.timestamp = take_i64(bytes, &mut at)?;
+        }
+        let value_start = at + key_len;
+        let value_end = value_start + value_len;
+        if value_end > bytes.len() || self.mark > NEW {
+            return None;
+        }
+        if self.mark != SAME {
+            self.key = (at, value_start);
+        }
+        self.value = (value_start, value_end);
+        self.at = value_end;
+        Some(())
+    }
+
+    #[cold]
+    fn load(&mut self) -> Result<bool> {
+        match &mut self.feed {
+            Feed::Memory { blocks, next } => {
+                let Some(block) = blocks.get(*next) else { return Ok(false) };
+                self.block = block.clone();
+                self.end = block.len();
+                *next += 1;
+            }
+            Feed::File { file, partition, sequence, offset, blocks, next, stored } => {
+                let Some(&lengths) = blocks.get(*next) else { return Ok(false) };
+                let raw = Arc::get_mut(&mut self.block)
+                    .ok_or_else(|| Error::Internal("the buffer of a cursor is shared".to_string()))?;
+                file.read_block(*offset, *partition, *sequence, lengths, stored, raw)?;
+                self.end = lengths.raw as usize;
+                *next += 1;
+                *sequence += 1;
+                *offset += (HEADER_BYTES + lengths.stored as usize) as u64;
+            }
+        }
+        self.at = 0;
+        self.key = (0, 0);
+        // Blocks start with a full row, so the first byte has a mark; without it the row would take the key before.
+        match self.block.first() {
+            Some(&byte) if byte & 3 != SAME && self.end > 0 => Ok(true),
+            _ => Err(self.malformed()),
+        }
+    }
+
+    #[cold]
+    fn malformed(&self) -> Error {
+        let message = format!("the bytes at {} of {} in the block are not a row", self.at, self.end);
+        match &self.feed {
+            Feed::Memory { .. } => Error::Internal(format!("in a block in memory {message}")),
+            Feed::File { file, offset, .. } => file.damaged(*offset, message),
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! ShuffleOutput: what a producing unit of work leaves for the consumers of its edge.
+//!
+//! Place: made by a buffer's `finish`, shared by `Arc`, read by any number of merges at once.
+//! Costs: runs in memory are held until their partition is released or the output is dropped; the disk space is
+//! given back when the output and all readers are dropped.
+
+use super::cursor::Cursor;
+use super::run::Run;
+use super::spill::{SpillFile, Spiller};
+use crate::base::error::{Error, Result};
+use std::sync::Arc;
+
+/// Totals of an output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShuffleStats {
+    /// Rows.
+    pub rows: u64,
+    /// Bytes of rows in blocks before compression.
+    pub raw_bytes: u64,
+    /// Bytes that they take, in memory and in the file, after compression.
+    pub stored_bytes: u64,
+    /// Bytes written to disk, including what was merged and written again.
+    pub spilled_bytes: u64,
+    /// Runs that consumers read.
+    pub runs: u64,
+    /// How often a buffer was written to disk because the share was used up.
+    pub spills: u64,
+}
+
+/// Totals of one partition of an output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PartitionStats {
+    /// Rows.
+    pub rows: u64,
+    /// Bytes of rows in blocks before compression.
+    pub raw_bytes: u64,
+}
+
+/// The rows of one producing unit of work, by partition.
+pub struct ShuffleOutput {
+    runs: Vec<Run>,
+    files: Vec<Option<Arc<SpillFile>>>,
+    partitions: usize,
+    timestamps: bool,
+    stats: ShuffleStats,
+}
+
+impl ShuffleOutput {
+    /// Completes the spill file and takes everything over.
+    pub(super) fn new(
+        runs: Vec<Run>,
+        mut spiller: Spiller,
+        partitions: usize,
+        timestamps: bool,
+        spills: u64,
+    ) -> Result<ShuffleOutput> {
+        spiller.close()?;
+        let segments = || runs.iter().flat_map(|run| &run.segments);
+        let stats = ShuffleStats {
+            rows: segments().map(|s| s.rows).sum(),
+            raw_bytes: segments().map(|s| s.raw_bytes).sum(),
+            stored_bytes: segments().map(|s| s.stored_bytes()).sum(),
+            spilled_bytes: spiller.spilled_bytes(),
+            runs: runs.len() as u64,
+            spills,
+        };
+        Ok(ShuffleOutput { runs, files: spiller.files().to_vec(), partitions, timestamps, stats })
+    }
+
+    /// Number of partitions.
+    pub fn partitions(&self) -> usize {
+        self.partitions
+    }
+
+    /// Whether its rows have timestamps.
+    pub fn has_timestamps(&self) -> bool {
+        self.timestamps
+    }
+
+    /// Totals when it was finished.
+    pub fn stats(&self) -> ShuffleStats {
+        self.stats
+    }
+
+    /// Totals of one partition; zero for one that does not exist.
+    pub fn partition_stats(&self, partition: usize) -> PartitionStats {
+        let mut total = PartitionStats::default();
+        for segment in self.runs.iter().filter_map(|run| run.segments.get(partition)) {
+            total.rows += segment.rows;
+            total.raw_bytes += segment.raw_bytes;
+        }
+        total
+    }
+
+    /// Checksum of a partition's rows in their order. A unit of work that is run again with the same input and share
+    /// of memory gives the same, unless user code is not deterministic. Not after the partition's release.
+    pub fn partition_digest(&self, partition: usize) -> u64 {
+        let segments = self.runs.iter().filter_map(|run| run.segments.get(partition));
+        let digests: Vec<u8> = segments.flat_map(|segment| segment.digest().to_le_bytes()).collect();
+        xxhash_rust::xxh3::xxh3_64(&digests)
+    }
+
+    /// Bytes held in memory now by partitions that were not released.
+    pub fn memory_bytes(&self) -> usize {
+        self.runs.iter().map(Run::memory_bytes).sum()
+    }
+
+    /// Gives back the memory of one partition and returns how many bytes that is. Readers that are open go on;
+    /// new ones fail. Parts in the file stay until the output is dropped.
+    pub fn release(&self, partition: usize) -> usize {
+        self.runs.iter().filter_map(|run| run.segments.get(partition)).map(|s| s.release()).sum()
+    }
+
+    /// Number of runs.
+    pub(super) fn run_count(&self) -> usize {
+        self.runs.len()
+    }
+
+    /// Bytes that a cursor over a partition of a run allocates.
+    pub(super) fn cursor_bytes(&self, run: usize, partition: usize) -> usize {
+        self.runs.get(run).and_then(|run| run.segments.get(partition)).map_or(0, |s| s.cursor_bytes())
+    }
+
+    /// A cursor over a partition of a run; `None` if it has no rows.
+    pub(super) fn cursor(&self, run: usize, partition: usize, input: usize) -> Result<Option<Cursor>> {
+        match self.runs.get(run).and_then(|run| run.segments.get(partition)) {
+            Some(segment) => Cursor::open(segment, &self.files, partition, self.timestamps, input),
+            None => Err(Error::Internal(format!(
+                "partition {partition} is read from a shuffle with {} partitions",
+                self.partitions
+            ))),
+        }
+    }
+}

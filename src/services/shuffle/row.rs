@@ -1,0 +1,141 @@
+//! Row: how rows lie one after another in a block.
+//!
+//! Layout of a row: `value length << 2 | mark` (varint), then if the mark is not [`SAME`] the hash (8 bytes) and the
+//! key length (varint), then the timestamp if the edge has them (8 bytes), then the key if the mark is not
+//! [`SAME`], then the value. So a key is written once per group of rows, and a reader knows where a key ends
+//! without comparing. Every block starts with a full row and can be read on its own.
+
+/// Most bytes that the key and the value of one row may have together.
+pub const ROW_BYTES_MAX: usize = 1 << 30;
+
+/// The key of the row before, not written again.
+pub(super) const SAME: u8 = 0;
+/// Written, but equal to the key of the row before: the first row of a block, or other bytes for an equal key.
+pub(super) const RESTATED: u8 = 1;
+/// Another key than the row before.
+pub(super) const NEW: u8 = 2;
+
+/// Most bytes of a row that are neither key nor value: two lengths, hash, timestamp.
+pub(super) const HEAD_BYTES_MAX: usize = 2 * VARINT_BYTES_MAX + 8 + 8;
+/// Lengths are at most [`ROW_BYTES_MAX`]; two bits more are the mark.
+const VARINT_BYTES_MAX: usize = 5;
+
+/// One row of a partition. Borrowed from the reader until the next row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowRef<'a> {
+    /// Hash of the key; 0 for rows without keys.
+    pub hash: u64,
+    /// Timestamp, if the edge has them.
+    pub timestamp: Option<i64>,
+    /// The input it came from, as given when the reader was opened.
+    pub input: usize,
+    /// Encoded key.
+    pub key: &'a [u8],
+    /// Encoded record.
+    pub value: &'a [u8],
+    /// Whether the key differs from that of the row before. True for the very first row of a merge; always false
+    /// for rows without keys.
+    pub new_key: bool,
+}
+
+/// Writes a number below 2^35 and returns where the next byte goes.
+#[inline(always)]
+pub(super) fn put_varint(into: &mut [u8], mut at: usize, mut number: u64) -> usize {
+    while number >= 0x80 {
+        into[at] = number as u8 | 0x80;
+        number >>= 7;
+        at += 1;
+    }
+    into[at] = number as u8;
+    at + 1
+}
+
+/// Copies bytes and returns where the next one goes. Short ones are copied in registers, without a call.
+#[inline(always)]
+pub(super) fn put_bytes(into: &mut [u8], at: usize, from: &[u8]) -> usize {
+    let len = from.len();
+    let to = &mut into[at..at + len];
+    if len > 16 {
+        to.copy_from_slice(from);
+    } else if len >= 8 {
+        let (mut head, mut tail) = ([0u8; 8], [0u8; 8]);
+        head.copy_from_slice(&from[..8]);
+        tail.copy_from_slice(&from[len - 8..]);
+        to[..8].copy_from_slice(&head);
+        to[len - 8..].copy_from_slice(&tail);
+    } else if len >= 4 {
+        let (mut head, mut tail) = ([0u8; 4], [0u8; 4]);
+        head.copy_from_slice(&from[..4]);
+        tail.copy_from_slice(&from[len - 4..]);
+        to[..4].copy_from_slice(&head);
+        to[len - 4..].copy_from_slice(&tail);
+    } else if len > 0 {
+        let (a, b, c) = (from[0], from[len / 2], from[len - 1]);
+        to[0] = a;
+        to[len / 2] = b;
+        to[len - 1] = c;
+    }
+    at + len
+}
+
+/// Reads a number that [`put_varint`] wrote.
+#[inline(always)]
+pub(super) fn take_varint(from: &[u8], at: &mut usize) -> Option<u64> {
+    let byte = *from.get(*at)?;
+    *at += 1;
+    if byte < 0x80 { Some(byte as u64) } else { take_long_varint(from, at, byte) }
+}
+
+fn take_long_varint(from: &[u8], at: &mut usize, first: u8) -> Option<u64> {
+    let mut number = (first & 0x7f) as u64;
+    for shift in [7, 14, 21, 28] {
+        let byte = *from.get(*at)?;
+        *at += 1;
+        number |= ((byte & 0x7f) as u64) << shift;
+        if byte < 0x80 {
+            return Some(number);
+        }
+    }
+    None
+}
+
+/// Reads 8 bytes.
+#[inline(always)]
+pub(super) fn take_u64(from: &[u8], at: &mut usize) -> Option<u64> {
+    let bytes = from.get(*at..*at + 8)?.first_chunk::<8>()?;
+    *at += 8;
+    Some(u64::from_le_bytes(*bytes))
+}
+
+/// Reads 8 bytes with a sign.
+#[inline(always)]
+pub(super) fn take_i64(from: &[u8], at: &mut usize) -> Option<i64> {
+    take_u64(from, at).map(|n| n as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_and_bytes_round_trip() {
+        for number in [0u64, 1, 127, 128, 16_383, 16_384, 1 << 28, (1 << 32) | 3, (1 << 35) - 1] {
+            let mut buffer = [0xaa; 8];
+            let end = put_varint(&mut buffer, 1, number);
+            let mut at = 1;
+            assert_eq!(take_varint(&buffer, &mut at), Some(number));
+            assert_eq!(at, end);
+            for cut in 1..end {
+                assert_eq!(take_varint(&buffer[..cut], &mut 1), None, "{number} cut at {cut}");
+            }
+        }
+        assert_eq!(take_varint(&[0xff; 9], &mut 0), None);
+        let source: Vec<u8> = (0..60).collect();
+        for len in 0..60 {
+            let mut buffer = [0xee; 64];
+            assert_eq!(put_bytes(&mut buffer, 2, &source[..len]), len + 2);
+            assert_eq!(&buffer[2..len + 2], &source[..len]);
+            assert_eq!((buffer[1], buffer[len + 2]), (0xee, 0xee));
+        }
+    }
+}
