@@ -20,7 +20,7 @@ use super::merger::{Merger, compare_keys};
 use super::output::ShuffleOutput;
 use super::partitioning::Partitioning;
 use super::radix::{self, Buckets, ENTRY_BYTES, Entry};
-use super::row::{NEW, RESTATED, ROW_BYTES_MAX, SAME};
+use super::row::{NEW, RESTATED, ROW_BYTES_MAX, SAME, equal_bytes};
 use super::run::{Run, RunBuilder, RunWriter, WRITER_BLOCKS};
 use super::spill::Spiller;
 use crate::base::error::{Error, Result};
@@ -313,7 +313,7 @@ fn gather_group(
             arena.prefetch(ahead.address);
         }
         let row = arena.row(entry.address);
-        is_one_key &= row.key == first.key;
+        is_one_key &= equal_bytes(row.key, first.key);
         is_in_order &= row.timestamp >= last;
         last = row.timestamp;
     }
