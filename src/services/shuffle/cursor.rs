@@ -34,7 +34,10 @@ enum Feed {
         file: Arc<SpillFile>,
         partition: u32,
         sequence: u64,
+        /// Where the current block starts, or the first one.
         offset: u64,
+        /// Bytes of the current block in the file; 0 before the first.
+        length: u64,
         blocks: Arc<[BlockLengths]>,
         next: usize,
         stored: Vec<u8>,
@@ -72,6 +75,7 @@ impl Cursor {
                     offset: *offset,
                     blocks: blocks.clone(),
                     next: 0,
+                    length: 0,
                     stored: Vec::with_capacity(segment.cursor_bytes() - raw),
                 };
                 (vec![0; raw].into(), feed)
@@ -173,15 +177,16 @@ impl Cursor {
                 self.end = block.len();
                 *next += 1;
             }
-            Feed::File { file, partition, sequence, offset, blocks, next, stored } => {
+            Feed::File { file, partition, sequence, offset, blocks, next, stored, length } => {
                 let Some(&lengths) = blocks.get(*next) else { return Ok(false) };
                 let raw = Arc::get_mut(&mut self.block)
                     .ok_or_else(|| Error::Internal("the buffer of a cursor is shared".to_string()))?;
+                *offset += *length;
                 file.read_block(*offset, *partition, *sequence, lengths, stored, raw)?;
                 self.end = lengths.raw as usize;
                 *next += 1;
                 *sequence += 1;
-                *offset += (HEADER_BYTES + lengths.stored as usize) as u64;
+                *length = (HEADER_BYTES + lengths.stored as usize) as u64;
             }
         }
         self.at = 0;

@@ -10,7 +10,7 @@
 
 use super::context::KeyOrder;
 use super::cursor::Cursor;
-use super::row::{NEW, RESTATED, RowRef, SAME};
+use super::row::{NEW, RESTATED, RowRef, SAME, equal_bytes};
 use super::run::RunWriter;
 use crate::base::error::Result;
 use std::cmp::Ordering;
@@ -212,7 +212,7 @@ impl Merger {
         while let Some(new_key) = self.step()? {
             let mark = match new_key {
                 true => NEW,
-                false if self.last_key() == self.cursors[self.winner].key() => SAME,
+                false if equal_bytes(self.last_key(), self.cursors[self.winner].key()) => SAME,
                 false => RESTATED,
             };
             let cursor = &self.cursors[self.winner];
@@ -225,5 +225,5 @@ impl Merger {
 /// The order of two keys with equal hashes.
 #[inline(always)]
 pub(super) fn compare_keys(order: &KeyOrder, a: &[u8], b: &[u8]) -> Ordering {
-    if a == b { Ordering::Equal } else { order(a, b) }
+    if equal_bytes(a, b) { Ordering::Equal } else { order(a, b) }
 }

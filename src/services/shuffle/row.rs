@@ -53,29 +53,49 @@ pub(super) fn put_varint(into: &mut [u8], mut at: usize, mut number: u64) -> usi
 /// Copies bytes and returns where the next one goes. Short ones are copied in registers, without a call.
 #[inline(always)]
 pub(super) fn put_bytes(into: &mut [u8], at: usize, from: &[u8]) -> usize {
-    let len = from.len();
-    let to = &mut into[at..at + len];
-    if len > 16 {
+    let end = at + from.len();
+    let to = &mut into[at..end];
+    // Two words that overlap cover every length between one and two words.
+    if from.len() > 16 {
         to.copy_from_slice(from);
-    } else if len >= 8 {
-        let (mut head, mut tail) = ([0u8; 8], [0u8; 8]);
-        head.copy_from_slice(&from[..8]);
-        tail.copy_from_slice(&from[len - 8..]);
-        to[..8].copy_from_slice(&head);
-        to[len - 8..].copy_from_slice(&tail);
-    } else if len >= 4 {
-        let (mut head, mut tail) = ([0u8; 4], [0u8; 4]);
-        head.copy_from_slice(&from[..4]);
-        tail.copy_from_slice(&from[len - 4..]);
-        to[..4].copy_from_slice(&head);
-        to[len - 4..].copy_from_slice(&tail);
-    } else if len > 0 {
-        let (a, b, c) = (from[0], from[len / 2], from[len - 1]);
-        to[0] = a;
-        to[len / 2] = b;
-        to[len - 1] = c;
+    } else if let (Some(&head), Some(&tail)) = (from.first_chunk::<8>(), from.last_chunk::<8>()) {
+        put_word(to.first_chunk_mut(), head);
+        put_word(to.last_chunk_mut(), tail);
+    } else if let (Some(&head), Some(&tail)) = (from.first_chunk::<4>(), from.last_chunk::<4>()) {
+        put_word(to.first_chunk_mut(), head);
+        put_word(to.last_chunk_mut(), tail);
+    } else if let (Some(&head), Some(&tail)) = (from.first(), from.last()) {
+        let middle = from.len() / 2;
+        let byte = from[middle];
+        to[0] = head;
+        to[middle] = byte;
+        to[from.len() - 1] = tail;
     }
-    at + len
+    end
+}
+
+#[inline(always)]
+fn put_word<const N: usize>(to: Option<&mut [u8; N]>, word: [u8; N]) {
+    if let Some(to) = to {
+        *to = word;
+    }
+}
+
+/// Whether two keys have the same bytes; short ones are compared in registers, without a call.
+#[inline(always)]
+pub(super) fn equal_bytes(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    if a.len() > 16 {
+        a == b
+    } else if let (Some(a_head), Some(b_head)) = (a.first_chunk::<8>(), b.first_chunk::<8>()) {
+        a_head == b_head && a.last_chunk::<8>() == b.last_chunk::<8>()
+    } else if let (Some(a_head), Some(b_head)) = (a.first_chunk::<4>(), b.first_chunk::<4>()) {
+        a_head == b_head && a.last_chunk::<4>() == b.last_chunk::<4>()
+    } else {
+        a.iter().zip(b).all(|(x, y)| x == y)
+    }
 }
 
 /// Reads a number that [`put_varint`] wrote.
@@ -130,12 +150,19 @@ mod tests {
             }
         }
         assert_eq!(take_varint(&[0xff; 9], &mut 0), None);
-        let source: Vec<u8> = (0..60).collect();
+        let source: Vec<u8> = (0..61).collect();
         for len in 0..60 {
             let mut buffer = [0xee; 64];
             assert_eq!(put_bytes(&mut buffer, 2, &source[..len]), len + 2);
             assert_eq!(&buffer[2..len + 2], &source[..len]);
             assert_eq!((buffer[1], buffer[len + 2]), (0xee, 0xee));
+            let copy = buffer[2..len + 2].to_vec();
+            assert!(equal_bytes(&copy, &source[..len]) && !equal_bytes(&copy, &source[..len + 1]));
+            for at in 0..len {
+                let mut other = copy.clone();
+                other[at] ^= 0x80;
+                assert!(!equal_bytes(&copy, &other), "byte {at} of {len}");
+            }
         }
     }
 }

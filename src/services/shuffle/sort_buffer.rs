@@ -20,8 +20,8 @@ use super::merger::{Merger, compare_keys};
 use super::output::ShuffleOutput;
 use super::partitioning::Partitioning;
 use super::radix::{self, Buckets, ENTRY_BYTES, Entry};
-use super::row::{NEW, RESTATED, ROW_BYTES_MAX, SAME};
-use super::run::{Run, RunBuilder, RunWriter, WRITER_BLOCKS};
+use super::row::{NEW, RESTATED, ROW_BYTES_MAX, SAME, equal_bytes};
+use super::run::{Run, RunBuilder, RunWriter, Segment, WRITER_BLOCKS};
 use super::spill::Spiller;
 use crate::base::error::{Error, Result};
 use std::cmp::Ordering;
@@ -187,47 +187,58 @@ impl SortBuffer {
         Ok(())
     }
 
-    /// Merges the newest runs of a level where there are as many as can be merged at once, level by level.
+    /// Merges the runs of each level that has as many in the file as can be merged at once.
     fn merge_runs(&mut self) -> Result<()> {
         let mut level = 0;
-        loop {
+        while self.runs.iter().any(|run| run.level >= level && run.file().is_some()) {
             let is_due = |run: &Run| run.level == level && run.file().is_some();
-            if self.runs.iter().filter(|run| is_due(run)).count() < self.fan_in {
-                return Ok(());
-            }
-            let Some(first) = self.runs.iter().position(is_due) else { return Ok(()) };
-            level += 1;
-            let merged = self.runs.split_off(first);
-            self.arena.free();
-            self.spiller.close()?;
-            let files = self.spiller.files().to_vec();
-            let mut writer = RunWriter::new(
-                &self.partitioning,
-                &mut self.spiller,
-                RunBuilder::on_disk(self.partitioning.count(), level),
-                self.context.timestamps,
-                self.block_bytes,
-            );
-            for partition in 0..self.partitioning.count() {
-                let mut cursors = Vec::new();
-                for run in &merged {
-                    cursors.extend(Cursor::open(
-                        &run.segments[partition],
-                        &files,
-                        partition,
-                        self.context.timestamps,
-                        0,
-                    )?);
+            let due = self.runs.iter().filter(|run| is_due(run)).count();
+            match self.runs.iter().position(is_due) {
+                Some(first) if due >= self.fan_in => {
+                    let len = self.mergeable(first);
+                    self.merge_window(first, len, level + 1)?;
                 }
-                Merger::new(cursors, self.order.clone(), self.context.timestamps)?.drain_into(&mut writer)?;
+                _ => level += 1,
             }
-            self.runs.push(writer.finish()?.0);
-            self.spiller.close()?;
-            drop((merged, files));
-            self.runs_bytes = self.runs.iter().map(Run::memory_bytes).sum();
-            let used: Vec<_> = self.runs.iter().filter_map(Run::file).collect();
-            self.spiller.retain(|file| used.contains(&file));
         }
+        Ok(())
+    }
+
+    /// How many runs from `first` on can be merged at once: those whose cursors fit the memory of the empty arena, at
+    /// least two.
+    fn mergeable(&self, first: usize) -> usize {
+        let mut bytes = 0;
+        let fitting = self.runs[first..].iter().take_while(|run| {
+            bytes += run.segments.iter().map(Segment::cursor_bytes).max().unwrap_or(0);
+            bytes <= self.working_bytes_max
+        });
+        fitting.count().max(2).min(self.runs.len() - first)
+    }
+
+    /// Replaces neighbouring runs by one in a file of its own.
+    fn merge_window(&mut self, first: usize, len: usize, level: u32) -> Result<()> {
+        let merged: Vec<Run> = self.runs.splice(first..first + len, []).collect();
+        self.arena.free();
+        self.spiller.close()?;
+        let files = self.spiller.files().to_vec();
+        let (partitions, timestamps) = (self.partitioning.count(), self.context.timestamps);
+        let builder = RunBuilder::on_disk(partitions, level);
+        let mut writer =
+            RunWriter::new(&self.partitioning, &mut self.spiller, builder, timestamps, self.block_bytes);
+        for partition in 0..partitions {
+            let mut cursors = Vec::with_capacity(len);
+            for run in &merged {
+                cursors.extend(Cursor::open(&run.segments[partition], &files, partition, timestamps, 0)?);
+            }
+            Merger::new(cursors, self.order.clone(), timestamps)?.drain_into(&mut writer)?;
+        }
+        let (run, _) = writer.finish()?;
+        self.runs.insert(first, run);
+        self.spiller.close()?;
+        self.runs_bytes = self.runs.iter().map(Run::memory_bytes).sum();
+        let used: Vec<_> = self.runs.iter().filter_map(Run::file).collect();
+        self.spiller.retain(|file| used.contains(&file));
+        Ok(())
     }
 
     /// Sorts the rest and hands everything over.
@@ -313,7 +324,7 @@ fn gather_group(
             arena.prefetch(ahead.address);
         }
         let row = arena.row(entry.address);
-        is_one_key &= row.key == first.key;
+        is_one_key &= equal_bytes(row.key, first.key);
         is_in_order &= row.timestamp >= last;
         last = row.timestamp;
     }

@@ -105,11 +105,17 @@ impl Vfs for Faulty {
 }
 
 fn rows(count: u64, is_compressible: bool) -> Vec<Row> {
-    let row = |i: u64| Row {
-        hash: hash_of(&i),
-        timestamp: Some(i as i64),
-        key: i.to_le_bytes().to_vec(),
-        value: if is_compressible { vec![1; 20] } else { hash_of(&!i).to_le_bytes().to_vec() },
+    let row = |i: u64| {
+        let noise = if is_compressible { 0 } else { hash_of(&!i) };
+        Row {
+            hash: hash_of(&i),
+            timestamp: Some(noise as i64),
+            key: hash_of(&(i + 1_000_000)).to_le_bytes().to_vec(),
+            value: [noise, hash_of(&noise) * (noise != 0) as u64]
+                .iter()
+                .flat_map(|n| n.to_le_bytes())
+                .collect(),
+        }
     };
     (0..count).map(row).collect()
 }
@@ -137,7 +143,7 @@ fn any_damage_is_detected() {
         assert_eq!(good.len(), 150);
         let len = vfs.written.lock().unwrap().len() as u64;
         assert!(len > 1000 && output.stats().spilled_bytes == len);
-        assert_eq!(output.stats().stored_bytes - 56 * 6 < output.stats().raw_bytes, is_compressible);
+        assert_eq!(output.stats().stored_bytes < output.stats().raw_bytes, is_compressible);
         for at in 0..len {
             vfs.flip.store(at, Ordering::Relaxed);
             match read(&context, &inputs) {

@@ -158,7 +158,7 @@ fn a_tiny_share_spills_and_merges_in_several_passes() {
         for timestamps in [false, true] {
             let case = Case { seed, timestamps, rows: 8000, share: 16 << 10, merge_share: 6 << 10, ..CASE };
             let (stats, spilled) = check(case);
-            assert!(stats.spills > 20 && stats.runs < 40, "{stats:?}");
+            assert!(stats.spills > 20 && stats.runs < stats.spills / 2, "{stats:?}");
             assert!(spilled > 0, "the merge had memory enough for one pass");
             check(Case { remainder: Remainder::Disk, ..case });
             check(Case { share: 0, merge_share: 0, rows: 1000, ..case });
