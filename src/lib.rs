@@ -2,6 +2,7 @@
 
 pub mod base;
 pub mod connectors;
+pub mod semantics;
 
 pub use base::data::{Data, Key, State, Timestamp};
 pub use base::error::{Error, ErrorKind, Result};

@@ -1,0 +1,3 @@
+//! What time, windows and state mean, without threads, files or execution modes.
+
+pub mod state;
