@@ -66,6 +66,18 @@ impl<T> Paged<T> {
         self.pages.get_mut(i >> Self::SHIFT)?.get_mut(i & Self::MASK)
     }
 
+    /// Number of pages.
+    #[inline(always)]
+    pub(super) fn pages(&self) -> usize {
+        self.pages.len()
+    }
+
+    /// The first page, if there is any.
+    #[inline(always)]
+    pub(super) fn first_page_mut(&mut self) -> Option<&mut [T]> {
+        self.pages.first_mut().map(Vec::as_mut_slice)
+    }
+
     /// Starts loading element `i` into the cache; harmless if there is none.
     #[inline(always)]
     pub fn prefetch(&self, i: usize) {

@@ -11,15 +11,16 @@
 //!   record i        compare the key of the entry, now loaded; update it, or insert
 //! ```
 //!
+//! A small table is in the cache anyway, and takes a short loop without the pipeline.
 //! Invariants: a slot belongs to its key until the key is removed, and to no other key before the next
 //! [`KeyTable::end_batch`]: slots noted during a batch stay unambiguous until its end. The order of entries
 //! depends on the calls alone, never on addresses or random seeds.
-//! Costs and limits: 12 to 24 bytes of index a key and one entry of hash, key and value. Growth copies one
+//! Costs and limits: 13 to 26 bytes of index a key and one entry of hash, key and value. Growth copies one
 //! segment of the index and no entry. Removal leaves no tombstone; memory stays at its peak until
 //! [`KeyTable::release`]. At most `u32::MAX - 1` slots. Keys with equal hashes are told apart by comparing them,
 //! so n of them cost n comparisons a look-up.
 
-use super::index::Index;
+use super::index::{Index, NO_SLOT};
 use super::paged::Paged;
 use crate::base::data::Key;
 use crate::base::error::{Error, Result};
@@ -35,8 +36,6 @@ const SLOTS_MAX: usize = u32::MAX as usize - 1;
 const CELL_AHEAD: usize = 32;
 /// Records between starting to load an entry and using it: a power of two.
 const ENTRY_AHEAD: usize = 16;
-/// Bytes of index and entries up to which everything is taken to be in the cache and nothing is prefetched.
-const CACHED_BYTES: u64 = 256 << 10;
 
 /// The hash as an entry stores it, so that an empty place costs no extra byte. Zero becomes `ZERO_HASH`, which
 /// has the same segment and tag.
@@ -85,8 +84,8 @@ pub struct KeyTable<K, V> {
     free: Vec<Slot>,
     /// Slots that became empty in this batch.
     removed: Vec<Slot>,
-    /// Entries handed over so far, while [`KeyTable::drain`] is under way.
-    drained: usize,
+    /// Places passed so far, while [`KeyTable::drain`] is under way.
+    drained: Option<usize>,
     slots_max: usize,
 }
 
@@ -105,7 +104,7 @@ impl<K: Key, V> KeyTable<K, V> {
             live: 0,
             free: Vec::new(),
             removed: Vec::new(),
-            drained: 0,
+            drained: None,
             slots_max: SLOTS_MAX,
         }
     }
@@ -135,33 +134,58 @@ impl<K: Key, V> KeyTable<K, V> {
     /// What `rows` returns; [`Error::Memory`] when the table has no slot left; a call between two of
     /// [`KeyTable::drain`].
     pub fn upsert_batch<U: Upsert<K, V>>(&mut self, hashes: &[u64], rows: &mut U) -> Result<()> {
-        if self.drained > 0 {
+        if self.drained.is_some() {
             return Err(Error::Internal("a keyed table was used while it was being drained".into()));
         }
-        if self.memory_bytes() <= CACHED_BYTES {
-            for (i, &hash) in hashes.iter().enumerate() {
-                self.upsert(i, hash, rows)?;
+        let mut at = 0;
+        while at < hashes.len() {
+            if !self.index.is_small() || self.entries.pages() > 1 {
+                return self.upsert_ahead(hashes, at, rows);
             }
-            return Ok(());
+            at = self.update_small(hashes, at, rows)?;
+            if let Some(&hash) = hashes.get(at) {
+                self.upsert(at, hash, rows)?;
+                at += 1;
+            }
         }
-        for &hash in hashes.iter().take(CELL_AHEAD) {
+        Ok(())
+    }
+
+    /// Updates records from `from` on in a table that is in the cache, as long as each is found at once. Returns
+    /// the first that is not.
+    #[inline]
+    fn update_small<U: Upsert<K, V>>(&mut self, hashes: &[u64], from: usize, rows: &mut U) -> Result<usize> {
+        let (Some(segment), Some(page)) = (self.index.single(), self.entries.first_page_mut()) else {
+            return Ok(from);
+        };
+        for (i, &hash) in hashes.iter().enumerate().skip(from) {
+            let slot = segment.likely_at_home(hash);
+            match page.get_mut(slot as usize) {
+                Some(Some(entry)) if rows.is_key(i, &entry.key) => rows.found(i, slot, &mut entry.value)?,
+                _ => return Ok(i),
+            }
+        }
+        Ok(hashes.len())
+    }
+
+    /// The pipeline: for tables that are not in the cache.
+    fn upsert_ahead<U: Upsert<K, V>>(&mut self, hashes: &[u64], from: usize, rows: &mut U) -> Result<()> {
+        for &hash in hashes.iter().skip(from).take(CELL_AHEAD) {
             self.index.prefetch(hash);
         }
-        // Where the entry of record i is if its tag does not lie; u32::MAX is no slot.
-        let mut likely = [u32::MAX; ENTRY_AHEAD];
-        for i in 0..hashes.len() + ENTRY_AHEAD {
+        // Where the entry of record i is if its tag does not lie.
+        let mut likely = [NO_SLOT; ENTRY_AHEAD];
+        for i in from..hashes.len() + ENTRY_AHEAD {
             if let Some(&hash) = hashes.get(i + CELL_AHEAD - ENTRY_AHEAD) {
                 self.index.prefetch(hash);
             }
             let ring = i % ENTRY_AHEAD;
             let due = likely[ring];
             if let Some(&hash) = hashes.get(i) {
-                likely[ring] = self.index.find(hash, |_| true).unwrap_or(u32::MAX);
-                if likely[ring] != u32::MAX {
-                    self.entries.prefetch(likely[ring] as usize);
-                }
+                likely[ring] = self.index.likely(hash);
+                self.entries.prefetch(likely[ring] as usize);
             }
-            if i >= ENTRY_AHEAD {
+            if i >= from + ENTRY_AHEAD {
                 let i = i - ENTRY_AHEAD;
                 match self.entries.get_mut(due as usize) {
                     Some(Some(entry)) if rows.is_key(i, &entry.key) => {
@@ -276,7 +300,7 @@ impl<K: Key, V> KeyTable<K, V> {
     pub fn remove(&mut self, slot: Slot) -> Option<(K, V)> {
         let entry = self.entries.get_mut(slot as usize)?.take()?;
         let indexed = self.index.remove(entry.hash.0.get(), slot);
-        debug_assert!(indexed || self.drained > 0, "a live entry is in the index");
+        debug_assert!(indexed || self.drained.is_some(), "a live entry is in the index");
         self.live -= 1;
         self.removed.push(slot);
         Some((entry.key, entry.value))
@@ -298,26 +322,29 @@ impl<K: Key, V> KeyTable<K, V> {
     /// there are more. After the last one the table is empty, ready for use, and keeps its memory. Until then
     /// nothing can be looked up or inserted.
     pub fn drain(&mut self, max: usize, mut sink: impl FnMut(u64, K, V)) -> bool {
-        if self.drained == 0 {
+        if self.drained.is_none() {
             self.index.clear();
         }
+        let mut at = self.drained.unwrap_or(0);
         let mut left = max;
-        while self.drained < self.entries.len() && left > 0 {
-            let entry = self.entries.get_mut(self.drained).and_then(Option::take);
-            self.drained += 1;
+        while at < self.entries.len() && left > 0 {
+            let entry = self.entries.get_mut(at).and_then(Option::take);
+            at += 1;
+            self.drained = Some(at);
             if let Some(entry) = entry {
                 left -= 1;
                 self.live -= 1;
                 sink(entry.full_hash(), entry.key, entry.value);
             }
         }
+        self.drained = Some(at);
         if self.live > 0 {
             return true;
         }
         self.entries.clear();
         self.free.clear();
         self.removed.clear();
-        self.drained = 0;
+        self.drained = None;
         false
     }
 
@@ -365,3 +392,6 @@ impl<K: Key, V, F: FnMut() -> V> Upsert<K, V> for Resolve<'_, K, F> {
         Ok((self.keys[i].clone(), (self.fresh)()))
     }
 }
+
+#[cfg(test)]
+mod tests;
