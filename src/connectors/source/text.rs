@@ -58,6 +58,12 @@ pub enum InvalidUtf8 {
 ///
 /// Files must not change while a job reads them; if the size does, the job fails. Within a split the order of lines is
 /// kept. Records have no timestamps.
+///
+/// ```
+/// use mainstem::connectors::source::text::{InvalidUtf8, TextSource};
+/// let logs = TextSource::new(["logs/today.txt", "archive/**/*.gz"]).invalid_utf8(InvalidUtf8::Replace);
+/// # let _ = logs;
+/// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct TextSource {
@@ -309,3 +315,7 @@ impl LineDecoder {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "text_tests.rs"]
+mod tests;
