@@ -273,11 +273,11 @@ struct LineDecoder {
 
 impl LineDecoder {
     fn decode(&self, path: &Path, block: &Block<'_>, into: &mut Vec<String>) -> Result<()> {
+        if let Ok(text) = simdutf8::basic::from_utf8(block.bytes) {
+            into.extend(block.ranges().map(|(from, to)| text[from..to].to_owned()));
+            return Ok(());
+        }
         match std::str::from_utf8(block.bytes) {
-            Ok(text) => {
-                into.extend(block.ranges().map(|(from, to)| text[from..to].to_owned()));
-                Ok(())
-            }
             Err(e) if self.invalid_utf8 == InvalidUtf8::Fail => Err(Error::Data {
                 path: path.to_path_buf(),
                 offset: block.offset + e.valid_up_to() as u64,
@@ -287,7 +287,7 @@ impl LineDecoder {
                     block.bytes[e.valid_up_to()]
                 ),
             }),
-            Err(_) => {
+            _ => {
                 self.decode_by_line(block, into);
                 Ok(())
             }
