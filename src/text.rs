@@ -27,7 +27,7 @@ const LANES: usize = 16;
 /// ```
 #[inline]
 pub fn words(text: &str) -> Words<'_> {
-    Words { text, next_block: 0, block: 0, edges: 0, outside: true, spill: 0 }
+    Words { text, next_block: 0, block: 0, edges: 0, spaces: u64::MAX, spill: 0 }
 }
 
 /// Iterator over the words of a text; made by [`words`].
@@ -42,8 +42,8 @@ pub struct Words<'a> {
     /// Bytes of the block that differ from the byte before in being white space: alternately the first byte of a
     /// word and the first byte behind it.
     edges: u64,
-    /// Whether the last byte of the block is white space.
-    outside: bool,
+    /// Bytes of the block that are white space: tells which edges are ends.
+    spaces: u64,
     /// White space of several bytes that began in the block and covers so many bytes of the next.
     spill: u32,
 }
@@ -68,8 +68,8 @@ impl<'a> Words<'a> {
             // Behind the end all is white space: it ends the last word.
             spaces |= u64::MAX << left;
         }
-        self.edges = spaces ^ (spaces << 1 | u64::from(self.outside));
-        self.outside = spaces >> (BLOCK - 1) != 0;
+        self.edges = spaces ^ (spaces << 1 | self.spaces >> (BLOCK - 1));
+        self.spaces = spaces;
         self.block = at;
         self.next_block = at + BLOCK;
         true
@@ -123,17 +123,29 @@ impl<'a> Iterator for Words<'a> {
     fn fold<A, F: FnMut(A, &'a str) -> A>(mut self, init: A, mut f: F) -> A {
         let text = self.text;
         let mut acc = init;
-        let mut start = None;
+        let mut begun = None;
         loop {
-            while self.edges != 0 {
-                let edge = self.take_edge();
-                match start.take() {
-                    None => start = Some(edge),
-                    Some(from) => acc = f(acc, &text[from..edge]),
-                }
+            if let Some(from) = begun
+                && self.edges != 0
+            {
+                acc = f(acc, &text[from..self.take_edge()]);
+                begun = None;
+            }
+            // Two chains of bit scans that do not wait for each other.
+            let mut starts = self.edges & !self.spaces;
+            let mut ends = self.edges & self.spaces;
+            while ends != 0 {
+                let from = self.block + starts.trailing_zeros() as usize;
+                let to = self.block + ends.trailing_zeros() as usize;
+                starts &= starts - 1;
+                ends &= ends - 1;
+                acc = f(acc, &text[from..to]);
+            }
+            if starts != 0 {
+                begun = Some(self.block + starts.trailing_zeros() as usize);
             }
             if !self.next_edges() {
-                return match start {
+                return match begun {
                     Some(from) => f(acc, &text[from..]),
                     None => acc,
                 };

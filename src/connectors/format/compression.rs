@@ -17,7 +17,7 @@ const COMPRESSED_READ_BYTES: usize = 64 << 10;
 
 /// How the bytes of a file are compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Compression {
+pub(crate) enum Compression {
     /// They are not.
     None,
     /// `.gz`, `.gzip`: one gzip member or several, one behind the other.
@@ -30,7 +30,7 @@ pub enum Compression {
 
 impl Compression {
     /// The compression that the extension of the file's name stands for, upper or lower case.
-    pub fn of_path(path: &Path) -> Compression {
+    pub(crate) fn of_path(path: &Path) -> Compression {
         let extension = path.extension().map(|e| e.to_ascii_lowercase());
         match extension.as_ref().and_then(|e| e.to_str()) {
             Some("gz" | "gzip") => Compression::Gzip,
@@ -64,14 +64,18 @@ impl ByteInput {
         file_bytes: u64,
         offset: u64,
     ) -> Result<ByteInput> {
-        let mut file = FileBytes::open(vfs, path, file_bytes)?;
+        ByteInput::new(FileBytes::open(vfs, path, file_bytes)?, compression, offset)
+    }
+
+    fn new(mut file: FileBytes, compression: Compression, offset: u64) -> Result<ByteInput> {
+        let path = file.path.clone();
         if compression == Compression::None {
             file.at = offset;
-            return Ok(ByteInput { path: path.to_path_buf(), offset, bytes: Bytes::Plain(file) });
+            return Ok(ByteInput { path, offset, bytes: Bytes::Plain(file) });
         }
-        if file_bytes == 0 {
+        if file.planned == 0 {
             return Err(Error::Data {
-                path: path.to_path_buf(),
+                path,
                 offset: 0,
                 message: "the file is empty, which no compressed file is; was it written to its end?".into(),
             });
@@ -80,12 +84,12 @@ impl ByteInput {
         let (decoder, name): (Box<dyn Read + Send>, _) = match compression {
             Compression::Zstd => {
                 let decoder = zstd::stream::read::Decoder::with_buffer(file);
-                (Box::new(decoder.map_err(|e| Error::io("open the zstd data of", path, e))?), "zstd")
+                (Box::new(decoder.map_err(|e| Error::io("open the zstd data of", &path, e))?), "zstd")
             }
             Compression::Zlib => (Box::new(WholeZlib(flate2::bufread::ZlibDecoder::new(file))), "deflate"),
             _ => (Box::new(flate2::bufread::MultiGzDecoder::new(file)), "gzip"),
         };
-        Ok(ByteInput { path: path.to_path_buf(), offset: 0, bytes: Bytes::Decoded { decoder, name } })
+        Ok(ByteInput { path, offset: 0, bytes: Bytes::Decoded { decoder, name } })
     }
 
     /// The file.
@@ -355,6 +359,62 @@ mod tests {
             });
             let error = error.unwrap().unwrap_err().to_string();
             assert!(error.contains("had 10 bytes"), "{error}");
+        }
+    }
+
+    /// Fails at a byte, as a disk does.
+    struct Bad {
+        bytes: Vec<u8>,
+        fails_at: u64,
+    }
+
+    impl VfsFile for Bad {
+        fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+            if offset == self.fails_at {
+                return Err(io::Error::other("the disk is on fire"));
+            }
+            let end = self.fails_at.min(offset + buf.len() as u64).min(self.bytes.len() as u64);
+            let bytes = &self.bytes[offset as usize..end as usize];
+            buf[..bytes.len()].copy_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn append(&mut self, _: &[u8]) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+        fn sync_data(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+        fn set_len(&mut self, _: u64) -> io::Result<()> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+        fn len(&self) -> io::Result<u64> {
+            Ok(self.bytes.len() as u64)
+        }
+    }
+
+    #[test]
+    fn failing_disk_is_not_taken_for_bad_data() {
+        let data = text();
+        for (compression, bytes) in [
+            (Compression::None, data.clone()),
+            (Compression::Gzip, gzip(&data)),
+            (Compression::Zlib, zlib(&data)),
+            (Compression::Zstd, zstandard(&data)),
+        ] {
+            for fails_at in (0..bytes.len() as u64).step_by(11) {
+                let (path, planned) = (PathBuf::from("x"), bytes.len() as u64);
+                let file = Box::new(Bad { bytes: bytes.clone(), fails_at });
+                let mut input =
+                    ByteInput::new(FileBytes { file, path, at: 0, planned }, compression, 0).unwrap();
+                let mut buf = [0; 64];
+                let error = std::iter::repeat_with(|| input.read(&mut buf)).find_map(|r| match r {
+                    Ok(n) => (n == 0).then_some(None),
+                    Err(e) => Some(Some(e)),
+                });
+                let error = error.flatten().expect("the end is behind the failing byte");
+                assert!(matches!(error, Error::Io { action: "read", .. }), "{compression:?}: {error}");
+                assert_eq!(error.to_string(), "cannot read 'x': the disk is on fire");
+            }
         }
     }
 }

@@ -286,3 +286,72 @@ impl LineCutter {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::vfs::OsVfs;
+    use crate::connectors::format::compression::Compression;
+
+    fn cutter(dir: &tempfile::TempDir, bytes: &[u8], position: u64, end: u64) -> LineCutter {
+        let path = dir.path().join("x");
+        std::fs::write(&path, bytes).unwrap();
+        let from = LineCutter::read_from(position);
+        let input = ByteInput::open(&OsVfs, &path, Compression::None, bytes.len() as u64, from).unwrap();
+        LineCutter::new(input, position, end, ByteSize(100))
+    }
+
+    /// Offsets and bytes of the lines, and the position behind each block.
+    fn cut(lines: &mut LineCutter, lines_max: usize) -> Vec<(u64, Vec<u8>, u64)> {
+        let mut all = Vec::new();
+        loop {
+            let mut found: Vec<(u64, Vec<u8>)> = Vec::new();
+            match lines.next_block(lines_max).unwrap() {
+                Cut::End => return all,
+                Cut::Unfinished => {}
+                Cut::Lines(block) => {
+                    assert!((1..=lines_max).contains(&block.ends.len()));
+                    let ranges = block.ranges();
+                    found.extend(ranges.map(|(a, b)| (block.offset + a as u64, block.bytes[a..b].to_vec())));
+                }
+            }
+            all.extend(found.into_iter().map(|(offset, line)| (offset, line, lines.position())));
+        }
+    }
+
+    #[test]
+    fn range_owns_the_lines_that_start_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes = b"abc\nde\r\n\nf";
+        let starts = [(0, "abc"), (4, "de"), (8, ""), (9, "f")];
+        for from in 0..=10 {
+            for to in from..=10 {
+                let expected: Vec<_> = starts.iter().filter(|(s, _)| (from..to).contains(s)).collect();
+                let found = cut(&mut cutter(&dir, bytes, from, to), 2);
+                assert_eq!(found.len(), expected.len(), "{from}..{to}");
+                for (line, (start, text)) in found.iter().zip(expected) {
+                    assert_eq!((line.0, &line.1[..]), (*start, text.as_bytes()), "{from}..{to}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn position_is_the_start_of_the_next_line_or_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let found = cut(&mut cutter(&dir, b"\xef\xbb\xbfabc\n\nde\n", 0, 11), 1);
+        let positions: Vec<_> = found.iter().map(|(offset, _, position)| (*offset, *position)).collect();
+        assert_eq!(positions, [(3, 7), (7, 8), (8, 11)]);
+        let mut whole = cutter(&dir, b"a", 0, u64::MAX);
+        cut(&mut whole, 1);
+        assert_eq!(whole.position(), u64::MAX);
+    }
+
+    #[test]
+    fn line_that_starts_earlier_is_not_read_beyond_the_range() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut lines = cutter(&dir, &vec![b'x'; 3 * CHUNK_BYTES], 10, 1000);
+        assert_eq!(cut(&mut lines, 1), []);
+        assert_eq!((lines.bytes_read(), lines.position()), (1000, 1000));
+    }
+}

@@ -58,6 +58,12 @@ pub enum InvalidUtf8 {
 ///
 /// Files must not change while a job reads them; if the size does, the job fails. Within a split the order of lines is
 /// kept. Records have no timestamps.
+///
+/// ```
+/// use mainstem::connectors::source::text::{InvalidUtf8, TextSource};
+/// let logs = TextSource::new(["logs/today.txt", "archive/**/*.gz"]).invalid_utf8(InvalidUtf8::Replace);
+/// # let _ = logs;
+/// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct TextSource {
@@ -267,11 +273,11 @@ struct LineDecoder {
 
 impl LineDecoder {
     fn decode(&self, path: &Path, block: &Block<'_>, into: &mut Vec<String>) -> Result<()> {
+        if let Ok(text) = simdutf8::basic::from_utf8(block.bytes) {
+            into.extend(block.ranges().map(|(from, to)| text[from..to].to_owned()));
+            return Ok(());
+        }
         match std::str::from_utf8(block.bytes) {
-            Ok(text) => {
-                into.extend(block.ranges().map(|(from, to)| text[from..to].to_owned()));
-                Ok(())
-            }
             Err(e) if self.invalid_utf8 == InvalidUtf8::Fail => Err(Error::Data {
                 path: path.to_path_buf(),
                 offset: block.offset + e.valid_up_to() as u64,
@@ -281,7 +287,7 @@ impl LineDecoder {
                     block.bytes[e.valid_up_to()]
                 ),
             }),
-            Err(_) => {
+            _ => {
                 self.decode_by_line(block, into);
                 Ok(())
             }
@@ -309,3 +315,7 @@ impl LineDecoder {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "text_tests.rs"]
+mod tests;
