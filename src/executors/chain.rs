@@ -87,6 +87,14 @@ struct Link {
     is_source: bool,
 }
 
+/// What came of moving a link's output on.
+struct Delivered {
+    /// Something moved.
+    moved: bool,
+    /// Nothing is left.
+    all: bool,
+}
+
 /// The call that is to be made, or repeated.
 enum Call {
     None,
@@ -293,7 +301,14 @@ impl Chain {
         let mut state = ChainState::Drained;
         while i > 0 {
             i -= 1;
-            if !self.deliver(i)? {
+            let delivered = self.deliver(i)?;
+            if delivered.moved {
+                // What moved on runs first.
+                i = self.links.len();
+                state = ChainState::Drained;
+                continue;
+            }
+            if !delivered.all {
                 if state == ChainState::Drained {
                     state = ChainState::Full;
                 }
@@ -319,15 +334,16 @@ impl Chain {
         Ok(state)
     }
 
-    /// Moves what link `i` has emitted to its consumers. False if one of them has no room.
-    fn deliver(&mut self, i: usize) -> Result<bool> {
+    /// Moves what link `i` has emitted to its consumers, as far as all of them have room.
+    fn deliver(&mut self, i: usize) -> Result<Delivered> {
+        let mut moved = false;
         loop {
             let link = &mut self.links[i];
             if !link.operator.is_full() && link.control.is_empty() {
-                return Ok(true);
+                return Ok(Delivered { moved, all: true });
             }
             if !self.has_room(i) {
-                return Ok(false);
+                return Ok(Delivered { moved, all: false });
             }
             let link = &mut self.links[i];
             let element = match link.operator.take() {
@@ -337,10 +353,11 @@ impl Chain {
                 }
                 None => match link.control.pop_front() {
                     Some(control) => control,
-                    None => return Ok(true),
+                    None => return Ok(Delivered { moved, all: true }),
                 },
             };
             self.send(i, element)?;
+            moved = true;
         }
     }
 
