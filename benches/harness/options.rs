@@ -66,7 +66,9 @@ impl Options {
                     options.runs = match value.parse() {
                         Ok(runs) if runs > 0 => runs,
                         _ => {
-                            return Err(format!("--runs expects a number from 1, found {value:?}\n\n{USAGE}"));
+                            return Err(format!(
+                                "--runs expects a number from 1, found {value:?}\n\n{USAGE}"
+                            ));
                         }
                     };
                 }

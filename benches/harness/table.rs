@@ -21,15 +21,15 @@ pub fn render(allocator: &str, options: &Options, rows: &[Row], left_out: &[Stri
     for row in rows {
         let workload = row.workload;
         let (measured, met) = judge(row, options.divisor());
-        let seconds =
-            |runs: &Option<Runs>| runs.as_ref().map_or("-".to_string(), |runs| spread(&seconds(runs), 2));
+        let text_of =
+            |runs: &Option<Runs>| runs.as_ref().map_or("-".to_string(), |runs| seconds_text(&seconds(runs)));
         let _ = writeln!(
             text,
             "| {} | {} | {} | {} | {measured} | {} | {met} |",
             workload.title,
             mode(workload.mode),
-            seconds(&row.engine),
-            seconds(&row.bound),
+            text_of(&row.engine),
+            text_of(&row.bound),
             wanted(workload)
         );
     }
@@ -43,7 +43,7 @@ pub fn render(allocator: &str, options: &Options, rows: &[Row], left_out: &[Stri
                 row.workload.id,
                 mode(row.workload.mode),
                 runs.name,
-                spread(&seconds(runs), 2),
+                seconds_text(&seconds(runs)),
                 rate(row.workload, runs, options.divisor()),
                 median(&cpu),
                 peak_bytes(runs) / MIB
@@ -150,6 +150,11 @@ fn rate_text(unit: Unit, per_second: f64) -> String {
         Unit::Bytes => format!("{:.0} MB/s", per_second / 1e6),
         Unit::Events => format!("{:.1} M/s", per_second / 1e6),
     }
+}
+
+/// The median of seconds, finer below one.
+fn seconds_text(numbers: &[f64]) -> String {
+    spread(numbers, if median(numbers) < 1.0 { 3 } else { 2 })
 }
 
 /// The median, with the smallest and the largest if there is more than one number.
