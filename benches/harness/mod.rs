@@ -2,17 +2,19 @@
 //!
 //! Place: a bench is a table of [`Workload`]s and a call of [`main`]. Layers, each of which uses only those after it:
 //! `table` (what is printed), `rounds` (one workload), `peers` (other systems), `bounds` (written by hand),
-//! `digest`, `measure` (one child), `words` and `data` (the inputs, exactly defined), `options`.
+//! `digest`, `measure` (one child), `allocator` (chosen per workload), `words` and `data` (the inputs, exactly defined), `options`.
 //! Method: 1. every program is a child process, `BENCH --child NAME ...`, so that memory and allocator of one say nothing
 //! about another; 2. results are compared before anything is timed, and in every run; 3. engine and bound
 //! take turns, and the figure is the median of the ratios run by run, with the smallest and the largest: on a shared
 //! machine the seconds of two hours say little, the ratio of two minutes much.
-//! Invariants: a difference between results ends the bench with a failure; all children of a bench have one allocator.
+//! Invariants: a difference between results ends the bench with a failure; engine and bound have the same allocator,
+//! the one with which the bound is faster.
 //! Costs and limits: Linux; the page cache is warm; a ratio is of the seconds inside the programs, from the first
 //! line of `main` to the result, so that process start and exit count only where the figure is the wall time.
 
 #![allow(dead_code, reason = "each bench uses its share of the harness")]
 
+pub mod allocator;
 pub mod bounds;
 pub mod data;
 mod digest;
@@ -27,6 +29,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use allocator::Allocator;
 use options::{Options, Request};
 use peers::Peer;
 
@@ -111,6 +114,8 @@ pub struct Workload {
     pub wanted: Wanted,
     /// What rates count.
     pub unit: Unit,
+    /// The allocator of engine and bound: the one with which the bound is faster.
+    pub allocator: Allocator,
     /// Size of the job (see [`Job::records`]).
     pub records: u64,
     /// Different keys; `--quick` divides them as it does the records, so that a key has as many records.
@@ -142,6 +147,7 @@ impl Workload {
             mode,
             wanted,
             unit: Unit::None,
+            allocator: Allocator::Mimalloc,
             records: 0,
             keys: 0,
             engine: None,
@@ -164,9 +170,7 @@ impl Workload {
 const WRITE_WORDS: &str = "write-words";
 
 /// The whole bench: a child's job if the command line names one, else all chosen workloads.
-///
-/// `allocator` is the name of the global allocator, for the header of the table.
-pub fn main(allocator: &str, workloads: &'static [Workload]) -> ExitCode {
+pub fn main(workloads: &'static [Workload]) -> ExitCode {
     let started = Instant::now();
     let mut arguments = std::env::args().skip(1).peekable();
     let done = if arguments.next_if_eq("--child").is_some() {
@@ -178,7 +182,7 @@ pub fn main(allocator: &str, workloads: &'static [Workload]) -> ExitCode {
                 println!("{text}");
                 Ok(())
             }
-            Request::Bench(options) => bench(allocator, workloads, &options),
+            Request::Bench(options) => bench(workloads, &options),
         })
     };
     match done {
@@ -202,7 +206,7 @@ fn run_child(name: &str, job: &Job, workloads: &'static [Workload], started: Ins
     Ok(())
 }
 
-fn bench(allocator: &str, workloads: &'static [Workload], options: &Options) -> Result<(), String> {
+fn bench(workloads: &'static [Workload], options: &Options) -> Result<(), String> {
     let chosen = || workloads.iter().filter(|workload| options.chooses(workload.id));
     if chosen().next().is_none() {
         let ids: Vec<&str> = workloads.iter().map(|workload| workload.id).collect();
@@ -218,7 +222,7 @@ fn bench(allocator: &str, workloads: &'static [Workload], options: &Options) -> 
         let peers = installed_peers(workload, options, &mut left_out);
         rows.push(rounds::run(workload, options, &peers)?);
     }
-    print!("{}", table::render(allocator, options, &rows, &left_out));
+    print!("{}", table::render(options, &rows, &left_out));
     Ok(())
 }
 

@@ -8,6 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::allocator;
 use super::measure::{self, Measured};
 use super::options::Options;
 use super::peers::{self, Peer};
@@ -150,10 +151,10 @@ impl Rounds {
 
     fn measure_child(&self, name: &str) -> Result<Measured, String> {
         self.clear_output()?;
-        measure::run(
-            name,
-            Command::new(&self.executable).args(["--child", name]).args(self.job.to_arguments()),
-        )
+        let mut command = Command::new(&self.executable);
+        command.args(["--child", name]).args(self.job.to_arguments());
+        command.env(allocator::VARIABLE, self.workload.allocator.name());
+        measure::run(name, &mut command)
     }
 
     fn clear_output(&self) -> Result<(), String> {

@@ -14,10 +14,10 @@ const MIB: u64 = 1 << 20;
 const FLAT_BYTES: i64 = 2 * MIB as i64;
 
 /// The text of both tables under a line about machine and method.
-pub fn render(allocator: &str, options: &Options, rows: &[Row], left_out: &[String]) -> String {
-    let mut text = header(allocator, options);
-    text += "\n| workload | mode | engine, s | bound, s | measured | wanted | met |\n";
-    text += "|---|---|---|---|---|---|---|\n";
+pub fn render(options: &Options, rows: &[Row], left_out: &[String]) -> String {
+    let mut text = header(options);
+    text += "\n| workload | mode | engine, s | bound, s | measured | wanted | met | allocator |\n";
+    text += "|---|---|---|---|---|---|---|---|\n";
     for row in rows {
         let workload = row.workload;
         let (measured, met) = judge(row, options.divisor());
@@ -25,12 +25,13 @@ pub fn render(allocator: &str, options: &Options, rows: &[Row], left_out: &[Stri
             |runs: &Option<Runs>| runs.as_ref().map_or("-".to_string(), |runs| seconds_text(&seconds(runs)));
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {} | {measured} | {} | {met} |",
+            "| {} | {} | {} | {} | {measured} | {} | {met} | {} |",
             workload.title,
             mode(workload.mode),
             text_of(&row.engine),
             text_of(&row.bound),
-            wanted(workload)
+            wanted(workload),
+            workload.allocator.name()
         );
     }
     text += "\n| workload | mode | program | seconds | rate | CPU, s | peak MiB |\n|---|---|---|---|---|---|---|\n";
@@ -56,7 +57,7 @@ pub fn render(allocator: &str, options: &Options, rows: &[Row], left_out: &[Stri
     text
 }
 
-fn header(allocator: &str, options: &Options) -> String {
+fn header(options: &Options) -> String {
     let cpu = field("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown processor".to_string());
     let threads = std::thread::available_parallelism().map_or(0, usize::from);
     let memory_kib: u64 = field("/proc/meminfo", "MemTotal")
@@ -64,7 +65,7 @@ fn header(allocator: &str, options: &Options) -> String {
         .unwrap_or(0);
     let size = if options.quick { "one twentieth of the data, " } else { "" };
     format!(
-        "{cpu}, {threads} hardware threads, {} GiB; {size}{} runs each in turns; engine and bounds allocate with {allocator}. \
+        "{cpu}, {threads} hardware threads, {} GiB; {size}{} runs each in turns. \
          Medians, (smallest-largest).\n",
         memory_kib >> 20,
         options.runs
