@@ -14,7 +14,7 @@ use crate::base::accumulator::AttemptAccumulators;
 use crate::base::batch::{Element, ErasedBatch};
 use crate::base::data::{Timestamp, WATERMARK_MAX, WATERMARK_MIN};
 use crate::base::error::{Error, Result};
-use crate::connectors::source::Poll;
+use crate::operator::source::Poll;
 use crate::operator::{Context, Progress, RuntimeContext};
 use crate::plan::{Edge, PhysicalPlan, StepOperation, Task};
 use crate::semantics::state::StateScope;
