@@ -14,7 +14,7 @@ use super::stages;
 use crate::base::config::ExecutionMode;
 use crate::base::error::{Error, Result};
 use crate::base::hash::default_max_parallelism;
-use crate::connectors::source::Boundedness;
+use crate::operator::source::Boundedness;
 use crate::operator::exchange::{ExchangeType, Partitioning};
 use crate::operator::sink::AnySink;
 use crate::operator::source::AnySource;

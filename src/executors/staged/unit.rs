@@ -8,7 +8,7 @@ use crate::base::batch::{BATCH_RECORDS, Element, ErasedBatch};
 use crate::base::data::WATERMARK_MAX;
 use crate::base::error::{Error, Result};
 use crate::base::hash::{hash_of, key_group, subtask_of_group};
-use crate::connectors::source::Poll;
+use crate::operator::source::Poll;
 use crate::executors::chain::{Chain, ChainPosition, ChainState, Exit};
 use crate::executors::job::JobEnvironment;
 use crate::operator::exchange::{Partitioning, ReadState, RouteContext, RowWriter, WriteContext, consumers_of};
