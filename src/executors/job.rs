@@ -28,16 +28,6 @@ pub struct StepMetrics {
     pub operator_type: std::sync::OnceLock<&'static str>,
 }
 
-impl StepMetrics {
-    /// Counts an emitted batch; `totals` are the operator's records and bytes so far.
-    pub fn emitted(&self, records: u64, totals: (u64, u64)) {
-        self.records_out.add(records);
-        if let Some(per_record) = totals.1.checked_div(totals.0) {
-            self.bytes_out.add(per_record * records);
-        }
-    }
-}
-
 /// Asks a job to stop.
 #[derive(Clone, Default)]
 pub struct Cancellation(Arc<AtomicBool>);

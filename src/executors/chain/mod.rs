@@ -21,7 +21,7 @@ use crate::semantics::state::StateScope;
 use crate::semantics::time::WatermarkMerge;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use link::{Call, Link, Target};
+use link::{Tally, Call, Link, Target};
 
 /// Elements that may wait before a step: one being taken, one behind it.
 const QUEUE_ELEMENTS: usize = 2;
@@ -146,6 +146,7 @@ impl Chain {
                 control: VecDeque::new(),
                 targets,
                 metrics: job.metrics[id].clone(),
+                tally: Tally::default(),
                 is_source,
             });
         }
@@ -167,6 +168,8 @@ impl Chain {
         let mut result = Ok(());
         for i in 0..self.links.len() {
             self.at = i;
+            let Link { tally, metrics, .. } = &mut self.links[i];
+            tally.publish(metrics);
             let closed = self.links[i].operator.close().map_err(|e| self.named(e));
             result = result.and(closed);
         }
@@ -234,13 +237,22 @@ impl Chain {
     }
 
     /// Hands records of the current key to a link that reads grouped input, and ends the key if they are the last.
-    /// Spares the queue: a key may have a single record.
-    pub fn push_grouped(&mut self, link: usize, input: usize, batch: &mut ErasedBatch, key_ends: bool) -> Result<()> {
+    /// Spares the queue: a key may have a single record. `pause` is called while something outside the job must act
+    /// first; its error ends the wait.
+    pub fn push_grouped(
+        &mut self,
+        at: (usize, usize),
+        batch: &mut ErasedBatch,
+        key_ends: bool,
+        pause: &dyn Fn() -> Result<()>,
+    ) -> Result<()> {
+        let (link, input) = at;
         let records = batch.len() as u64;
-        self.grouped_call(link, |link| link.operator.process(input, batch, &mut link.context))?;
-        self.links[link].metrics.records_in.add(records);
+        self.grouped_call(link, pause, |link| link.operator.process(input, batch, &mut link.context))?;
+        let Link { tally, metrics, .. } = &mut self.links[link];
+        tally.took(records, metrics);
         if key_ends {
-            self.grouped_call(link, |link| {
+            self.grouped_call(link, pause, |link| {
                 link.context.watermark = WATERMARK_MAX;
                 let progress = link.operator.end_of_key(&mut link.context);
                 link.context.watermark = WATERMARK_MIN;
@@ -250,12 +262,17 @@ impl Chain {
         Ok(())
     }
 
-    fn grouped_call(&mut self, link: usize, mut call: impl FnMut(&mut Link) -> Result<Progress>) -> Result<()> {
+    fn grouped_call(
+        &mut self,
+        link: usize,
+        pause: &dyn Fn() -> Result<()>,
+        mut call: impl FnMut(&mut Link) -> Result<Progress>,
+    ) -> Result<()> {
         loop {
             self.at = link;
             let progress = call(&mut self.links[link]).map_err(|e| self.named(e))?;
-            if self.links[link].operator.is_full() {
-                self.run()?;
+            while self.links[link].operator.is_full() && self.run()? != ChainState::Drained {
+                pause()?;
             }
             if progress == Progress::Done {
                 return Ok(());
@@ -316,7 +333,7 @@ impl Chain {
             let link = &mut self.links[i];
             let element = match link.operator.take() {
                 Some(batch) => {
-                    link.metrics.emitted(batch.len() as u64, link.operator.totals());
+                    link.tally.emitted(batch.len() as u64, link.operator.totals(), &link.metrics);
                     Element::Batch(batch)
                 }
                 None => match link.control.pop_front() {
@@ -391,6 +408,8 @@ impl Chain {
     pub fn idle(&mut self) -> Result<()> {
         for i in 0..self.links.len() {
             self.at = i;
+            let Link { tally, metrics, .. } = &mut self.links[i];
+            tally.publish(metrics);
             self.links[i].operator.idle().map_err(|e| self.named(e))?;
         }
         Ok(())
