@@ -132,7 +132,7 @@ impl PhysicalPlan {
             stages::chains(&mut steps, &mut edges, options.chaining)
         };
         for i in 0..steps.len() {
-            let keyed = edges.iter().any(|e| e.to == i && e.partitioning == Partitioning::Hash);
+            let keyed = edges.iter().any(|e| e.to == i && e.exchange.is_sorted());
             steps[i].grouped = keyed && mode == ExecutionMode::Batch;
         }
         let parallelism = steps.iter().map(|s| s.parallelism).max().unwrap_or(1);
@@ -233,7 +233,8 @@ fn lower(logical: &LogicalPlan, options: &PlanOptions, mode: ExecutionMode) -> R
                 partials.push(combine.id);
                 steps.push(combine);
             }
-            let merge = step(steps.len(), node.name.clone(), StepOperation::Operator(combining.merge.clone()), 1);
+            let mut merge = step(steps.len(), node.name.clone(), StepOperation::Operator(combining.merge.clone()), 1);
+            merge.combines = true;
             for from in partials {
                 connect(&mut edges, from, merge.id, 0, combining.exchange.clone());
             }

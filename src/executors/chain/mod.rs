@@ -18,6 +18,7 @@ use crate::operator::source::Poll;
 use crate::operator::{Context, Progress, RuntimeContext};
 use crate::plan::{Edge, PhysicalPlan, StepOperation, Task};
 use crate::semantics::state::StateScope;
+use crate::services::shuffle::ShuffleContext;
 use crate::semantics::time::WatermarkMerge;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -48,7 +49,7 @@ pub enum ChainState {
 }
 
 /// What distinguishes this attempt from others of its task.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub struct ChainPosition {
     /// Index of the subtask.
     pub subtask: usize,
@@ -58,6 +59,8 @@ pub struct ChainPosition {
     pub attempt: usize,
     /// Bytes for each table that a step of the chain holds.
     pub table_bytes: u64,
+    /// Where a table that has grown too large goes.
+    pub spill: Option<ShuffleContext>,
 }
 
 /// A running chain.
@@ -136,7 +139,7 @@ impl Chain {
                 step: id,
                 name,
                 operator,
-                context: Context::new(runtime, scope, at.table_bytes, job.clock.clone()),
+                context: Context::new(runtime, scope, at.table_bytes, at.spill.clone(), job.clock.clone()),
                 merge: WatermarkMerge::new(feeders.len()),
                 feeders,
                 queue: VecDeque::new(),
