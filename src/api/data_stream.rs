@@ -134,7 +134,11 @@ impl<T: Data> DataStream<T> {
         let mut union = self.clone();
         for other in others {
             if !self.env.same(&other.env) {
-                self.env.mistake("the streams of a union belong to different environments");
+                let [here, there] = [self, other].map(|stream| stream.operator_name());
+                self.env.mistake(&format!(
+                    "the union of '{here}' and '{there}' joins streams of different environments; a job reads and \
+                     writes within one environment"
+                ));
                 continue;
             }
             union.from.extend(other.from.iter().cloned());
@@ -148,6 +152,11 @@ impl<T: Data> DataStream<T> {
         let selector = Arc::new(FnKey(f));
         let exchange: Arc<dyn ExchangeType> = Arc::new(Keyed::<T, K>::new(selector.clone()));
         KeyedStream::new(self.redistributed(exchange), selector)
+    }
+
+    /// Name of the operator that the stream, or the first of a union, comes from.
+    fn operator_name(&self) -> String {
+        self.from.first().map_or(String::new(), |edge| self.env.name_of(edge.from))
     }
 
     fn redistributed(&self, exchange: Arc<dyn ExchangeType>) -> DataStream<T> {

@@ -175,6 +175,9 @@ impl Environment {
             change(node);
         }
     }
+    pub(super) fn name_of(&self, node: NodeId) -> String {
+        lock(&self.shared.plan).nodes.get(node).map_or(String::new(), |node| node.name.clone())
+    }
     pub(super) fn mistake(&self, mistake: &str) {
         lock(&self.shared.mistakes).push(mistake.to_string());
     }
@@ -212,6 +215,15 @@ impl Environment {
     /// As [`explain`](Environment::explain).
     pub fn explain_graph(&self) -> Result<String> {
         self.explain_as(ExplainFormat::Graph)
+    }
+
+    /// What an executor would be given: the tasks, steps and edges for the execution mode of the settings, as data.
+    ///
+    /// # Errors
+    /// As [`explain`](Environment::explain).
+    pub fn physical_plan(&self) -> Result<PhysicalPlan> {
+        self.check()?;
+        PhysicalPlan::new(&lock(&self.shared.plan), &self.options())
     }
 
     fn explain_as(&self, format: ExplainFormat) -> Result<String> {

@@ -1,14 +1,15 @@
 //! JobEnvironment: what the subtasks of one execution share.
 
-use crate::base::accumulator::Accumulators;
+use crate::base::accumulator::{Accumulators, AttemptAccumulators};
 use crate::base::clock::Clock;
 use crate::base::error::{Error, Result};
 use crate::base::metrics::{Counter, Counters};
 use crate::base::vfs::SharedVfs;
+use crate::operator::RuntimeContext;
 use crate::operator::context::JobContext;
 use crate::operator::sink::{SinkContext, SinkRun};
 use crate::operator::source::{SourceContext, SourceRun, SplitAssignment};
-use crate::plan::{PhysicalPlan, StepOperation};
+use crate::plan::{PhysicalPlan, Step, StepOperation};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -128,6 +129,28 @@ impl JobEnvironment {
             accumulators: Accumulators::new(),
             cancellation,
         })
+    }
+
+    /// What user code may know about one attempt of one subtask of a step.
+    pub fn runtime(
+        &self,
+        step: &Step,
+        subtask: usize,
+        unit: usize,
+        attempt: usize,
+        accumulators: &AttemptAccumulators,
+    ) -> RuntimeContext {
+        RuntimeContext {
+            job: self.context.clone(),
+            operator: Arc::from(step.name.as_str()),
+            subtask,
+            parallelism: step.parallelism,
+            max_parallelism: step.max_parallelism,
+            unit,
+            attempt,
+            counters: self.metrics[step.id].counters.clone(),
+            accumulators: accumulators.handles(),
+        }
     }
 
     /// Ends the execution: commits all sinks if it succeeded, else removes their traces.

@@ -15,13 +15,12 @@ use crate::base::batch::{Element, ErasedBatch};
 use crate::base::data::{Timestamp, WATERMARK_MAX, WATERMARK_MIN};
 use crate::base::error::{Error, Result};
 use crate::operator::source::Poll;
-use crate::operator::{Context, Progress, RuntimeContext};
+use crate::operator::{Context, Progress};
 use crate::plan::{Edge, PhysicalPlan, StepOperation, Task};
 use crate::semantics::state::StateScope;
 use crate::services::shuffle::ShuffleContext;
 use crate::semantics::time::WatermarkMerge;
 use std::collections::VecDeque;
-use std::sync::Arc;
 use link::{Tally, Call, Link, Target};
 
 /// Elements that may wait before a step: one being taken, one behind it.
@@ -99,18 +98,8 @@ impl Chain {
                 StepOperation::Source(_) => (job.sources[&id].operator(at.subtask), true),
                 StepOperation::Sink(_) => (job.sinks[&id].operator(), false),
             };
-            let name: Arc<str> = Arc::from(step.name.as_str());
-            let runtime = RuntimeContext {
-                job: job.context.clone(),
-                operator: name.clone(),
-                subtask: at.subtask,
-                parallelism: step.parallelism,
-                max_parallelism: step.max_parallelism,
-                unit: at.unit,
-                attempt: at.attempt,
-                counters: job.metrics[id].counters.clone(),
-                accumulators: accumulators.handles(),
-            };
+            let runtime = job.runtime(step, at.subtask, at.unit, at.attempt, &accumulators);
+            let name = runtime.operator.clone();
             let _ = job.metrics[id].operator_type.set(operator.type_name());
             let scope = if step.grouped { StateScope::OneKey } else { StateScope::AllKeys };
             let mut feeders = Vec::new();
@@ -395,16 +384,16 @@ impl Chain {
     }
 
     /// Makes what waits for a full batch available, everywhere in the chain. The caller runs the chain until it is
-    /// drained between this call and the next.
-    pub fn flush(&mut self) -> Result<()> {
+    /// drained between this call and the next. Says no where an exit was full, and something may wait still.
+    pub fn flush(&mut self) -> Result<bool> {
         for i in 0..self.links.len() {
             self.links[i].operator.flush();
             if self.run()? != ChainState::Drained {
-                return Ok(());
+                return Ok(false);
             }
         }
         self.exits.iter_mut().for_each(|exit| exit.flush());
-        Ok(())
+        Ok(true)
     }
 
     /// Tells the operators that there is nothing to do at the moment.

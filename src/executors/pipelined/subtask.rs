@@ -54,6 +54,8 @@ pub struct Subtask {
     flushed_at: Duration,
     /// Something may wait in a batch that is not full.
     unflushed: bool,
+    /// The operators have not been told that there is nothing to do.
+    unshown: bool,
     /// Elements read so far.
     elements: u64,
 }
@@ -84,6 +86,7 @@ impl Subtask {
             timeout,
             flushed_at,
             unflushed: false,
+            unshown: false,
             elements: 0,
         }
     }
@@ -143,10 +146,7 @@ impl Subtask {
                 ChainState::Full => return Ok(StepState::Waiting(None)),
                 ChainState::Blocked => return Ok(StepState::Waiting(Some(EXTERNAL_WAIT))),
             }
-            if let BufferTimeout::After(timeout) = self.timeout
-                && self.unflushed
-                && self.clock.monotonic().saturating_sub(self.flushed_at) >= timeout
-            {
+            if self.unflushed && self.waited_enough() {
                 self.flush()?;
                 continue;
             }
@@ -189,8 +189,18 @@ impl Subtask {
         Ok(StepState::Ready)
     }
 
+    /// A16: whether what waits in batches that are not full has to go out.
+    fn waited_enough(&self) -> bool {
+        match self.timeout {
+            BufferTimeout::After(timeout) => self.clock.monotonic().saturating_sub(self.flushed_at) >= timeout,
+            BufferTimeout::EveryRecord => true,
+            BufferTimeout::WhenFull => false,
+        }
+    }
+
     fn took(&mut self) {
         self.elements += 1;
+        self.unshown = true;
         if !self.unflushed {
             self.unflushed = true;
             if matches!(self.timeout, BufferTimeout::After(_)) {
@@ -200,19 +210,21 @@ impl Subtask {
     }
 
     fn flush(&mut self) -> Result<()> {
-        self.chain.flush()?;
-        self.unflushed = false;
+        self.unflushed = !self.chain.flush()?;
         Ok(())
     }
 
     /// Nothing to read: what has been emitted goes out now.
     fn idle(&mut self, wait: Option<Duration>) -> Result<StepState> {
-        if self.unflushed && matches!(self.timeout, BufferTimeout::After(_)) {
-            self.flush()?;
-            if self.chain.run()? != ChainState::Drained {
+        if self.unshown && self.timeout != BufferTimeout::WhenFull {
+            if self.unflushed {
+                self.flush()?;
+            }
+            if self.unflushed {
                 return Ok(StepState::Ready);
             }
             self.chain.idle()?;
+            self.unshown = false;
         }
         Ok(StepState::Waiting(wait))
     }
