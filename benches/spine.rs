@@ -8,6 +8,7 @@
 //! backs its tables with huge pages), those of the keyed sums are up to a quarter faster with glibc's. Each workload
 //! gives its engine the one that is the better for its bound.
 
+mod engine;
 mod harness;
 
 use std::process::ExitCode;
@@ -38,6 +39,7 @@ const KEYS: u64 = 10_000_000;
 /// Every workload with its programs: the engine's are named after the id.
 const WORKLOADS: &[Workload] = &[
     Workload {
+        engine: Some(Program { name: "W1-batch", run: engine::word_count_batch }),
         unit: Unit::Bytes,
         records: TEXT_BYTES,
         bound: Some(WORD_COUNT),
@@ -48,6 +50,7 @@ const WORKLOADS: &[Workload] = &[
         ..Workload::new("W1-batch", "word count, 1 GB of text", Mode::Batch, Wanted::OfBound(0.85))
     },
     Workload {
+        engine: Some(Program { name: "W1-streaming", run: engine::word_count_streaming }),
         unit: Unit::Bytes,
         records: TEXT_BYTES,
         bound: Some(WORD_COUNT),
@@ -56,6 +59,7 @@ const WORKLOADS: &[Workload] = &[
         ..Workload::new("W1-streaming", "word count, 1 GB of text", Mode::Streaming, Wanted::OfBound(0.45))
     },
     Workload {
+        engine: Some(Program { name: "W3-streaming", run: engine::running_sum_streaming }),
         unit: Unit::Events,
         records: EVENTS,
         keys: KEYS,
@@ -71,6 +75,22 @@ const WORKLOADS: &[Workload] = &[
         )
     },
     Workload {
+        engine: Some(Program { name: "W3-process-streaming", run: engine::process_sum_streaming }),
+        unit: Unit::Events,
+        records: EVENTS,
+        keys: KEYS,
+        allocator: Allocator::System,
+        bound: Some(RUNNING_SUM),
+        known_result: Some("outputs:50000000,running-counts:174973154"),
+        ..Workload::new(
+            "W3-process-streaming",
+            "the same as a keyed process with state",
+            Mode::Streaming,
+            Wanted::OfBound(0.9),
+        )
+    },
+    Workload {
+        engine: Some(Program { name: "W3-batch", run: engine::last_sum_batch }),
         unit: Unit::Events,
         records: EVENTS,
         keys: KEYS,
@@ -84,6 +104,7 @@ const WORKLOADS: &[Workload] = &[
         )
     },
     Workload {
+        engine: Some(Program { name: "W3-process-batch", run: engine::process_sum_batch }),
         unit: Unit::Events,
         records: EVENTS,
         keys: KEYS,
@@ -97,6 +118,7 @@ const WORKLOADS: &[Workload] = &[
         )
     },
     Workload {
+        engine: Some(Program { name: "long-rows-batch", run: engine::long_rows_batch }),
         unit: Unit::Events,
         records: 5_000_000,
         keys: 1_000_000,
@@ -109,6 +131,7 @@ const WORKLOADS: &[Workload] = &[
         )
     },
     Workload {
+        engine: Some(Program { name: "maps-streaming", run: engine::maps_streaming }),
         unit: Unit::Events,
         records: 500_000_000,
         bound: Some(MAPS_BATCHED),
@@ -121,24 +144,32 @@ const WORKLOADS: &[Workload] = &[
         )
     },
     Workload {
+        engine: Some(Program { name: "maps-batch", run: engine::maps_batch }),
         unit: Unit::Events,
         records: 500_000_000,
         bound: Some(MAPS_BATCHED),
         ..Workload::new("maps-batch", "map, filter, map, 500 M integers", Mode::Batch, Wanted::OfBound(0.9))
     },
-    Workload::new(
-        "empty-streaming",
-        "empty job, process start to exit",
-        Mode::Streaming,
-        Wanted::WallWithin(EMPTY_JOB),
-    ),
-    Workload::new(
-        "empty-batch",
-        "empty job, process start to exit",
-        Mode::Batch,
-        Wanted::WallWithin(EMPTY_JOB),
-    ),
     Workload {
+        engine: Some(Program { name: "empty-streaming", run: engine::empty_streaming }),
+        ..Workload::new(
+            "empty-streaming",
+            "empty job, process start to exit",
+            Mode::Streaming,
+            Wanted::WallWithin(EMPTY_JOB),
+        )
+    },
+    Workload {
+        engine: Some(Program { name: "empty-batch", run: engine::empty_batch }),
+        ..Workload::new(
+            "empty-batch",
+            "empty job, process start to exit",
+            Mode::Batch,
+            Wanted::WallWithin(EMPTY_JOB),
+        )
+    },
+    Workload {
+        engine: Some(Program { name: "slow-sink-streaming", run: engine::slow_sink }),
         records: 60,
         ..Workload::new(
             "slow-sink-streaming",

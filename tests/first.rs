@@ -1,3 +1,5 @@
+//! One keyed count, in all modes, parallelisms and drivers, against a plain loop.
+
 use mainstem::prelude::*;
 use std::collections::BTreeMap;
 

@@ -43,7 +43,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         let combining = Combining {
             rolling: pristine(fold.clone(), move |fold| Rolling::<K, T, F>::new(fold, a.clone())),
             combine: pristine(fold.clone(), move |fold| Combine::<K, T, F>::new(fold, b.clone())),
-            exchange: Arc::new(Keyed::<(K, F::Acc), K>::new(Arc::new(partials))),
+            exchange: Arc::new(Keyed::<(K, F::Acc), K>::unsorted(Arc::new(partials))),
             merge: pristine(fold, Merge::<K, T, F>::new),
         };
         let mut node = Node::new(name, Operation::Combining(combining), vec![self.stream.from.clone()]);

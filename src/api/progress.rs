@@ -7,8 +7,9 @@
 //! Costs: an update that is not due is a comparison.
 
 use crate::base::config::Progress;
-use crate::base::data::{Timestamp, WATERMARK_MAX, WATERMARK_MIN};
+use crate::base::data::{WATERMARK_MAX, WATERMARK_MIN};
 use crate::base::text;
+pub use crate::executors::report::{ProgressPhase, ProgressSnapshot};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::Write;
 use std::time::Duration;
@@ -19,40 +20,6 @@ const DRAW_INTERVAL: Duration = Duration::from_millis(150);
 const WRITE_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a job lasts before [`Progress::Auto`] shows anything.
 const AUTO_DELAY: Duration = Duration::from_secs(1);
-
-/// Where a job is at one moment.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ProgressSnapshot {
-    /// Since the start of the job, on its clock.
-    pub elapsed: Duration,
-    /// Records that the sources have emitted.
-    pub records: u64,
-    /// What depends on how the job is run.
-    pub phase: ProgressPhase,
-}
-
-/// The part of a snapshot that depends on the execution mode.
-#[derive(Clone, Debug, PartialEq)]
-pub enum ProgressPhase {
-    /// A staged run.
-    Batch {
-        /// Stages that are complete.
-        stages_done: usize,
-        /// Stages of the plan.
-        stages_total: usize,
-        /// Units of work of the running stages that are complete.
-        units_done: usize,
-        /// Units of work of the running stages.
-        units_total: usize,
-        /// The name of a running stage, or nothing.
-        running: String,
-    },
-    /// A pipelined run.
-    Streaming {
-        /// The lowest watermark of the job.
-        watermark: Timestamp,
-    },
-}
 
 /// The progress line of one job.
 pub struct ProgressLine {
@@ -169,6 +136,7 @@ pub fn format_line(now: &ProgressSnapshot, before: Option<(Duration, u64)>) -> S
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::data::Timestamp;
     use std::sync::{Arc, Mutex};
 
     fn streaming(ms: u64, records: u64, watermark: Timestamp) -> ProgressSnapshot {

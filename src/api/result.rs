@@ -7,7 +7,8 @@ use crate::base::accumulator::AccumulatorResults;
 use crate::base::config::ExecutionMode;
 use crate::base::error::{Error, Result};
 use crate::base::text::{self, Table};
-use serde::{Serialize, Serializer};
+pub use crate::executors::report::{OperatorStats, StageStats};
+use serde::Serialize;
 use std::fmt;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ pub struct JobResult {
     /// The highest parallelism of any operator.
     pub parallelism: usize,
     /// From the start of the first subtask to the end of the last.
-    #[serde(rename = "seconds", serialize_with = "seconds")]
+    #[serde(rename = "seconds", serialize_with = "crate::executors::report::seconds")]
     pub duration: Duration,
     /// The operators in the order of the plan.
     pub operators: Vec<OperatorStats>,
@@ -38,72 +39,6 @@ pub struct JobResult {
     pub budget_peak_bytes: u64,
     /// Hash of the schedule of a simulated run: equal seeds, equal traces.
     pub trace: Option<u64>,
-}
-
-/// What one operator did, over all its subtasks.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct OperatorStats {
-    /// Its number in the plan.
-    pub id: usize,
-    /// Its name.
-    pub name: String,
-    /// Number of subtasks.
-    pub parallelism: usize,
-    /// The type of the operator that ran.
-    pub operator_type: String,
-    /// Records it received.
-    pub records_in: u64,
-    /// Records it emitted.
-    pub records_out: u64,
-    /// Bytes it read from files or shuffles; 0 where records are passed without encoding them.
-    pub bytes_in: u64,
-    /// Bytes it wrote to files or shuffles; 0 where records are passed without encoding them.
-    pub bytes_out: u64,
-    /// Time spent working, summed over subtasks.
-    #[serde(rename = "busy_seconds", serialize_with = "seconds")]
-    pub busy: Duration,
-    /// Time spent waiting for input, summed over subtasks.
-    #[serde(rename = "idle_seconds", serialize_with = "seconds")]
-    pub idle: Duration,
-    /// Time spent waiting for room in an output, summed over subtasks.
-    #[serde(rename = "backpressured_seconds", serialize_with = "seconds")]
-    pub backpressured: Duration,
-    /// What the operator counted beyond that, by name.
-    #[serde(serialize_with = "as_map")]
-    pub counters: Vec<(String, u64)>,
-}
-
-/// What one stage did, over all its units of work.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct StageStats {
-    /// Its number in the plan.
-    pub id: usize,
-    /// Its name.
-    pub name: String,
-    /// The names of its operators.
-    pub operators: Vec<String>,
-    /// Units of work that it was divided into.
-    pub units: usize,
-    /// Units that were run, including those that were run again.
-    pub attempts: usize,
-    /// From the start of its first unit to the end of its last.
-    #[serde(rename = "seconds", serialize_with = "seconds")]
-    pub duration: Duration,
-    /// Bytes it wrote for later stages.
-    pub shuffle_bytes: u64,
-    /// Bytes it wrote to disk because memory did not suffice.
-    pub spilled_bytes: u64,
-    /// How often it did that.
-    pub spills: u64,
-    /// Records it emitted.
-    pub records_out: u64,
-}
-
-impl StageStats {
-    /// Attempts beyond one for each unit.
-    pub fn retries(&self) -> usize {
-        self.attempts.saturating_sub(self.units)
-    }
 }
 
 impl JobResult {
@@ -125,14 +60,6 @@ impl JobResult {
     pub fn spilled_bytes(&self) -> u64 {
         self.stages.iter().map(|stage| stage.spilled_bytes).sum()
     }
-}
-
-fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(duration.as_secs_f64())
-}
-
-fn as_map<S: Serializer>(counters: &[(String, u64)], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(counters.iter().map(|(name, value)| (name, value)))
 }
 
 /// A count or size for a table: a zero is a dash, so that what happened stands out.
@@ -297,6 +224,7 @@ mod tests {
             accumulators: job.results().unwrap(),
             memory_peak_bytes: 100 << 20,
             budget_peak_bytes: 0,
+            trace: None,
         }
     }
 

@@ -5,11 +5,9 @@ use crate::base::clock::Clock;
 use crate::base::error::{Error, Result};
 use crate::base::metrics::{Counter, Counters};
 use crate::base::vfs::SharedVfs;
-use crate::connectors::sink::SinkContext;
-use crate::connectors::source::SourceContext;
 use crate::operator::context::JobContext;
-use crate::operator::sink::SinkRun;
-use crate::operator::source::{SourceRun, SplitAssignment};
+use crate::operator::sink::{SinkContext, SinkRun};
+use crate::operator::source::{SourceContext, SourceRun, SplitAssignment};
 use crate::plan::{PhysicalPlan, StepOperation};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,16 +26,6 @@ pub struct StepMetrics {
     pub counters: Counters,
     /// The type of the operator that ran, for plans and tests.
     pub operator_type: std::sync::OnceLock<&'static str>,
-}
-
-impl StepMetrics {
-    /// Counts an emitted batch; `totals` are the operator's records and bytes so far.
-    pub fn emitted(&self, records: u64, totals: (u64, u64)) {
-        self.records_out.add(records);
-        if let Some(per_record) = totals.1.checked_div(totals.0) {
-            self.bytes_out.add(per_record * records);
-        }
-    }
 }
 
 /// Asks a job to stop.

@@ -3,4 +3,5 @@
 pub mod chain;
 pub mod job;
 pub mod pipelined;
+pub mod report;
 pub mod staged;

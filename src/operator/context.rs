@@ -7,6 +7,7 @@ use crate::base::error::Result;
 use crate::base::metrics::Counters;
 use crate::base::parameters::Parameters;
 use crate::semantics::state::StateScope;
+use crate::services::shuffle::ShuffleContext;
 use std::sync::Arc;
 
 /// What user code may know about the subtask it runs in.
@@ -90,13 +91,21 @@ pub struct Context {
     pub state_scope: StateScope,
     /// Bytes that the operator may hold in tables of its own.
     pub memory_bytes: u64,
+    /// Where such a table goes when it has grown too large.
+    pub spill: Option<ShuffleContext>,
     /// Processing time.
     pub clock: Arc<dyn Clock>,
 }
 
 impl Context {
     /// A context before the first record.
-    pub fn new(runtime: RuntimeContext, state_scope: StateScope, memory_bytes: u64, clock: Arc<dyn Clock>) -> Self {
-        Context { runtime, watermark: WATERMARK_MIN, state_scope, memory_bytes, clock }
+    pub fn new(
+        runtime: RuntimeContext,
+        state_scope: StateScope,
+        memory_bytes: u64,
+        spill: Option<ShuffleContext>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Context { runtime, watermark: WATERMARK_MIN, state_scope, memory_bytes, spill, clock }
     }
 }

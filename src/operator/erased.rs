@@ -1,10 +1,10 @@
 //! Erased operators: the one place where an operator meets batches whose type it knows and its caller does not.
 
+use super::source::Poll;
 use super::{Context, Operator, Out, Progress};
 use crate::base::batch::{ErasedBatch, typed};
 use crate::base::data::Timestamp;
 use crate::base::error::Result;
-use crate::connectors::source::Poll;
 
 /// An operator as executors see it: a dynamic call for each batch, none for a record.
 pub trait AnyOperator: Send {

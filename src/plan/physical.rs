@@ -14,7 +14,7 @@ use super::stages;
 use crate::base::config::ExecutionMode;
 use crate::base::error::{Error, Result};
 use crate::base::hash::default_max_parallelism;
-use crate::connectors::source::Boundedness;
+use crate::operator::source::Boundedness;
 use crate::operator::exchange::{ExchangeType, Partitioning};
 use crate::operator::sink::AnySink;
 use crate::operator::source::AnySource;
@@ -132,7 +132,7 @@ impl PhysicalPlan {
             stages::chains(&mut steps, &mut edges, options.chaining)
         };
         for i in 0..steps.len() {
-            let keyed = edges.iter().any(|e| e.to == i && e.partitioning == Partitioning::Hash);
+            let keyed = edges.iter().any(|e| e.to == i && e.exchange.is_sorted());
             steps[i].grouped = keyed && mode == ExecutionMode::Batch;
         }
         let parallelism = steps.iter().map(|s| s.parallelism).max().unwrap_or(1);
@@ -233,7 +233,8 @@ fn lower(logical: &LogicalPlan, options: &PlanOptions, mode: ExecutionMode) -> R
                 partials.push(combine.id);
                 steps.push(combine);
             }
-            let merge = step(steps.len(), node.name.clone(), StepOperation::Operator(combining.merge.clone()), 1);
+            let mut merge = step(steps.len(), node.name.clone(), StepOperation::Operator(combining.merge.clone()), 1);
+            merge.combines = true;
             for from in partials {
                 connect(&mut edges, from, merge.id, 0, combining.exchange.clone());
             }

@@ -9,8 +9,9 @@ use crate::harness::{Job, ProgramResult};
 
 /// One output (sum so far, count so far) per event.
 pub fn running(job: &Job) -> ProgramResult {
-    let [outputs, counts, sum] = exchange::run::<Running>(job.records, job.keys);
-    Ok(format!("outputs:{outputs},running-counts:{counts},final-sum:{sum}"))
+    let [outputs, counts, _sum] = exchange::run::<Running>(job.records, job.keys);
+    // Running sums depend on how the two threads interleave, running counts in all do not.
+    Ok(format!("outputs:{outputs},running-counts:{counts}"))
 }
 
 /// One output (sum) per key, at the end.

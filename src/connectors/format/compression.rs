@@ -387,6 +387,9 @@ mod tests {
         fn set_len(&mut self, _: u64) -> io::Result<()> {
             Err(io::ErrorKind::Unsupported.into())
         }
+        fn try_lock(&mut self) -> io::Result<bool> {
+            Ok(true)
+        }
         fn len(&self) -> io::Result<u64> {
             Ok(self.bytes.len() as u64)
         }

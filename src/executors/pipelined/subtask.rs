@@ -9,7 +9,7 @@ use crate::base::batch::Element;
 use crate::base::clock::Clock;
 use crate::base::config::BufferTimeout;
 use crate::base::error::{Error, Result};
-use crate::connectors::source::Poll;
+use crate::operator::source::Poll;
 use crate::executors::chain::{Chain, ChainState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

@@ -18,7 +18,8 @@ pub struct StageLayout {
 impl StageLayout {
     /// The layout of a stage.
     pub fn of(plan: &PhysicalPlan, task: &Task) -> StageLayout {
-        let groups = task.steps.iter().map(|&s| &plan.steps[s]).filter(|s| s.grouped).map(|s| s.max_parallelism);
+        let keyed = |s: &&usize| plan.edges_into(**s).any(|e| e.partitioning == Partitioning::Hash);
+        let groups = task.steps.iter().filter(keyed).map(|&s| plan.steps[s].max_parallelism);
         let units_per_subtask =
             groups.min().map_or(1, |groups| (groups / task.parallelism).clamp(1, UNITS_PER_SUBTASK));
         StageLayout { subtasks: task.parallelism, units_per_subtask }

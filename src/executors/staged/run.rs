@@ -3,13 +3,12 @@
 use super::layout::StageLayout;
 use super::schedule::{Schedule, UnitId};
 use super::unit::{Outputs, UnitContext, UnitOutputs};
-use crate::api::progress::ProgressPhase;
-use crate::api::result::StageStats;
 use crate::base::config::Settings;
 use crate::base::error::{Error, Result};
 use crate::base::memory::{MemoryBudget, Reservation};
 use crate::executors::job::JobEnvironment;
 use crate::executors::pipelined::simulation::Random;
+use crate::executors::report::{ProgressPhase, StageStats};
 use crate::operator::exchange::Partitioning;
 use crate::plan::PhysicalPlan;
 use crate::services::shuffle::{Remainder, ShuffleOutput, ShuffleStats};

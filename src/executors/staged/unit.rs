@@ -8,7 +8,7 @@ use crate::base::batch::{BATCH_RECORDS, Element, ErasedBatch};
 use crate::base::data::WATERMARK_MAX;
 use crate::base::error::{Error, Result};
 use crate::base::hash::{hash_of, key_group, subtask_of_group};
-use crate::connectors::source::Poll;
+use crate::operator::source::Poll;
 use crate::executors::chain::{Chain, ChainPosition, ChainState, Exit};
 use crate::executors::job::JobEnvironment;
 use crate::operator::exchange::{Partitioning, ReadState, RouteContext, RowWriter, WriteContext, consumers_of};
@@ -76,6 +76,7 @@ impl UnitContext {
             unit: unit % layout.units_per_subtask,
             attempt: 0,
             table_bytes: share,
+            spill: Some(self.shuffle_context(task.id, unit, share)),
         };
         let mut writers: Vec<(usize, SharedWriter)> = Vec::new();
         let mut chain = Chain::new(&self.plan, task, at, &self.job, |edge| {
@@ -127,6 +128,7 @@ impl UnitContext {
         let subtask = producer.subtask(unit);
         let consumers = match edge.partitioning {
             Partitioning::Broadcast => 0..1,
+            Partitioning::Hash => 0..consumer.units(),
             other => consumers_of(other, subtask, producer.subtasks, consumer.subtasks),
         };
         let units = consumer.units();
@@ -208,11 +210,17 @@ impl UnitContext {
             match chain.run()? {
                 ChainState::Drained => return Ok(()),
                 ChainState::Full | ChainState::Blocked => {
-                    self.job.cancellation.check()?;
-                    std::thread::sleep(Duration::from_micros(200));
+                    self.pause()?;
                 }
             }
         }
+    }
+
+    /// Lets the reader of a collected stream act.
+    fn pause(&self) -> Result<()> {
+        self.job.cancellation.check()?;
+        std::thread::sleep(Duration::from_micros(200));
+        Ok(())
     }
 
     #[allow(clippy::too_many_arguments)] // the place of one input: nothing here belongs together elsewhere
@@ -229,10 +237,11 @@ impl UnitContext {
     ) -> Result<()> {
         let edges: Vec<&Edge> = self.plan.edges_into(step).filter(|e| !e.local && e.input == input).collect();
         let (keyed, unkeyed): (Vec<&Edge>, Vec<&Edge>) =
-            edges.into_iter().partition(|e| e.partitioning == Partitioning::Hash);
+            edges.into_iter().partition(|e| e.exchange.is_sorted());
+        let named = |e: Error| e.in_operator(&self.plan.steps[step].name, layout.subtask(unit));
         for edge in unkeyed {
             let Some(partition) = partition_of_unit(edge, layout, unit) else { continue };
-            let merge_inputs = merge_inputs(&[edge], input, outputs);
+            let merge_inputs = merge_inputs(&[edge], input, outputs).map_err(named)?;
             let mut rows = Concat::new(partition, &merge_inputs);
             let mut reader = edge.exchange.row_reader();
             loop {
@@ -249,14 +258,10 @@ impl UnitContext {
             }
         }
         let Some(first) = keyed.first() else { return Ok(()) };
-        let merge_inputs = merge_inputs(&keyed, input, outputs);
+        let merge_inputs = merge_inputs(&keyed, input, outputs).map_err(named)?;
         let Some(any) = merge_inputs.first() else { return Ok(()) };
         let mut context = self.shuffle_context(self.plan.steps[step].task, unit, share);
         context.timestamps = any.output.has_timestamps();
-        if merge_inputs.iter().any(|m| m.output.has_timestamps() != context.timestamps) {
-            let e = Error::user("some of the united streams have timestamps and some have none; give all or none");
-            return Err(e.in_operator(&self.plan.steps[step].name, layout.subtask(unit)));
-        }
         let order = first.exchange.key_order().ok_or_else(|| Error::Internal("a hash edge has no key".into()))?;
         let mut rows = Merge::open(context, unit, &merge_inputs, order)?;
         let mut reader = first.exchange.row_reader();
@@ -266,7 +271,7 @@ impl UnitContext {
             let state = reader.read_key(&mut rows, BATCH_RECORDS, &mut batch)?;
             let key_ends = state != ReadState::Full;
             if !batch.is_empty() || (key_ends && keys > 0) {
-                chain.push_grouped(link, input, &mut batch, key_ends)?;
+                chain.push_grouped((link, input), &mut batch, key_ends, &|| self.pause())?;
             }
             if state == ReadState::End {
                 return Ok(());
@@ -281,7 +286,7 @@ impl UnitContext {
 
 /// The producers of an input, those of its edges one after the other. Outputs without rows say nothing about
 /// timestamps and are left out.
-fn merge_inputs(edges: &[&Edge], input: usize, outputs: &Outputs) -> Vec<MergeInput> {
+fn merge_inputs(edges: &[&Edge], input: usize, outputs: &Outputs) -> Result<Vec<MergeInput>> {
     let mut inputs = Vec::new();
     let mut producer = 0;
     for edge in edges {
@@ -292,5 +297,8 @@ fn merge_inputs(edges: &[&Edge], input: usize, outputs: &Outputs) -> Vec<MergeIn
             producer += 1;
         }
     }
-    inputs
+    if inputs.iter().any(|m: &MergeInput| m.output.has_timestamps() != inputs[0].output.has_timestamps()) {
+        return Err(Error::user("some of the united streams have timestamps and some have none; give all or none"));
+    }
+    Ok(inputs)
 }

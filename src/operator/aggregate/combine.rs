@@ -2,14 +2,14 @@
 //!
 //! Method: a table of accumulators is filled until it reaches its share of the memory, then emptied into the
 //! output in the order in which its keys came; so what is emitted depends on the input and the share only. Where a
-//! table full of records had hardly any key twice, the operator gives up and passes each record on as a partial
+//! table has grown past the fast caches and its last records had hardly any key twice, the operator gives up and passes each record on as a partial
 //! result of its own. A fold that depends on order is not combined where records have timestamps, since they
 //! are put in time order behind the shuffle.
 //! Costs: memory within the share, heap behind keys and accumulators estimated from samples.
 
 use super::Fold;
+use super::heap::HeapEstimate;
 use crate::base::batch::Batch;
-use crate::base::codec;
 use crate::base::data::{Data, Key, Timestamp};
 use crate::base::error::{Error, Result};
 use crate::base::hash::hash_of;
@@ -23,8 +23,8 @@ use std::sync::Arc;
 const RECORDS_PER_TWO_KEYS_MIN: u64 = 3;
 /// Entries handed to the output before it is asked whether it is full.
 const DRAIN_ENTRIES: usize = 256;
-/// One of so many new entries is encoded to estimate what it holds on the heap.
-const SAMPLED_ENTRIES: u64 = 256;
+/// A table of this size no longer fits the fast caches: from here on, each time it has doubled, it must have paid.
+const CHECKED_ENTRIES: usize = 1 << 17;
 
 /// Emits `(key, accumulator)` pairs; a key may come several times.
 pub struct Combine<K, T, F: Fold<K, T>> {
@@ -35,7 +35,10 @@ pub struct Combine<K, T, F: Fold<K, T>> {
     timestamps: Vec<Timestamp>,
     keys: Vec<K>,
     heap: HeapEstimate,
+    /// Records since the table was last looked at, the keys it had then, and those at which it is looked at again.
     records: u64,
+    keys_before: usize,
+    keys_checked: usize,
     draining: Option<usize>,
     gave_up: bool,
     types: PhantomData<fn(T)>,
@@ -52,6 +55,8 @@ impl<K: Key, T: Data, F: Fold<K, T>> Combine<K, T, F> {
             keys: Vec::new(),
             heap: HeapEstimate::default(),
             records: 0,
+            keys_before: 0,
+            keys_checked: CHECKED_ENTRIES,
             draining: None,
             gave_up: false,
             types: PhantomData,
@@ -76,9 +81,12 @@ impl<K: Key, T: Data, F: Fold<K, T>> Combine<K, T, F> {
                 at += 1;
             });
             if !more {
+                if self.gave_up {
+                    self.table.release();
+                }
                 self.draining = None;
                 self.timestamps.clear();
-                self.records = 0;
+                (self.records, self.keys_before, self.keys_checked) = (0, 0, CHECKED_ENTRIES);
                 return Progress::Done;
             }
         }
@@ -172,11 +180,15 @@ impl<K: Key, T: Data, F: Fold<K, T>> Operator for Combine<K, T, F> {
         self.table.upsert_batch(&batch.hashes, &mut rows)?;
         drop(rows);
         batch.clear();
-        if self.memory_bytes() >= ctx.memory_bytes {
-            self.gave_up = 2 * self.records < RECORDS_PER_TWO_KEYS_MIN * self.table.len() as u64;
-            self.draining = Some(0);
-            ctx.runtime.counter("combine_flushes").add(1);
-            return Ok(self.drain(out));
+        let full = self.memory_bytes() >= ctx.memory_bytes;
+        if full || self.table.len() >= self.keys_checked {
+            self.gave_up = 2 * self.records < RECORDS_PER_TWO_KEYS_MIN * (self.table.len() - self.keys_before) as u64;
+            (self.records, self.keys_before, self.keys_checked) = (0, self.table.len(), 2 * self.table.len());
+            if full || self.gave_up {
+                self.draining = Some(0);
+                ctx.runtime.counter("combine_flushes").add(1);
+                return Ok(self.drain(out));
+            }
         }
         Ok(Progress::Done)
     }
@@ -190,37 +202,5 @@ impl<K: Key, T: Data, F: Fold<K, T>> Operator for Combine<K, T, F> {
             self.table.release();
         }
         Ok(progress)
-    }
-}
-
-/// Estimates the heap memory behind entries from encoded samples.
-#[derive(Default)]
-struct HeapEstimate {
-    entries: u64,
-    sampled: u64,
-    sampled_bytes: u64,
-    scratch: Vec<u8>,
-}
-
-impl HeapEstimate {
-    #[inline(always)]
-    fn inserted<E: Data>(&mut self, entry: &E) {
-        if std::mem::needs_drop::<E>() {
-            if self.entries.is_multiple_of(SAMPLED_ENTRIES) || self.entries < 16 {
-                self.sample(entry);
-            }
-            self.entries += 1;
-        }
-    }
-    #[inline(never)]
-    fn sample<E: Data>(&mut self, entry: &E) {
-        self.scratch.clear();
-        if codec::encode(entry, &mut self.scratch).is_ok() {
-            self.sampled += 1;
-            self.sampled_bytes += self.scratch.len() as u64;
-        }
-    }
-    fn bytes(&self, entries: u64) -> u64 {
-        (self.sampled_bytes * entries).checked_div(self.sampled).unwrap_or(0)
     }
 }

@@ -6,6 +6,7 @@
 
 mod combine;
 mod fold;
+mod heap;
 mod merge;
 mod rolling;
 

@@ -11,6 +11,7 @@ mod select;
 
 pub use key::{FnKey, KeySelector};
 pub use router::{RouteContext, Router};
+pub(crate) use rows::key_order;
 pub use rows::{ReadState, RowReader, RowWriter, WriteContext};
 pub use select::{CustomPartitioner, Partitioning, consumers_of};
 
@@ -29,6 +30,8 @@ pub trait ExchangeType: Send + Sync {
     fn record_type(&self) -> &'static str;
     /// The key type, if the edge is keyed.
     fn key_type(&self) -> Option<&'static str>;
+    /// Whether stored rows come back sorted by key, one key after the other.
+    fn is_sorted(&self) -> bool;
     /// A router for one producing subtask.
     fn router(&self, ctx: &RouteContext) -> Box<dyn Router>;
     /// Encodes the records of one producing unit of work.
@@ -68,6 +71,9 @@ impl<T: Data> ExchangeType for Unkeyed<T> {
     fn key_type(&self) -> Option<&'static str> {
         None
     }
+    fn is_sorted(&self) -> bool {
+        false
+    }
     fn router(&self, ctx: &RouteContext) -> Box<dyn Router> {
         Box::new(Scatter::<T>::new(Select::unkeyed(self.partitioning, self.custom.clone(), ctx), ctx.targets))
     }
@@ -89,12 +95,18 @@ impl<T: Data> ExchangeType for Unkeyed<T> {
 /// An edge whose records meet the others of their key in one subtask.
 pub struct Keyed<T, K> {
     selector: Arc<dyn KeySelector<T, K>>,
+    sorted: bool,
 }
 
 impl<T: Data, K: Key> Keyed<T, K> {
-    /// An edge keyed by `selector`.
+    /// An edge keyed by `selector`, whose stored rows come back sorted by key.
     pub fn new(selector: Arc<dyn KeySelector<T, K>>) -> Self {
-        Keyed { selector }
+        Keyed { selector, sorted: true }
+    }
+    /// An edge for a consumer that does not care: its stored rows come back in the order of their producers, all keys
+    /// of a partition mixed.
+    pub fn unsorted(selector: Arc<dyn KeySelector<T, K>>) -> Self {
+        Keyed { selector, sorted: false }
     }
 }
 
@@ -108,11 +120,17 @@ impl<T: Data, K: Key> ExchangeType for Keyed<T, K> {
     fn key_type(&self) -> Option<&'static str> {
         Some(std::any::type_name::<K>())
     }
+    fn is_sorted(&self) -> bool {
+        self.sorted
+    }
     fn router(&self, ctx: &RouteContext) -> Box<dyn Router> {
         Box::new(Scatter::<T>::new(Select::hash(self.selector.clone(), ctx), ctx.targets))
     }
     fn row_writer(&self, ctx: WriteContext) -> Box<dyn RowWriter> {
-        Box::new(KeyedWriter::new(self.selector.clone(), ctx))
+        match self.sorted {
+            true => Box::new(KeyedWriter::new(self.selector.clone(), ctx)),
+            false => Box::new(UnkeyedWriter::<T>::new(Select::hash(self.selector.clone(), &ctx.route), ctx)),
+        }
     }
     fn row_reader(&self) -> Box<dyn RowReader> {
         Box::new(TypedReader::<T>::new())

@@ -107,7 +107,7 @@ pub(super) struct KeyedWriter<T, K> {
 }
 
 /// The order of encoded keys: that of the keys.
-pub(super) fn key_order<K: Key>() -> KeyOrder {
+pub(crate) fn key_order<K: Key>() -> KeyOrder {
     Arc::new(|a, b| match (decode::<K>(a), decode::<K>(b)) {
         (Ok(a), Ok(b)) => a.cmp(&b),
         // What was encoded decodes, or the first records of the edge had shown it; the bytes are an order, too.
@@ -166,7 +166,7 @@ impl<T: Data, K: Key> RowWriter for KeyedWriter<T, K> {
     }
 }
 
-/// Rows by partition, in the order in which they come.
+/// Rows by partition, in the order in which they come: of edges without a key, and of keyed ones that need no order.
 pub(super) struct UnkeyedWriter<T> {
     select: Select<T>,
     first_partition: usize,
@@ -200,6 +200,7 @@ impl<T: Data> RowWriter for UnkeyedWriter<T> {
         if self.checked < CHECKED_RECORDS {
             for value in batch.values.iter().take((CHECKED_RECORDS - self.checked) as usize) {
                 codec::check_record(value)?;
+                self.select.check(value)?;
                 self.checked += 1;
             }
         }

@@ -61,6 +61,9 @@ impl VfsFile for FaultyFile {
         self.bytes.lock().unwrap().resize(len as usize, 0);
         Ok(())
     }
+    fn try_lock(&mut self) -> io::Result<bool> {
+        Ok(true)
+    }
     fn len(&self) -> io::Result<u64> {
         Ok(self.bytes.lock().unwrap().len() as u64)
     }
@@ -88,6 +91,9 @@ impl Vfs for Faulty {
         unsupported()
     }
     fn remove_file(&self, _: &Path) -> io::Result<()> {
+        unsupported()
+    }
+    fn remove_dir(&self, _: &Path) -> io::Result<()> {
         unsupported()
     }
     fn remove_dir_all(&self, _: &Path) -> io::Result<()> {

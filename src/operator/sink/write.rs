@@ -1,11 +1,11 @@
 //! Sink operator: hands records to a sink's writer and keeps what is to be committed when the job succeeds.
 
-use super::erased::{AnyOperator, OneInput};
-use super::{Context, Operator, Out, Progress};
+use super::contract::{Sink, SinkContext, SinkWriter};
 use crate::base::batch::Batch;
 use crate::base::data::Data;
 use crate::base::error::{Error, Result};
-use crate::connectors::sink::{Sink, SinkContext, SinkWriter};
+use crate::operator::erased::{AnyOperator, OneInput};
+use crate::operator::{Context, Operator, Out, Progress};
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,11 +1,11 @@
 //! Source operator: opens splits, polls their readers in turn and emits what they have.
 
-use super::erased::AnyOperator;
-use super::{Context, Out, Progress};
+use super::contract::{Boundedness, Poll, Source, SourceContext, SourceOutput, SplitReader};
 use crate::base::batch::ErasedBatch;
 use crate::base::data::Timestamp;
 use crate::base::error::{Error, Result};
-use crate::connectors::source::{Boundedness, Poll, Source, SourceContext, SourceOutput, SplitReader};
+use crate::operator::erased::AnyOperator;
+use crate::operator::{Context, Out, Progress};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

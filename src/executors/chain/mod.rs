@@ -7,19 +7,22 @@
 //! Invariants: a step's control elements leave after everything it emitted before them; a queue holds at most
 //! [`QUEUE_ELEMENTS`] elements, so memory in a chain is bounded by its length.
 
-use super::job::{JobEnvironment, StepMetrics};
+mod link;
+
+use super::job::JobEnvironment;
 use crate::base::accumulator::AttemptAccumulators;
-use crate::base::batch::{CheckpointId, Element, ErasedBatch};
+use crate::base::batch::{Element, ErasedBatch};
 use crate::base::data::{Timestamp, WATERMARK_MAX, WATERMARK_MIN};
-use crate::base::error::Result;
-use crate::connectors::source::Poll;
-use crate::operator::erased::AnyOperator;
+use crate::base::error::{Error, Result};
+use crate::operator::source::Poll;
 use crate::operator::{Context, Progress, RuntimeContext};
 use crate::plan::{Edge, PhysicalPlan, StepOperation, Task};
 use crate::semantics::state::StateScope;
-use crate::semantics::time::{MergeChange, WatermarkMerge};
+use crate::services::shuffle::ShuffleContext;
+use crate::semantics::time::WatermarkMerge;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use link::{Tally, Call, Link, Target};
 
 /// Elements that may wait before a step: one being taken, one behind it.
 const QUEUE_ELEMENTS: usize = 2;
@@ -46,7 +49,7 @@ pub enum ChainState {
 }
 
 /// What distinguishes this attempt from others of its task.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub struct ChainPosition {
     /// Index of the subtask.
     pub subtask: usize,
@@ -56,6 +59,8 @@ pub struct ChainPosition {
     pub attempt: usize,
     /// Bytes for each table that a step of the chain holds.
     pub table_bytes: u64,
+    /// Where a table that has grown too large goes.
+    pub spill: Option<ShuffleContext>,
 }
 
 /// A running chain.
@@ -67,46 +72,12 @@ pub struct Chain {
     at: usize,
 }
 
-struct Link {
-    step: usize,
-    name: Arc<str>,
-    operator: Box<dyn AnyOperator>,
-    context: Context,
-    /// Logical input and, for an edge within the chain, the producing link of each feeder.
-    feeders: Vec<(usize, Option<usize>)>,
-    queue: VecDeque<(usize, Element)>,
-    call: Call,
-    merge: WatermarkMerge,
-    /// Feeders that have not ended, for each logical input.
-    open: Vec<usize>,
-    barrier: Option<(CheckpointId, usize)>,
-    /// Leaves after what the operator has emitted.
-    control: VecDeque<Element>,
-    targets: Vec<Target>,
-    metrics: Arc<StepMetrics>,
-    is_source: bool,
-}
-
 /// What came of moving a link's output on.
 struct Delivered {
     /// Something moved.
     moved: bool,
     /// Nothing is left.
     all: bool,
-}
-
-/// The call that is to be made, or repeated.
-enum Call {
-    None,
-    Process { feeder: usize, batch: ErasedBatch },
-    Watermark(Timestamp),
-    EndOfInput(usize),
-}
-
-#[derive(Clone, Copy)]
-enum Target {
-    Link { link: usize, feeder: usize },
-    Exit(usize),
 }
 
 impl Chain {
@@ -168,7 +139,7 @@ impl Chain {
                 step: id,
                 name,
                 operator,
-                context: Context::new(runtime, scope, at.table_bytes, job.clock.clone()),
+                context: Context::new(runtime, scope, at.table_bytes, at.spill.clone(), job.clock.clone()),
                 merge: WatermarkMerge::new(feeders.len()),
                 feeders,
                 queue: VecDeque::new(),
@@ -178,6 +149,7 @@ impl Chain {
                 control: VecDeque::new(),
                 targets,
                 metrics: job.metrics[id].clone(),
+                tally: Tally::default(),
                 is_source,
             });
         }
@@ -199,6 +171,8 @@ impl Chain {
         let mut result = Ok(());
         for i in 0..self.links.len() {
             self.at = i;
+            let Link { tally, metrics, .. } = &mut self.links[i];
+            tally.publish(metrics);
             let closed = self.links[i].operator.close().map_err(|e| self.named(e));
             result = result.and(closed);
         }
@@ -217,7 +191,7 @@ impl Chain {
         (&link.name, link.context.runtime.subtask)
     }
 
-    fn named(&self, error: crate::base::error::Error) -> crate::base::error::Error {
+    fn named(&self, error: Error) -> Error {
         let (name, subtask) = self.last_called();
         error.in_operator(name, subtask)
     }
@@ -266,13 +240,22 @@ impl Chain {
     }
 
     /// Hands records of the current key to a link that reads grouped input, and ends the key if they are the last.
-    /// Spares the queue: a key may have a single record.
-    pub fn push_grouped(&mut self, link: usize, input: usize, batch: &mut ErasedBatch, key_ends: bool) -> Result<()> {
+    /// Spares the queue: a key may have a single record. `pause` is called while something outside the job must act
+    /// first; its error ends the wait.
+    pub fn push_grouped(
+        &mut self,
+        at: (usize, usize),
+        batch: &mut ErasedBatch,
+        key_ends: bool,
+        pause: &dyn Fn() -> Result<()>,
+    ) -> Result<()> {
+        let (link, input) = at;
         let records = batch.len() as u64;
-        self.grouped_call(link, |link| link.operator.process(input, batch, &mut link.context))?;
-        self.links[link].metrics.records_in.add(records);
+        self.grouped_call(link, pause, |link| link.operator.process(input, batch, &mut link.context))?;
+        let Link { tally, metrics, .. } = &mut self.links[link];
+        tally.took(records, metrics);
         if key_ends {
-            self.grouped_call(link, |link| {
+            self.grouped_call(link, pause, |link| {
                 link.context.watermark = WATERMARK_MAX;
                 let progress = link.operator.end_of_key(&mut link.context);
                 link.context.watermark = WATERMARK_MIN;
@@ -282,12 +265,17 @@ impl Chain {
         Ok(())
     }
 
-    fn grouped_call(&mut self, link: usize, mut call: impl FnMut(&mut Link) -> Result<Progress>) -> Result<()> {
+    fn grouped_call(
+        &mut self,
+        link: usize,
+        pause: &dyn Fn() -> Result<()>,
+        mut call: impl FnMut(&mut Link) -> Result<Progress>,
+    ) -> Result<()> {
         loop {
             self.at = link;
             let progress = call(&mut self.links[link]).map_err(|e| self.named(e))?;
-            if self.links[link].operator.is_full() {
-                self.run()?;
+            while self.links[link].operator.is_full() && self.run()? != ChainState::Drained {
+                pause()?;
             }
             if progress == Progress::Done {
                 return Ok(());
@@ -348,7 +336,7 @@ impl Chain {
             let link = &mut self.links[i];
             let element = match link.operator.take() {
                 Some(batch) => {
-                    link.metrics.emitted(batch.len() as u64, link.operator.totals());
+                    link.tally.emitted(batch.len() as u64, link.operator.totals(), &link.metrics);
                     Element::Batch(batch)
                 }
                 None => match link.control.pop_front() {
@@ -423,6 +411,8 @@ impl Chain {
     pub fn idle(&mut self) -> Result<()> {
         for i in 0..self.links.len() {
             self.at = i;
+            let Link { tally, metrics, .. } = &mut self.links[i];
+            tally.publish(metrics);
             self.links[i].operator.idle().map_err(|e| self.named(e))?;
         }
         Ok(())
@@ -441,97 +431,4 @@ impl Chain {
 
 fn position(task: &Task, step: usize) -> usize {
     task.steps.iter().position(|&s| s == step).unwrap_or(0)
-}
-
-impl Link {
-    fn has_work(&self) -> bool {
-        !matches!(self.call, Call::None) || !self.queue.is_empty()
-    }
-
-    /// Makes one call, or takes the next element.
-    fn work(&mut self) -> Result<Progress> {
-        if matches!(self.call, Call::None) {
-            let Some((feeder, element)) = self.queue.pop_front() else { return Ok(Progress::Done) };
-            self.take(feeder, element);
-        }
-        let progress = match &mut self.call {
-            Call::None => return Ok(Progress::Done),
-            Call::Process { feeder, batch } => {
-                let input = self.feeders[*feeder].0;
-                let before = batch.len();
-                let progress = self.operator.process(input, batch, &mut self.context)?;
-                self.metrics.records_in.add((before - batch.len()) as u64);
-                // The emptied batch stays until it is given back.
-                return Ok(progress);
-            }
-            Call::Watermark(watermark) => {
-                self.context.watermark = *watermark;
-                self.operator.watermark(*watermark, &mut self.context)?
-            }
-            Call::EndOfInput(input) => self.operator.end_of_input(*input, &mut self.context)?,
-        };
-        if progress == Progress::Done {
-            match std::mem::replace(&mut self.call, Call::None) {
-                Call::Watermark(watermark) => self.forward(Element::Watermark(watermark)),
-                Call::EndOfInput(_) if self.open.iter().all(|&open| open == 0) => self.forward(Element::End),
-                _ => {}
-            }
-        }
-        Ok(progress)
-    }
-
-    /// Turns an element into the call it asks for.
-    fn take(&mut self, feeder: usize, element: Element) {
-        let change = match element {
-            Element::Batch(batch) => {
-                self.call = Call::Process { feeder, batch };
-                return;
-            }
-            Element::Watermark(watermark) => self.merge.watermark_of(feeder, watermark),
-            Element::Idle => self.merge.idle(feeder),
-            Element::Active => self.merge.active(feeder),
-            Element::Barrier(id) => {
-                let seen = match self.barrier {
-                    Some((current, seen)) if current == id => seen + 1,
-                    _ => 1,
-                };
-                self.barrier = Some((id, seen));
-                if seen == self.feeders.len() {
-                    self.barrier = None;
-                    self.forward(Element::Barrier(id));
-                }
-                return;
-            }
-            Element::End => {
-                let input = self.feeders[feeder].0;
-                self.open[input] -= 1;
-                if self.open[input] == 0 {
-                    self.call = Call::EndOfInput(input);
-                }
-                let change = self.merge.end(feeder);
-                // The maximum has come before the end of the last feeder; of the others the minimum may rise.
-                if let (Some(watermark), Call::None) = (change.watermark, &self.call) {
-                    self.call = Call::Watermark(watermark);
-                }
-                return;
-            }
-        };
-        self.apply(change);
-    }
-
-    fn apply(&mut self, change: MergeChange) {
-        if let Some(watermark) = change.watermark {
-            self.call = Call::Watermark(watermark);
-        }
-        match change.idle {
-            Some(true) => self.forward(Element::Idle),
-            Some(false) => self.forward(Element::Active),
-            None => {}
-        }
-    }
-
-    fn forward(&mut self, element: Element) {
-        self.operator.flush();
-        self.control.push_back(element);
-    }
 }

@@ -1,0 +1,314 @@
+//! The engine's side of the spine bench: each workload as a user would write it.
+
+use crate::harness::bounds::maps::Totals;
+use crate::harness::bounds::sum::last_check;
+use crate::harness::data::{
+    Event, event, long_key, long_key_id, long_row_check, long_value, maps_fold, maps_keep, maps_spread,
+};
+use crate::harness::{Job, ProgramResult, words};
+use mainstem::base::batch::Batch;
+use mainstem::connectors::sink::{Sink, SinkContext, SinkWriter};
+use mainstem::prelude::*;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// Threads of every program of the bench.
+const THREADS: usize = 2;
+
+fn environment(mode: ExecutionMode) -> Environment {
+    Environment::new().execution_mode(mode).parallelism(THREADS)
+}
+
+/// A sink that adds records up instead of keeping them.
+struct TotalSink<S, F> {
+    totals: Arc<Mutex<Vec<S>>>,
+    add: F,
+}
+
+impl<S, F> TotalSink<S, F> {
+    fn new(add: F) -> (TotalSink<S, F>, Arc<Mutex<Vec<S>>>) {
+        let totals = Arc::new(Mutex::new(Vec::new()));
+        (TotalSink { totals: totals.clone(), add }, totals)
+    }
+}
+
+struct TotalWriter<S, F> {
+    total: S,
+    all: Arc<Mutex<Vec<S>>>,
+    add: F,
+}
+
+impl<T, S, F> Sink<T> for TotalSink<S, F>
+where
+    S: Default + Send + 'static,
+    F: Fn(&mut S, T) + Clone + Send + Sync + 'static,
+{
+    type Committable = ();
+    type Writer = TotalWriter<S, F>;
+    fn describe(&self) -> String {
+        "total".into()
+    }
+    fn writer(&self, _ctx: &SinkContext) -> mainstem::Result<Self::Writer> {
+        Ok(TotalWriter { total: S::default(), all: self.totals.clone(), add: self.add.clone() })
+    }
+    fn commit(&self, _committables: Vec<()>, _ctx: &SinkContext) -> mainstem::Result<()> {
+        Ok(())
+    }
+}
+
+impl<T, S, F> SinkWriter<T> for TotalWriter<S, F>
+where
+    S: Default + Send,
+    F: Fn(&mut S, T) + Send,
+{
+    type Committable = ();
+    fn write(&mut self, batch: &mut Batch<T>) -> mainstem::Result<()> {
+        let total = &mut self.total;
+        batch.values.drain(..).for_each(|record| (self.add)(total, record));
+        batch.clear();
+        Ok(())
+    }
+    fn finish(&mut self) -> mainstem::Result<Vec<()>> {
+        self.all.lock().expect("no writer panics").push(std::mem::take(&mut self.total));
+        Ok(Vec::new())
+    }
+}
+
+fn sums<const N: usize>(totals: &Mutex<Vec<[u64; N]>>) -> [u64; N]
+where
+    [u64; N]: Default,
+{
+    let mut sum = <[u64; N]>::default();
+    for total in totals.lock().expect("no writer panics").iter() {
+        sum.iter_mut().zip(total).for_each(|(sum, more)| *sum = sum.wrapping_add(*more));
+    }
+    sum
+}
+
+fn word_counts(job: &Job, env: &Environment) -> DataStream<(CompactString, u64)> {
+    env.read(TextSource::path(words::path(&job.data, job.records)))
+        .flat_map(|line, out| {
+            mainstem::text::words(&line).for_each(|word| out.emit(CompactString::from(word)))
+        })
+        .key_by(|word| word.clone())
+        .count()
+}
+
+pub fn word_count_batch(job: &Job) -> ProgramResult {
+    let env = environment(ExecutionMode::Batch);
+    let counts = word_counts(job, &env);
+    counts.sink_to(CsvSink::csv(&job.out).overwrite(true));
+    let (sink, totals) = TotalSink::new(|total: &mut [u64; 2], (_, count): (CompactString, u64)| {
+        total[0] += count;
+        total[1] += 1;
+    });
+    counts.sink_to(sink);
+    env.execute("word count")?;
+    let [words, distinct] = sums(&totals);
+    Ok(format!("words:{words},distinct:{distinct}"))
+}
+
+pub fn word_count_streaming(job: &Job) -> ProgramResult {
+    let env = environment(ExecutionMode::Streaming);
+    let (sink, totals) = TotalSink::new(|total: &mut [u64; 2], (_, count): (CompactString, u64)| {
+        total[0] += 1;
+        total[1] += (count == 1) as u64;
+    });
+    word_counts(job, &env).sink_to(sink);
+    env.execute("word count")?;
+    let [words, distinct] = sums(&totals);
+    Ok(format!("words:{words},distinct:{distinct}"))
+}
+
+/// Sum and count of the values.
+#[derive(Clone)]
+struct SumAndCount;
+
+impl Aggregator<Event> for SumAndCount {
+    type Acc = (i64, u64);
+    type Out = (i64, u64);
+    fn create(&self) -> (i64, u64) {
+        (0, 0)
+    }
+    fn add(&self, acc: &mut (i64, u64), event: Event) {
+        acc.0 += event.2;
+        acc.1 += 1;
+    }
+    fn merge(&self, acc: &mut (i64, u64), other: (i64, u64)) {
+        acc.0 += other.0;
+        acc.1 += other.1;
+    }
+    fn result(&self, acc: &(i64, u64)) -> (i64, u64) {
+        *acc
+    }
+}
+
+pub fn running_sum_streaming(job: &Job) -> ProgramResult {
+    let env = environment(ExecutionMode::Streaming);
+    let keys = job.keys;
+    let (sink, totals) = TotalSink::new(|total: &mut [u64; 2], (_, (_, count)): (u64, (i64, u64))| {
+        total[0] += 1;
+        total[1] = total[1].wrapping_add(count);
+    });
+    env.generate(job.records, move |i| event(i, keys)).key_by(|e| e.0).aggregate(SumAndCount).sink_to(sink);
+    env.execute("running sum")?;
+    let [outputs, counts] = sums(&totals);
+    Ok(format!("outputs:{outputs},running-counts:{counts}"))
+}
+
+pub fn last_sum_batch(job: &Job) -> ProgramResult {
+    let env = environment(ExecutionMode::Batch);
+    let keys = job.keys;
+    let (sink, totals) = TotalSink::new(|total: &mut [u64; 3], (key, sum): (u64, i64)| {
+        total[0] += 1;
+        total[1] = total[1].wrapping_add(sum as u64);
+        total[2] = total[2].wrapping_add(last_check(key, sum));
+    });
+    env.generate(job.records, move |i| event(i, keys))
+        .map(|e| (e.0, e.2))
+        .key_by(|e| e.0)
+        .sum(|e| &mut e.1)
+        .sink_to(sink);
+    env.execute("last sum")?;
+    let [outputs, sum, check] = sums(&totals);
+    Ok(format!("outputs:{outputs},final-sum:{sum},check:{check}"))
+}
+
+struct RunningSum {
+    state: ValueState<(i64, u64)>,
+}
+
+impl KeyedProcessFunction<u64, Event, (i64, u64)> for RunningSum {
+    fn process(
+        &mut self,
+        event: Event,
+        ctx: &mut KeyedContext<u64>,
+        out: &mut Collector<'_, (i64, u64)>,
+    ) -> UserResult {
+        let result = self.state.update(ctx, |state| {
+            state.0 += event.2;
+            state.1 += 1;
+            *state
+        });
+        out.emit(result);
+        Ok(())
+    }
+}
+
+fn process_sum(job: &Job, env: Environment) -> ProgramResult {
+    let keys = job.keys;
+    let (sink, totals) = TotalSink::new(|total: &mut [u64; 2], (_, count): (i64, u64)| {
+        total[0] += 1;
+        total[1] = total[1].wrapping_add(count);
+    });
+    env.generate(job.records, move |i| event(i, keys))
+        .key_by(|e| e.0)
+        .process(|states| RunningSum { state: states.value("sum and count") })
+        .sink_to(sink);
+    env.execute("running sum as a process")?;
+    let [outputs, counts] = sums(&totals);
+    Ok(format!("outputs:{outputs},running-counts:{counts}"))
+}
+
+pub fn process_sum_batch(job: &Job) -> ProgramResult {
+    process_sum(job, environment(ExecutionMode::Batch).memory(ByteSize::mib(512)))
+}
+
+pub fn process_sum_streaming(job: &Job) -> ProgramResult {
+    process_sum(job, environment(ExecutionMode::Streaming))
+}
+
+struct CountRows {
+    rows: ValueState<u64>,
+}
+
+impl KeyedProcessFunction<String, (String, String), u64> for CountRows {
+    fn process(
+        &mut self,
+        (key, value): (String, String),
+        ctx: &mut KeyedContext<String>,
+        out: &mut Collector<'_, u64>,
+    ) -> UserResult {
+        let nth = self.rows.update(ctx, |rows| {
+            *rows += 1;
+            *rows
+        });
+        out.emit(nth);
+        out.emit(long_row_check(key.as_bytes(), value.as_bytes(), nth));
+        Ok(())
+    }
+}
+
+pub fn long_rows_batch(job: &Job) -> ProgramResult {
+    let env = environment(ExecutionMode::Batch).memory(ByteSize::mib(256));
+    let keys = job.keys;
+    let (sink, totals) = TotalSink::new(|total: &mut [u64; 3], number: u64| {
+        // Numbers come in pairs: the row's number within its key, then its check.
+        if total[0] % 2 == 0 {
+            total[1] = total[1].wrapping_add(number);
+        } else {
+            total[2] = total[2].wrapping_add(number);
+        }
+        total[0] += 1;
+    });
+    env.generate(job.records, move |i| {
+        let value = String::from_utf8(long_value(i)).unwrap_or_default();
+        (long_key(long_key_id(i, keys)), value)
+    })
+    .key_by(|row| row.0.clone())
+    .process(|states| CountRows { rows: states.value("rows") })
+    .sink_to(sink);
+    env.execute("long rows")?;
+    let [numbers, counts, check] = sums(&totals);
+    Ok(format!("outputs:{},running-counts:{counts},check:{check}", numbers / 2))
+}
+
+fn maps(job: &Job, mode: ExecutionMode) -> ProgramResult {
+    let env = environment(mode);
+    let (sink, totals) = TotalSink::new(Totals::add);
+    env.generate(job.records, |i| i).map(maps_spread).filter(|x| maps_keep(*x)).map(maps_fold).sink_to(sink);
+    env.execute("maps")?;
+    let mut all = Totals::default();
+    totals.lock().expect("no writer panics").iter().for_each(|totals| all.merge(totals));
+    Ok(all.line())
+}
+
+pub fn maps_streaming(job: &Job) -> ProgramResult {
+    maps(job, ExecutionMode::Streaming)
+}
+
+pub fn maps_batch(job: &Job) -> ProgramResult {
+    maps(job, ExecutionMode::Batch)
+}
+
+fn empty(mode: ExecutionMode) -> ProgramResult {
+    let env = environment(mode);
+    env.generate(0, |i| i).key_by(|i| *i).count().sink_to(DiscardSink);
+    env.execute("empty")?;
+    Ok("empty".into())
+}
+
+pub fn empty_streaming(_job: &Job) -> ProgramResult {
+    empty(ExecutionMode::Streaming)
+}
+
+pub fn empty_batch(_job: &Job) -> ProgramResult {
+    empty(ExecutionMode::Batch)
+}
+
+/// An endless generator into a sink that takes a millisecond per record, for `records` seconds.
+pub fn slow_sink(job: &Job) -> ProgramResult {
+    let env = environment(ExecutionMode::Streaming);
+    env.read(Generate::unbounded(|i| (i, "x".repeat(100))))
+        .rebalance()
+        .map(|record| record)
+        .sink_to(FnSink::new(|_: (u64, String)| std::thread::sleep(Duration::from_millis(1))));
+    let client = env.execute_async("slow sink")?;
+    std::thread::sleep(Duration::from_secs(job.records));
+    client.cancel();
+    match client.result() {
+        Err(mainstem::Error::Cancelled) => Ok("cancelled".into()),
+        Ok(_) => Err("the endless job ended".into()),
+        Err(e) => Err(e.into()),
+    }
+}

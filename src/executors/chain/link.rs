@@ -1,0 +1,182 @@
+//! Link: one step of a chain: its queue, its operator, and what becomes of an element that it takes.
+//!
+//! Method: a batch is a call to `process`; control elements are merged over the feeders, and what comes of the merge is
+//! a call (a risen watermark, the end of an input) or moves on at once (a barrier that all feeders have sent, idleness).
+//! A call that yields is kept and repeated.
+//! Invariant: a control element is put behind everything that the operator emitted before it.
+
+use crate::base::batch::{CheckpointId, Element, ErasedBatch};
+use crate::base::data::Timestamp;
+use crate::base::error::Result;
+use crate::executors::job::StepMetrics;
+use crate::operator::erased::AnyOperator;
+use crate::operator::{Context, Progress};
+use crate::semantics::time::{MergeChange, WatermarkMerge};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// One step of a chain.
+pub(super) struct Link {
+    pub(super) step: usize,
+    pub(super) name: Arc<str>,
+    pub(super) operator: Box<dyn AnyOperator>,
+    pub(super) context: Context,
+    /// Logical input and, for an edge within the chain, the producing link of each feeder.
+    pub(super) feeders: Vec<(usize, Option<usize>)>,
+    pub(super) queue: VecDeque<(usize, Element)>,
+    pub(super) call: Call,
+    pub(super) merge: WatermarkMerge,
+    /// Feeders that have not ended, for each logical input.
+    pub(super) open: Vec<usize>,
+    pub(super) barrier: Option<(CheckpointId, usize)>,
+    /// Leaves after what the operator has emitted.
+    pub(super) control: VecDeque<Element>,
+    pub(super) targets: Vec<Target>,
+    pub(super) metrics: Arc<StepMetrics>,
+    pub(super) tally: Tally,
+    pub(super) is_source: bool,
+}
+
+/// Numbers that were not added to the shared ones yet: adding for each batch would have the subtasks of a step take
+/// a cache line from each other several times a microsecond.
+#[derive(Default)]
+pub(super) struct Tally {
+    records_in: u64,
+    records_out: u64,
+    bytes_out: u64,
+}
+
+impl Tally {
+    /// Records after which the shared numbers are brought up to date.
+    const RECORDS_MAX: u64 = 1 << 16;
+
+    pub(super) fn took(&mut self, records: u64, metrics: &StepMetrics) {
+        self.records_in += records;
+        if self.records_in >= Self::RECORDS_MAX {
+            self.publish(metrics);
+        }
+    }
+
+    /// Counts an emitted batch; `totals` are the operator's records and bytes so far.
+    pub(super) fn emitted(&mut self, records: u64, totals: (u64, u64), metrics: &StepMetrics) {
+        self.records_out += records;
+        self.bytes_out += totals.1.checked_div(totals.0).unwrap_or(0) * records;
+        if self.records_out >= Self::RECORDS_MAX {
+            self.publish(metrics);
+        }
+    }
+
+    pub(super) fn publish(&mut self, metrics: &StepMetrics) {
+        metrics.records_in.add(std::mem::take(&mut self.records_in));
+        metrics.records_out.add(std::mem::take(&mut self.records_out));
+        metrics.bytes_out.add(std::mem::take(&mut self.bytes_out));
+    }
+}
+
+/// The call that is to be made, or repeated.
+pub(super) enum Call {
+    None,
+    Process { feeder: usize, batch: ErasedBatch },
+    Watermark(Timestamp),
+    EndOfInput(usize),
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum Target {
+    Link { link: usize, feeder: usize },
+    Exit(usize),
+}
+
+impl Link {
+    /// Whether there is a call to make or an element to take.
+    pub(super) fn has_work(&self) -> bool {
+        !matches!(self.call, Call::None) || !self.queue.is_empty()
+    }
+
+    /// Makes one call, or takes the next element.
+    pub(super) fn work(&mut self) -> Result<Progress> {
+        if matches!(self.call, Call::None) {
+            let Some((feeder, element)) = self.queue.pop_front() else { return Ok(Progress::Done) };
+            self.take(feeder, element);
+        }
+        let progress = match &mut self.call {
+            Call::None => return Ok(Progress::Done),
+            Call::Process { feeder, batch } => {
+                let input = self.feeders[*feeder].0;
+                let before = batch.len();
+                let progress = self.operator.process(input, batch, &mut self.context)?;
+                self.tally.took((before - batch.len()) as u64, &self.metrics);
+                // The emptied batch stays until it is given back.
+                return Ok(progress);
+            }
+            Call::Watermark(watermark) => {
+                self.context.watermark = *watermark;
+                self.operator.watermark(*watermark, &mut self.context)?
+            }
+            Call::EndOfInput(input) => self.operator.end_of_input(*input, &mut self.context)?,
+        };
+        if progress == Progress::Done {
+            match std::mem::replace(&mut self.call, Call::None) {
+                Call::Watermark(watermark) => self.forward(Element::Watermark(watermark)),
+                Call::EndOfInput(_) if self.open.iter().all(|&open| open == 0) => self.forward(Element::End),
+                _ => {}
+            }
+        }
+        Ok(progress)
+    }
+
+    /// Turns an element into the call it asks for.
+    fn take(&mut self, feeder: usize, element: Element) {
+        let change = match element {
+            Element::Batch(batch) => {
+                self.call = Call::Process { feeder, batch };
+                return;
+            }
+            Element::Watermark(watermark) => self.merge.watermark_of(feeder, watermark),
+            Element::Idle => self.merge.idle(feeder),
+            Element::Active => self.merge.active(feeder),
+            Element::Barrier(id) => {
+                let seen = match self.barrier {
+                    Some((current, seen)) if current == id => seen + 1,
+                    _ => 1,
+                };
+                self.barrier = Some((id, seen));
+                if seen == self.feeders.len() {
+                    self.barrier = None;
+                    self.forward(Element::Barrier(id));
+                }
+                return;
+            }
+            Element::End => {
+                let input = self.feeders[feeder].0;
+                self.open[input] -= 1;
+                if self.open[input] == 0 {
+                    self.call = Call::EndOfInput(input);
+                }
+                let change = self.merge.end(feeder);
+                // The maximum has come before the end of the last feeder; of the others the minimum may rise.
+                if let (Some(watermark), Call::None) = (change.watermark, &self.call) {
+                    self.call = Call::Watermark(watermark);
+                }
+                return;
+            }
+        };
+        self.apply(change);
+    }
+
+    fn apply(&mut self, change: MergeChange) {
+        if let Some(watermark) = change.watermark {
+            self.call = Call::Watermark(watermark);
+        }
+        match change.idle {
+            Some(true) => self.forward(Element::Idle),
+            Some(false) => self.forward(Element::Active),
+            None => {}
+        }
+    }
+
+    fn forward(&mut self, element: Element) {
+        self.operator.flush();
+        self.control.push_back(element);
+    }
+}

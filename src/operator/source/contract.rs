@@ -1,0 +1,128 @@
+//! Source contract: splits of input, each read by a reader of its own.
+//!
+//! Place: [`Source::splits`] runs once on the client's thread before anything starts; readers are opened, polled
+//! and dropped by the subtask that owns the split.
+//! Invariants: a reader never blocks for long (reading that must wait belongs on a thread of the source's own,
+//! behind a bounded queue); opening a split at [`SplitReader::position`] continues exactly where the reader was.
+
+use crate::base::batch::{BATCH_RECORDS, Batch};
+use crate::base::clock::Clock;
+use crate::base::data::{Data, Timestamp};
+use crate::base::error::Result;
+use crate::base::metrics::Counters;
+use crate::base::vfs::SharedVfs;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Whether a source ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Boundedness {
+    /// It ends: both modes can run it.
+    Bounded,
+    /// It does not: only STREAMING can run it.
+    Unbounded,
+}
+
+/// Input that is cut into splits. One value describes the source; it is shared by all subtasks.
+pub trait Source: Send + Sync + 'static {
+    /// The records.
+    type Item: Data;
+    /// A unit of input with the position in it. Written to checkpoints.
+    type Split: Data;
+    /// Reads one split.
+    type Reader: SplitReader<Item = Self::Item, Split = Self::Split>;
+
+    /// What the plan shows, for example `text clicks/*.gz`.
+    fn describe(&self) -> String;
+    /// Whether the source ends by itself.
+    fn boundedness(&self) -> Boundedness;
+    /// All splits, in a fixed order. Called once, before anything runs: a missing path is found here.
+    fn splits(&self, ctx: &SourceContext) -> Result<Vec<Self::Split>>;
+    /// Relative size of a split, to give every subtask the same share.
+    fn weight(&self, _split: &Self::Split) -> u64 {
+        1
+    }
+    /// Opens a split at its position.
+    fn open(&self, split: Self::Split, ctx: &SourceContext) -> Result<Self::Reader>;
+}
+
+/// Reads one split.
+pub trait SplitReader: Send {
+    /// The records.
+    type Item: Data;
+    /// The split with a position.
+    type Split: Data;
+    /// Appends records to `out` until it is full or none is at hand, without waiting.
+    fn poll(&mut self, out: &mut SourceOutput<Self::Item>) -> Result<Poll>;
+    /// The split from which a new reader continues after the records emitted so far.
+    fn position(&self) -> Self::Split;
+}
+
+/// What a reader has after a poll.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Poll {
+    /// Perhaps more records: poll again when there is room.
+    More,
+    /// Nothing now. Poll again after the given time (or soon, if there is none).
+    Idle(Option<Duration>),
+    /// The split has ended.
+    End,
+}
+
+/// What a source may know and use.
+#[derive(Clone)]
+pub struct SourceContext {
+    /// Number of subtasks that read.
+    pub parallelism: usize,
+    /// The file system.
+    pub vfs: SharedVfs,
+    /// Processing time.
+    pub clock: Arc<dyn Clock>,
+    /// Counters of the operator, shown in the job's result.
+    pub counters: Counters,
+}
+
+/// Takes the records of a reader.
+pub struct SourceOutput<T> {
+    pub(crate) batch: Batch<T>,
+    pub(crate) watermark: Option<Timestamp>,
+}
+
+impl<T> Default for SourceOutput<T> {
+    fn default() -> Self {
+        SourceOutput { batch: Batch::new(), watermark: None }
+    }
+}
+
+impl<T> SourceOutput<T> {
+    /// Emits a record without a timestamp.
+    #[inline]
+    pub fn emit(&mut self, value: T) {
+        self.batch.values.push(value);
+    }
+    /// Emits a record with a timestamp in milliseconds. A source gives all of its records a timestamp or none.
+    #[inline]
+    pub fn emit_at(&mut self, value: T, timestamp: Timestamp) {
+        self.batch.values.push(value);
+        self.batch.timestamps.push(timestamp);
+    }
+    /// Promises that no record with a timestamp at or below this one will follow from this split. Goes out
+    /// behind the records emitted so far; the reader should return from `poll` after it.
+    pub fn emit_watermark(&mut self, watermark: Timestamp) {
+        self.watermark = Some(self.watermark.map_or(watermark, |w| w.max(watermark)));
+    }
+    /// Whether the reader should return.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.batch.len() >= BATCH_RECORDS
+    }
+    /// Records that still fit.
+    #[inline]
+    pub fn room(&self) -> usize {
+        BATCH_RECORDS.saturating_sub(self.batch.len())
+    }
+    /// The batch under way, for readers that append in bulk.
+    pub fn batch_mut(&mut self) -> &mut Batch<T> {
+        &mut self.batch
+    }
+}

@@ -1,0 +1,7 @@
+//! Source: what a program implements to bring records in ([`contract`]), and the operator that reads it ([`read`]).
+
+pub mod contract;
+pub mod read;
+
+pub use contract::{Boundedness, Poll, Source, SourceContext, SourceOutput, SplitReader};
+pub use read::{AnySource, SourceRun, SplitAssignment};
