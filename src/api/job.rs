@@ -16,6 +16,7 @@ use crate::operator::context::JobContext;
 use crate::operator::source::SplitAssignment;
 use crate::plan::PhysicalPlan;
 use std::io::IsTerminal;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -122,7 +123,11 @@ pub(super) fn start(name: &str, plan: JobPlan) -> Result<JobClient> {
     let run = move || {
         let span = tracing::info_span!("job", name = %run_job.context.name, id = %run_job.context.id);
         let _in_span = span.enter();
-        let result = run(&plan, &run_job, simulated);
+        // User code runs outside of the subtasks, too: functions are cloned, factories called.
+        let result = catch_unwind(AssertUnwindSafe(|| run(&plan, &run_job, simulated))).unwrap_or_else(|payload| {
+            let failed = run_job.finish(&plan.physical, Err(Error::panic(payload)));
+            failed.map(|()| JobResult::default())
+        });
         let now = match &result {
             Ok(_) => JobStatus::Finished,
             Err(Error::Cancelled) => JobStatus::Cancelled,

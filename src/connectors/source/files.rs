@@ -44,7 +44,8 @@ pub(crate) fn expand(vfs: &dyn Vfs, inputs: &[PathBuf], recursive: bool) -> Resu
                 matches.dedup();
                 files.append(&mut matches);
             }
-            _ => {
+            (Err(e), _) => return Err(Error::io("read input", input, e)),
+            (Ok(_), _) => {
                 files.extend(regular_file(vfs, input)?);
             }
         }

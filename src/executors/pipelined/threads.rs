@@ -26,8 +26,8 @@ const CANCEL_GRACE: Duration = Duration::from_secs(1);
 /// Name of the operator that a worker is in, to be reported if it does not return.
 type Whereabouts = Arc<Mutex<String>>;
 
-/// Runs all subtasks to their end. The first error stops the others and is returned. `tick` is called every now
-/// and then.
+/// Runs all subtasks to their end. The first error stops the others and is returned. `tick` is called first
+/// and every now and then.
 pub fn run(
     plan: &PhysicalPlan,
     wiring: Wiring,
@@ -63,6 +63,7 @@ pub fn run(
     let mut open: Vec<usize> = (0..handles.len()).collect();
     let mut result = Ok(());
     let mut deadline: Option<Instant> = None;
+    tick();
     while !open.is_empty() {
         match endings.recv_timeout(Duration::from_millis(20)) {
             Ok((id, outcome)) => {

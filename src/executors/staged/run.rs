@@ -14,6 +14,7 @@ use crate::plan::PhysicalPlan;
 use crate::services::shuffle::{Remainder, ShuffleOutput, ShuffleStats};
 use crossbeam::channel::{RecvTimeoutError, unbounded};
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -107,12 +108,20 @@ fn run_unit(context: &UnitContext, id: UnitId, kept: &Mutex<Kept>) -> Finished {
     let task = &context.plan.tasks[id.stage];
     let span = tracing::info_span!("unit", stage = id.stage, unit = id.unit, operators = %task.name);
     let _in_span = span.enter();
-    let outcome = context.run(task, id.unit, &inputs).and_then(|writers| finish(context, writers, &retained));
+    let run = || {
+        let writers = context.run(task, id.unit, &inputs)?;
+        finish(context, id, writers, &retained)
+    };
+    // Sorting compares keys and may drop records: code of the user, outside of any operator.
+    let outcome = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|payload| {
+        Err(Error::panic(payload).in_operator(&task.name, context.layouts[id.stage].subtask(id.unit)))
+    });
     (id, outcome)
 }
 
 fn finish(
     context: &UnitContext,
+    id: UnitId,
     writers: UnitOutputs,
     retained: &MemoryBudget,
 ) -> Result<Vec<(usize, Arc<ShuffleOutput>, Reservation)>> {
@@ -125,7 +134,7 @@ fn finish(
         let output = writer.finish(if fits { Remainder::Memory } else { Remainder::Disk });
         let output = output.map_err(|e| {
             let step = &context.plan.steps[context.plan.edges[edge].from];
-            e.in_operator(&step.name, 0)
+            e.in_operator(&step.name, context.layouts[id.stage].subtask(id.unit))
         })?;
         reservation.shrink(reservation.bytes().saturating_sub(output.memory_bytes() as u64));
         outputs.push((edge, Arc::new(output), reservation));

@@ -181,7 +181,8 @@ impl UnitContext {
         open.sort();
         for (_, step, input) in open {
             let link = chain.link_of_step(step).ok_or_else(|| Error::Internal("a stage lost a step".into()))?;
-            self.read_edges(chain, link, step, input, &layout, unit, inputs, share)?;
+            self.read_edges(chain, link, step, input, &layout, unit, inputs, share)
+                .map_err(|e| e.in_operator(&self.plan.steps[step].name, layout.subtask(unit)))?;
             for element in [Element::Watermark(WATERMARK_MAX), Element::End] {
                 chain.push(link, input, element);
                 self.run_chain(chain)?;
