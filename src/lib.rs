@@ -13,6 +13,7 @@
 //!
 //! ```
 //! use mainstem::prelude::*;
+//! use std::collections::BTreeMap;
 //!
 //! fn main() -> mainstem::Result<()> {
 //!     for mode in [ExecutionMode::Streaming, ExecutionMode::Batch] {
@@ -25,12 +26,10 @@
 //!
 //!         let mut counted = counts.execute_and_collect("word count")?.into_vec()?;
 //!         counted.sort();
-//!         // STREAMING tells every count on the way, BATCH the last one of each word.
-//!         counted.reverse();
-//!         counted.dedup_by(|smaller, larger| smaller.0 == larger.0);
-//!         counted.reverse();
+//!         // STREAMING tells every count on the way, BATCH the last one; of equal words the last is kept.
+//!         let last: BTreeMap<String, u64> = counted.into_iter().collect();
 //!         let expected = [("be", 2), ("not", 1), ("or", 1), ("to", 2)];
-//!         assert_eq!(counted, expected.map(|(word, n)| (word.to_string(), n)));
+//!         assert_eq!(last, BTreeMap::from(expected.map(|(word, n)| (word.to_string(), n))));
 //!     }
 //!     Ok(())
 //! }
@@ -55,7 +54,7 @@
 //! self-describing, so serde's `untagged`, `flatten` and `skip_serializing_if` do not come back; the
 //! first records of each shuffle are checked for it.
 //!
-//! Timestamps are those that a source gives its records ([`Generate::timestamps`](connectors::source::Generate));
+//! Timestamps are those that a source gives its records ([`Generate::timestamps`](connectors::source::Generate::timestamps));
 //! operators pass them on.
 //!
 //! # What things cost
