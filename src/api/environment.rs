@@ -15,6 +15,10 @@ use crate::plan::{LogicalPlan, Node, NodeId, Operation, PhysicalPlan, PlanOption
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Where a program begins. Cloning gives another handle to the same plan.
+///
+/// Settings are given by calls, or all at once by [`from_args`](Environment::from_args) or
+/// [`with_settings`](Environment::with_settings). A call with a value that cannot be used is reported by `execute` and `explain`, before
+/// anything runs.
 #[derive(Clone)]
 pub struct Environment {
     shared: Arc<Shared>,
@@ -81,7 +85,7 @@ impl Environment {
         self
     }
 
-    /// How the plan is run.
+    /// How the plan is run; STREAMING if nothing is said.
     pub fn execution_mode(self, mode: ExecutionMode) -> Self {
         self.set(PartialSettings { execution_mode: Some(mode), ..Default::default() })
     }
@@ -89,11 +93,12 @@ impl Environment {
     pub fn parallelism(self, parallelism: usize) -> Self {
         self.set(PartialSettings { parallelism: Some(parallelism), ..Default::default() })
     }
-    /// Number of key groups.
+    /// Number of key groups: the upper limit of every parallelism.
     pub fn max_parallelism(self, max_parallelism: usize) -> Self {
         self.set(PartialSettings { max_parallelism: Some(max_parallelism), ..Default::default() })
     }
-    /// Memory for sorting, shuffles and tables of a batch job.
+    /// Memory for sorting, shuffles and tables of a batch job; half of the machine's if nothing is said. What does not
+    /// fit is spilled. State of a streaming job is not counted.
     pub fn memory(self, memory: ByteSize) -> Self {
         self.set(PartialSettings { memory: Some(memory), ..Default::default() })
     }

@@ -45,9 +45,7 @@ pub struct JobClient {
 
 impl JobClient {
     pub(super) fn done(name: &str, mode: ExecutionMode) -> JobClient {
-        let mut result = JobResult::default();
-        result.job_name = name.to_string();
-        result.mode = mode;
+        let result = JobResult { job_name: name.to_string(), mode, ..JobResult::default() };
         JobClient {
             id: String::new(),
             cancellation: Cancellation::default(),
@@ -195,19 +193,19 @@ fn run(plan: &JobPlan, job: &JobEnvironment, simulated: Option<(Arc<VirtualClock
     if stages.is_empty() {
         stages.push(pipelined_stage(physical, job, start.elapsed()));
     }
-    let mut result = JobResult::default();
-    result.job_name = job.context.name.clone();
-    result.job_id = job.context.id.clone();
-    result.mode = physical.mode;
-    result.parallelism = physical.parallelism;
-    result.duration = start.elapsed();
-    result.operators = operator_stats(physical, job);
-    result.stages = stages;
-    result.accumulators = job.accumulators.results()?;
-    result.memory_peak_bytes = peak_memory_bytes();
-    result.budget_peak_bytes = budget_peak_bytes;
-    result.trace = trace.as_ref().map(Trace::hash);
-    Ok(result)
+    Ok(JobResult {
+        job_name: job.context.name.clone(),
+        job_id: job.context.id.clone(),
+        mode: physical.mode,
+        parallelism: physical.parallelism,
+        duration: start.elapsed(),
+        operators: operator_stats(physical, job),
+        stages,
+        accumulators: job.accumulators.results()?,
+        memory_peak_bytes: peak_memory_bytes(),
+        budget_peak_bytes,
+        trace: trace.as_ref().map(Trace::hash),
+    })
 }
 
 fn operator_stats(plan: &PhysicalPlan, job: &JobEnvironment) -> Vec<OperatorStats> {
