@@ -13,8 +13,9 @@ use crate::executors::pipelined::simulation::{Random, Trace};
 use crate::executors::pipelined::{channel, simulation, threads, wire};
 use crate::executors::staged;
 use crate::operator::context::JobContext;
-use crate::operator::source::SplitAssignment;
-use crate::plan::PhysicalPlan;
+use crate::operator::exchange::Partitioning;
+use crate::operator::source::{BYTES_READ, SplitAssignment};
+use crate::plan::{Edge, PhysicalPlan};
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -43,10 +44,12 @@ pub struct JobClient {
 }
 
 impl JobClient {
-    pub(super) fn done(name: &str, mode: ExecutionMode) -> JobClient {
+    /// A job whose plan was shown and that has nothing left to do.
+    pub(super) fn explained(name: &str, mode: ExecutionMode) -> JobClient {
         let mut result = JobResult::default();
         result.job_name = name.to_string();
         result.mode = mode;
+        result.explained = true;
         JobClient {
             id: String::new(),
             cancellation: Cancellation::default(),
@@ -178,7 +181,7 @@ fn run(plan: &JobPlan, job: &JobEnvironment, simulated: Option<(Arc<VirtualClock
         let mut tick = || {
             let elapsed = start.elapsed();
             if progress.is_due(elapsed) {
-                let phase = ProgressPhase::Streaming { watermark: i64::MIN };
+                let phase = ProgressPhase::Streaming { watermark: job.watermark() };
                 progress.update(&ProgressSnapshot { elapsed, records: records(), phase });
             }
         };
@@ -206,11 +209,22 @@ fn run(plan: &JobPlan, job: &JobEnvironment, simulated: Option<(Arc<VirtualClock
 }
 
 fn operator_stats(plan: &PhysicalPlan, job: &JobEnvironment) -> Vec<OperatorStats> {
-    let bytes_in = |step: usize| plan.edges_into(step).map(|e| job.metrics[e.from].bytes_out.get()).sum();
+    // What came over an edge, as its producer emitted it; of a broadcast each subtask has a copy.
+    let bytes_over = |edge: &Edge| {
+        let copies = match edge.partitioning {
+            Partitioning::Broadcast => plan.steps[edge.to].parallelism as u64,
+            _ => 1,
+        };
+        job.metrics[edge.from].bytes_out.get() * copies
+    };
     plan.steps
         .iter()
         .map(|step| {
             let metrics = &job.metrics[step.id];
+            let times = &job.times[step.task];
+            let mut counters = metrics.counters.values();
+            let read: u64 = counters.iter().filter(|(name, _)| name == BYTES_READ).map(|(_, bytes)| bytes).sum();
+            counters.retain(|(name, _)| name != BYTES_READ);
             OperatorStats {
                 id: step.id,
                 name: step.name.clone(),
@@ -218,10 +232,12 @@ fn operator_stats(plan: &PhysicalPlan, job: &JobEnvironment) -> Vec<OperatorStat
                 operator_type: metrics.operator_type.get().copied().unwrap_or_default().to_string(),
                 records_in: metrics.records_in.get(),
                 records_out: metrics.records_out.get(),
-                bytes_in: bytes_in(step.id),
+                bytes_in: read + plan.edges_into(step.id).map(bytes_over).sum::<u64>(),
                 bytes_out: metrics.bytes_out.get(),
-                counters: metrics.counters.values(),
-                ..OperatorStats::default()
+                busy: Duration::from_nanos(times.busy.get()),
+                idle: Duration::from_nanos(times.idle.get()),
+                backpressured: Duration::from_nanos(times.backpressured.get()),
+                counters,
             }
         })
         .collect()

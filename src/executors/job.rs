@@ -1,7 +1,9 @@
 //! JobEnvironment: what the subtasks of one execution share.
 
 use crate::base::accumulator::Accumulators;
+use super::times::TaskTimes;
 use crate::base::clock::Clock;
+use crate::base::data::{Timestamp, WATERMARK_MAX};
 use crate::base::error::{Error, Result};
 use crate::base::metrics::{Counter, Counters};
 use crate::base::vfs::SharedVfs;
@@ -72,6 +74,8 @@ pub struct JobEnvironment {
     pub sinks: Arc<BTreeMap<usize, Arc<dyn SinkRun>>>,
     /// Numbers by step.
     pub metrics: Arc<Vec<Arc<StepMetrics>>>,
+    /// Times and watermarks by task.
+    pub times: Arc<Vec<TaskTimes>>,
     /// What user code accumulates.
     pub accumulators: Accumulators,
     /// Whether the job was asked to stop.
@@ -135,9 +139,15 @@ impl JobEnvironment {
             sources: Arc::new(sources),
             sinks: Arc::new(sinks),
             metrics: Arc::new(metrics),
+            times: Arc::new(plan.tasks.iter().map(|task| TaskTimes::new(task.parallelism)).collect()),
             accumulators: Accumulators::new(),
             cancellation,
         })
+    }
+
+    /// The lowest watermark that all sinks have been told.
+    pub fn watermark(&self) -> Timestamp {
+        self.times.iter().map(TaskTimes::watermark).min().unwrap_or(WATERMARK_MAX)
     }
 
     /// Ends the execution: commits all sinks if it succeeded, else removes their traces.

@@ -76,7 +76,9 @@ pub fn wire(
                 }
             }
             let gate = (head.inputs > 0).then(|| (InputGate::new(head.inputs, inputs), head.inputs));
-            subtasks.push(Subtask::new(task.id, index, chain, gate, job.clock.clone(), timeout));
+            // Made inside the job's span, which thereby is its parent wherever it is entered.
+            let span = tracing::info_span!("subtask", task = task.id, operators = %task.name, subtask = index);
+            subtasks.push(Subtask::new(task.id, index, chain, gate, job, span, timeout));
         }
     }
     Ok(Wiring { subtasks, wakers })
