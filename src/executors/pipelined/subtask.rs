@@ -109,13 +109,13 @@ impl Subtask {
         let span = self.span.clone();
         let _in_span = span.enter();
         self.watch.resume();
-        let before = (self.elements, self.chain.calls());
+        let before = self.work_done();
         let outcome = catch_unwind(AssertUnwindSafe(|| self.advance(budget))).unwrap_or_else(|payload| {
             let (operator, subtask) = self.chain.last_called();
             Err(Error::panic(payload).in_operator(operator, subtask))
         });
         let lack = if matches!(outcome, Ok(StepState::Waiting(_))) { self.lack } else { Lack::Input };
-        self.watch.pause((self.elements, self.chain.calls()) != before, lack);
+        self.watch.pause(self.work_done() != before, lack);
         let watermark = if self.closed { WATERMARK_MAX } else { self.chain.watermark() };
         self.times[self.task].reached(self.index, watermark);
         outcome
@@ -226,6 +226,11 @@ impl Subtask {
         self.chain.flush()?;
         self.unflushed = false;
         Ok(())
+    }
+
+    /// Changes when an operator is called for more than a look at what there is.
+    fn work_done(&self) -> (u64, u64, bool, bool) {
+        (self.elements, self.chain.calls(), self.opened, self.closed)
     }
 
     fn no_room(&mut self, wait: Option<Duration>) -> StepState {
