@@ -34,7 +34,19 @@ pub enum JobStatus {
     Cancelled,
 }
 
-/// A job that was started: a handle from the client's side. Dropping it leaves the job running.
+/// A job that was started: a handle from the client's side. Dropping it leaves the job running, and nobody learns how
+/// it ends.
+///
+/// ```
+/// # use mainstem::prelude::*;
+/// let env = Environment::new().execution_mode(ExecutionMode::Streaming);
+/// env.read(Generate::unbounded(|i| i)).sink_to(DiscardSink);
+/// let job = env.execute_async("endless")?;
+/// job.cancel();
+/// assert!(matches!(job.result(), Err(mainstem::Error::Cancelled)));
+/// # Ok::<(), mainstem::Error>(())
+/// ```
+#[must_use = "the outcome of the job is in `result`"]
 pub struct JobClient {
     id: String,
     cancellation: Cancellation,
@@ -59,11 +71,12 @@ impl JobClient {
         }
     }
 
-    /// The id of this execution.
+    /// The id of this execution: unique, fit for a file name. Empty if the plan was only explained.
     pub fn id(&self) -> &str {
         &self.id
     }
-    /// What the job is doing.
+    /// What the job is doing. Once it is not [`Running`](JobStatus::Running), [`result`](JobClient::result) returns
+    /// at once.
     pub fn status(&self) -> JobStatus {
         *self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -123,7 +136,7 @@ pub(super) fn start(name: &str, plan: JobPlan) -> Result<JobClient> {
     let (outcome_in, status_in) = (outcome.clone(), status.clone());
     let run_job = job.clone();
     let run = move || {
-        let span = tracing::info_span!("job", name = %run_job.context.name, id = %run_job.context.id);
+        let span = run_job.span.clone();
         let _in_span = span.enter();
         let result = run(&plan, &run_job, simulated);
         let now = match &result {

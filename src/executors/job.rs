@@ -80,6 +80,8 @@ pub struct JobEnvironment {
     pub accumulators: Accumulators,
     /// Whether the job was asked to stop.
     pub cancellation: Cancellation,
+    /// Around the spans of subtasks and units: what is logged tells its job.
+    pub span: tracing::Span,
 }
 
 impl JobEnvironment {
@@ -133,6 +135,7 @@ impl JobEnvironment {
             }
         }
         Ok(JobEnvironment {
+            span: tracing::info_span!("job", name = %context.name, id = %context.id),
             context: Arc::new(context),
             clock,
             vfs,

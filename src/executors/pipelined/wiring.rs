@@ -76,8 +76,14 @@ pub fn wire(
                 }
             }
             let gate = (head.inputs > 0).then(|| (InputGate::new(head.inputs, inputs), head.inputs));
-            // Made inside the job's span, which thereby is its parent wherever it is entered.
-            let span = tracing::info_span!("subtask", task = task.id, operators = %task.name, subtask = index);
+            // Workers are in no span of their own.
+            let span = tracing::info_span!(
+                parent: job.span.id(),
+                "subtask",
+                task = task.id,
+                operators = %task.name,
+                subtask = index,
+            );
             subtasks.push(Subtask::new(task.id, index, chain, gate, job, span, timeout));
         }
     }

@@ -102,15 +102,17 @@ mod tests {
     use super::*;
     use crate::base::error::{Error, Result};
     use crate::base::hash::hash_of;
-    use crate::base::vfs::MemVfs;
+    use crate::base::vfs::{MemVfs, Vfs};
     use crate::services::shuffle::{Identity, Partitioning, ShuffleContext, SortBuffer, key_bytes_order};
 
     const SHARE: u64 = 64 << 10;
 
     /// A writer with rows of 8 bytes for two partitions.
     fn writer(rows: u64) -> SortBuffer {
+        let vfs = Arc::new(MemVfs::new());
+        vfs.create_dir_all("/spill".as_ref()).unwrap();
         let context = ShuffleContext {
-            vfs: Arc::new(MemVfs::new()),
+            vfs,
             dir: "/spill".into(),
             identity: Identity { job: 1, stage: 0, attempt: 0, producer: 0 },
             share_bytes: SHARE as usize,
@@ -142,7 +144,7 @@ mod tests {
         assert!(budget.peak() <= budget.limit());
     }
 
-    /// M9: what does not fit goes to disk and reserves nothing.
+    /// What does not fit goes to disk and reserves nothing.
     #[test]
     fn without_room_for_a_share_rows_go_to_disk() {
         let budget = MemoryBudget::new(SHARE - 1);

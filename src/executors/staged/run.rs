@@ -59,7 +59,6 @@ pub fn run(
             Some(clock) => clock.advance(time),
             None => std::thread::sleep(time.min(LOOK)),
         }),
-        job_span: tracing::Span::current(),
     });
     let mut state = State {
         plan,
@@ -102,7 +101,7 @@ fn run_unit(context: &UnitContext, id: UnitId, kept: &Mutex<Kept>) -> Finished {
     let subtask = context.layouts[id.stage].subtask(id.unit);
     // Threads of the pool are in no span of their own.
     let span = tracing::info_span!(
-        parent: context.job_span.id(),
+        parent: context.job.span.id(),
         "unit",
         stage = id.stage,
         unit = id.unit,

@@ -33,8 +33,6 @@ pub struct UnitContext {
     pub share_bytes: u64,
     /// Lets time pass while a source has nothing.
     pub wait: Box<dyn Fn(Duration) + Send + Sync>,
-    /// The span of the job, around those of its units.
-    pub job_span: tracing::Span,
 }
 
 /// A finished unit: the writers of its edges, still to be ended.
