@@ -244,8 +244,8 @@ impl Environment {
 
     /// Runs what was built since the last execution and waits for its end.
     ///
-    /// With `--explain` it prints the plan to standard output instead, and the result is that of a job that did
-    /// nothing.
+    /// With `--explain` it prints the plan to standard output instead, and the result is
+    /// [`explained`](JobResult::explained) and has no numbers.
     ///
     /// # Errors
     /// A mistake in the plan or the settings, before anything runs; else the first failure of the job. Then nothing
@@ -270,7 +270,7 @@ impl Environment {
                 ExplainFormat::Graph => mermaid(&physical),
             };
             println!("{text}");
-            return Ok(JobClient::done(name, physical.mode));
+            return Ok(JobClient::explained(name, physical.mode));
         }
         logical.executed();
         drop(logical);

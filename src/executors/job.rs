@@ -1,7 +1,9 @@
 //! JobEnvironment: what the subtasks of one execution share.
 
+use super::times::TaskTimes;
 use crate::base::accumulator::{Accumulators, AttemptAccumulators};
 use crate::base::clock::Clock;
+use crate::base::data::{Timestamp, WATERMARK_MAX};
 use crate::base::error::{Error, Result};
 use crate::base::metrics::{Counter, Counters};
 use crate::base::vfs::SharedVfs;
@@ -63,10 +65,14 @@ pub struct JobEnvironment {
     pub sinks: Arc<BTreeMap<usize, Arc<dyn SinkRun>>>,
     /// Numbers by step.
     pub metrics: Arc<Vec<Arc<StepMetrics>>>,
+    /// Times and watermarks by task.
+    pub times: Arc<Vec<TaskTimes>>,
     /// What user code accumulates.
     pub accumulators: Accumulators,
     /// Whether the job was asked to stop.
     pub cancellation: Cancellation,
+    /// Around the spans of subtasks and units: what is logged tells its job.
+    pub span: tracing::Span,
 }
 
 impl JobEnvironment {
@@ -120,12 +126,14 @@ impl JobEnvironment {
             }
         }
         Ok(JobEnvironment {
+            span: tracing::info_span!("job", name = %context.name, id = %context.id),
             context: Arc::new(context),
             clock,
             vfs,
             sources: Arc::new(sources),
             sinks: Arc::new(sinks),
             metrics: Arc::new(metrics),
+            times: Arc::new(plan.tasks.iter().map(|task| TaskTimes::new(task.parallelism)).collect()),
             accumulators: Accumulators::new(),
             cancellation,
         })
@@ -151,6 +159,11 @@ impl JobEnvironment {
             counters: self.metrics[step.id].counters.clone(),
             accumulators: accumulators.handles(),
         }
+    }
+
+    /// The lowest watermark that all sinks have been told.
+    pub fn watermark(&self) -> Timestamp {
+        self.times.iter().map(TaskTimes::watermark).min().unwrap_or(WATERMARK_MAX)
     }
 
     /// Ends the execution: commits all sinks if it succeeded, else removes their traces.

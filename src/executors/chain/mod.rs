@@ -69,6 +69,8 @@ pub struct Chain {
     accumulators: Option<AttemptAccumulators>,
     /// The step whose operator was called last, for errors and panics.
     at: usize,
+    /// Calls that moved something.
+    calls: u64,
 }
 
 /// What came of moving a link's output on.
@@ -142,7 +144,7 @@ impl Chain {
                 is_source,
             });
         }
-        Ok(Chain { links, exits, accumulators: Some(accumulators), at: 0 })
+        Ok(Chain { links, exits, accumulators: Some(accumulators), at: 0, calls: 0 })
     }
 
     /// Opens the operators, the last one first, so that an operator can emit as soon as it is open.
@@ -298,6 +300,7 @@ impl Chain {
             match self.links[i].work() {
                 Ok(Progress::Blocked) => state = ChainState::Blocked,
                 Ok(progress) => {
+                    self.calls += 1;
                     if progress == Progress::Done {
                         self.recycle(i);
                     }
@@ -412,9 +415,16 @@ impl Chain {
         self.exits.iter_mut().all(|exit| !exit.is_full())
     }
 
-    /// The lowest watermark of any step.
+    /// The lowest watermark of the steps that nothing follows; the maximum if there are none: a step in the middle
+    /// may never see a watermark because one behind it makes them.
     pub fn watermark(&self) -> Timestamp {
-        self.links.iter().map(|l| l.context.watermark).min().unwrap_or(WATERMARK_MAX)
+        let last = self.links.iter().filter(|link| link.targets.is_empty());
+        last.map(|link| link.context.watermark).min().unwrap_or(WATERMARK_MAX)
+    }
+
+    /// How many calls of operators have moved something so far.
+    pub fn calls(&self) -> u64 {
+        self.calls
     }
 }
 

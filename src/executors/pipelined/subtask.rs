@@ -3,14 +3,18 @@
 //! Invariants: a step takes at most `budget` elements, never blocks and never sleeps. Records wait in a batch that
 //! is not full no longer than the buffer timeout, and go out at once when the input runs idle (unless the timeout
 //! says "only when full").
+//! A step runs inside the subtask's span, so that what user code logs tells job, operators and subtask.
 
 use super::gate::InputGate;
 use crate::base::batch::Element;
 use crate::base::clock::Clock;
 use crate::base::config::BufferTimeout;
+use crate::base::data::{Timestamp, WATERMARK_MAX};
 use crate::base::error::{Error, Result};
 use crate::operator::source::Poll;
 use crate::executors::chain::{Chain, ChainState};
+use crate::executors::job::JobEnvironment;
+use crate::executors::times::{Lack, Stopwatch, TaskTimes};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,6 +62,11 @@ pub struct Subtask {
     unshown: bool,
     /// Elements read so far.
     elements: u64,
+    watch: Stopwatch,
+    /// What it waits for while it waits.
+    lack: Lack,
+    times: Arc<Vec<TaskTimes>>,
+    span: tracing::Span,
 }
 
 impl Subtask {
@@ -66,7 +75,8 @@ impl Subtask {
         index: usize,
         chain: Chain,
         gate: Option<(InputGate, usize)>,
-        clock: Arc<dyn Clock>,
+        job: &JobEnvironment,
+        span: tracing::Span,
         timeout: BufferTimeout,
     ) -> Subtask {
         let head = match (gate, chain.sources().first()) {
@@ -74,7 +84,9 @@ impl Subtask {
             (None, Some(&source)) => Head::Source(source),
             (None, None) => Head::Ended,
         };
+        let clock = job.clock.clone();
         let flushed_at = clock.monotonic();
+        let watch = Stopwatch::start(job.times.clone(), task, clock.clone());
         Subtask {
             task,
             index,
@@ -88,24 +100,35 @@ impl Subtask {
             unflushed: false,
             unshown: false,
             elements: 0,
+            watch,
+            lack: Lack::Input,
+            times: job.times.clone(),
+            span,
         }
     }
 
     /// Does up to `budget` elements of work. A panic of user code becomes an error.
     pub fn step(&mut self, budget: usize) -> Result<StepState> {
-        match catch_unwind(AssertUnwindSafe(|| self.advance(budget))) {
-            Ok(result) => result,
-            Err(payload) => {
-                let (operator, subtask) = self.chain.last_called();
-                Err(Error::panic(payload).in_operator(operator, subtask))
-            }
-        }
+        let span = self.span.clone();
+        let _in_span = span.enter();
+        self.watch.resume();
+        let before = self.work_done();
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.advance(budget))).unwrap_or_else(|payload| {
+            let (operator, subtask) = self.chain.last_called();
+            Err(Error::panic(payload).in_operator(operator, subtask))
+        });
+        let lack = if matches!(outcome, Ok(StepState::Waiting(_))) { self.lack } else { Lack::Input };
+        self.watch.pause(self.work_done() != before, lack);
+        let watermark = if self.closed { WATERMARK_MAX } else { self.chain.watermark() };
+        self.times[self.task].reached(self.index, watermark);
+        outcome
     }
 
     /// Closes the operators after a failure or a cancellation.
     pub fn abandon(&mut self) {
         if self.opened && !self.closed {
             self.closed = true;
+            let _in_span = self.span.enter();
             let _ = catch_unwind(AssertUnwindSafe(|| self.chain.close()));
         }
     }
@@ -120,8 +143,8 @@ impl Subtask {
         self.elements
     }
 
-    /// The lowest watermark in the subtask.
-    pub fn watermark(&self) -> i64 {
+    /// The lowest watermark of its last steps.
+    pub fn watermark(&self) -> Timestamp {
         self.chain.watermark()
     }
 
@@ -143,8 +166,8 @@ impl Subtask {
         for _ in 0..budget.max(1) {
             match self.chain.run()? {
                 ChainState::Drained => {}
-                ChainState::Full => return Ok(StepState::Waiting(None)),
-                ChainState::Blocked => return Ok(StepState::Waiting(Some(EXTERNAL_WAIT))),
+                ChainState::Full => return Ok(self.no_room(None)),
+                ChainState::Blocked => return Ok(self.no_room(Some(EXTERNAL_WAIT))),
             }
             if self.unflushed && self.waited_enough() {
                 self.flush()?;
@@ -178,7 +201,7 @@ impl Subtask {
                 },
                 Head::Ended => {
                     if !self.chain.exits_drained() {
-                        return Ok(StepState::Waiting(None));
+                        return Ok(self.no_room(None));
                     }
                     self.closed = true;
                     self.chain.finish()?;
@@ -214,6 +237,16 @@ impl Subtask {
         Ok(())
     }
 
+    /// Changes when an operator is called for more than a look at what there is.
+    fn work_done(&self) -> (u64, u64, bool, bool) {
+        (self.elements, self.chain.calls(), self.opened, self.closed)
+    }
+
+    fn no_room(&mut self, wait: Option<Duration>) -> StepState {
+        self.lack = Lack::Room;
+        StepState::Waiting(wait)
+    }
+
     /// Nothing to read: what has been emitted goes out now.
     fn idle(&mut self, wait: Option<Duration>) -> Result<StepState> {
         if self.unshown && self.timeout != BufferTimeout::WhenFull {
@@ -226,6 +259,7 @@ impl Subtask {
             self.chain.idle()?;
             self.unshown = false;
         }
+        self.lack = Lack::Input;
         Ok(StepState::Waiting(wait))
     }
 }
