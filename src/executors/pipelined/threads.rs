@@ -11,6 +11,7 @@ use crate::plan::PhysicalPlan;
 use crossbeam::channel::{RecvTimeoutError, Sender, unbounded};
 use crossbeam::sync::{Parker, Unparker};
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -80,7 +81,10 @@ pub fn run(
                 }
             }
             Err(RecvTimeoutError::Timeout) => tick(),
-            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Disconnected) => {
+                result = result.and(Err(Error::Internal("a worker thread ended without a word".into())));
+                break;
+            }
         }
         if stop.is_cancelled() || cancellation.is_cancelled() {
             wake_all();
@@ -142,8 +146,9 @@ impl Worker {
     ) {
         let outcome = self.drive(stop, cancellation, whereabouts);
         self.subtasks.iter_mut().for_each(Subtask::abandon);
-        drop(self);
-        let _ = ended.send((id, outcome));
+        // User code has destructors, too: whatever they do, the end of the worker must be known.
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop(self))).map_err(Error::panic);
+        let _ = ended.send((id, outcome.and(dropped)));
     }
 
     fn drive(&mut self, stop: &Cancellation, cancellation: &Cancellation, whereabouts: &Whereabouts) -> Result<()> {
