@@ -16,6 +16,7 @@ use crate::operator::context::JobContext;
 use crate::operator::source::SplitAssignment;
 use crate::plan::PhysicalPlan;
 use std::io::IsTerminal;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -122,7 +123,15 @@ pub(super) fn start(name: &str, plan: JobPlan) -> Result<JobClient> {
     let run = move || {
         let span = tracing::info_span!("job", name = %run_job.context.name, id = %run_job.context.id);
         let _in_span = span.enter();
-        let result = run(&plan, &run_job, simulated);
+        // User code also runs while operators are made and sinks commit. Without an end the sinks would keep
+        // readers waiting.
+        let ran = catch_unwind(AssertUnwindSafe(|| run(&plan, &run_job, simulated)));
+        let result = ran.unwrap_or_else(|payload| {
+            let failed = Err(Error::panic(payload));
+            catch_unwind(AssertUnwindSafe(|| run_job.finish(&plan.physical, failed)))
+                .unwrap_or_else(|payload| Err(Error::panic(payload)))
+                .and_then(|()| Err(Error::Internal("a job that panicked has no failure".into())))
+        });
         let now = match &result {
             Ok(_) => JobStatus::Finished,
             Err(Error::Cancelled) => JobStatus::Cancelled,
