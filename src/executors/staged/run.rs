@@ -15,6 +15,7 @@ use crate::plan::PhysicalPlan;
 use crate::services::shuffle::{Remainder, ShuffleOutput, ShuffleStats};
 use crossbeam::channel::{RecvTimeoutError, unbounded};
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -108,7 +109,11 @@ fn run_unit(context: &UnitContext, id: UnitId, kept: &Mutex<Kept>) -> Finished {
     let task = &context.plan.tasks[id.stage];
     let span = tracing::info_span!("unit", stage = id.stage, unit = id.unit, operators = %task.name);
     let _in_span = span.enter();
-    let outcome = context.run(task, id.unit, &inputs).and_then(|writers| finish(context, writers, &retained));
+    // User code also runs while operators are made and dropped, and where outputs are sorted; a panic that reaches
+    // the pool would end the process.
+    let run = || context.run(task, id.unit, &inputs).and_then(|writers| finish(context, writers, &retained));
+    let outcome = catch_unwind(AssertUnwindSafe(run))
+        .unwrap_or_else(|payload| Err(Error::panic(payload).in_operator(&task.name, 0)));
     (id, outcome)
 }
 

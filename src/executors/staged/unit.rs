@@ -94,7 +94,9 @@ impl UnitContext {
             Err(Error::panic(payload).in_operator(operator, subtask))
         });
         if let Err(e) = outcome {
+            // A destructor that panics, too, does not hide the failure.
             let _ = catch_unwind(AssertUnwindSafe(|| chain.close()));
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(chain)));
             return Err(e);
         }
         drop(chain);
