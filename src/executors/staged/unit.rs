@@ -232,7 +232,7 @@ impl UnitContext {
         let (keyed, unkeyed): (Vec<&Edge>, Vec<&Edge>) =
             edges.into_iter().partition(|e| e.partitioning == Partitioning::Hash);
         for edge in unkeyed {
-            let Some(partition) = partition_of_unit(edge, layout, unit) else { continue };
+            let Some(partition) = partition_of_unit(edge, self.plan.steps[step].grouped, layout, unit) else { continue };
             let merge_inputs = merge_inputs(&[edge], input, outputs);
             let mut rows = Concat::new(partition, &merge_inputs);
             let mut reader = edge.exchange.row_reader();
