@@ -175,6 +175,9 @@ impl Environment {
             change(node);
         }
     }
+    pub(super) fn withdraw(&self, node: NodeId) {
+        lock(&self.shared.plan).withdraw(node);
+    }
     pub(super) fn mistake(&self, mistake: &str) {
         lock(&self.shared.mistakes).push(mistake.to_string());
     }

@@ -57,6 +57,10 @@ impl JobClient {
         }
     }
 
+    pub(super) fn runs(&self) -> bool {
+        self.thread.is_some()
+    }
+
     /// The id of this execution.
     pub fn id(&self) -> &str {
         &self.id

@@ -149,6 +149,14 @@ impl LogicalPlan {
         self.nodes.len() - 1
     }
 
+    /// Takes back the node that was added last.
+    pub fn withdraw(&mut self, node: NodeId) {
+        if node + 1 == self.nodes.len() {
+            self.nodes.pop();
+            self.executed = self.executed.min(node);
+        }
+    }
+
     /// Marks all sinks as executed: the next execution runs the ones added after this.
     pub fn executed(&mut self) {
         self.executed = self.nodes.len();
