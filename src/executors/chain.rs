@@ -267,12 +267,20 @@ impl Chain {
 
     /// Hands records of the current key to a link that reads grouped input, and ends the key if they are the last.
     /// Spares the queue: a key may have a single record.
-    pub fn push_grouped(&mut self, link: usize, input: usize, batch: &mut ErasedBatch, key_ends: bool) -> Result<()> {
+    /// `wait` is called while something outside the chain must act first.
+    pub fn push_grouped(
+        &mut self,
+        link: usize,
+        input: usize,
+        batch: &mut ErasedBatch,
+        key_ends: bool,
+        wait: &dyn Fn() -> Result<()>,
+    ) -> Result<()> {
         let records = batch.len() as u64;
-        self.grouped_call(link, |link| link.operator.process(input, batch, &mut link.context))?;
+        self.grouped_call(link, wait, |link| link.operator.process(input, batch, &mut link.context))?;
         self.links[link].metrics.records_in.add(records);
         if key_ends {
-            self.grouped_call(link, |link| {
+            self.grouped_call(link, wait, |link| {
                 link.context.watermark = WATERMARK_MAX;
                 let progress = link.operator.end_of_key(&mut link.context);
                 link.context.watermark = WATERMARK_MIN;
@@ -282,12 +290,17 @@ impl Chain {
         Ok(())
     }
 
-    fn grouped_call(&mut self, link: usize, mut call: impl FnMut(&mut Link) -> Result<Progress>) -> Result<()> {
+    fn grouped_call(
+        &mut self,
+        link: usize,
+        wait: &dyn Fn() -> Result<()>,
+        mut call: impl FnMut(&mut Link) -> Result<Progress>,
+    ) -> Result<()> {
         loop {
             self.at = link;
             let progress = call(&mut self.links[link]).map_err(|e| self.named(e))?;
-            if self.links[link].operator.is_full() {
-                self.run()?;
+            while self.links[link].operator.is_full() && self.run()? != ChainState::Drained {
+                wait()?;
             }
             if progress == Progress::Done {
                 return Ok(());

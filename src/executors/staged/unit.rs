@@ -208,12 +208,15 @@ impl UnitContext {
         loop {
             match chain.run()? {
                 ChainState::Drained => return Ok(()),
-                ChainState::Full | ChainState::Blocked => {
-                    self.job.cancellation.check()?;
-                    std::thread::sleep(Duration::from_micros(200));
-                }
+                ChainState::Full | ChainState::Blocked => self.pause()?,
             }
         }
+    }
+
+    fn pause(&self) -> Result<()> {
+        self.job.cancellation.check()?;
+        std::thread::sleep(Duration::from_micros(200));
+        Ok(())
     }
 
     #[allow(clippy::too_many_arguments)] // the place of one input: nothing here belongs together elsewhere
@@ -267,7 +270,7 @@ impl UnitContext {
             let state = reader.read_key(&mut rows, BATCH_RECORDS, &mut batch)?;
             let key_ends = state != ReadState::Full;
             if !batch.is_empty() || (key_ends && keys > 0) {
-                chain.push_grouped(link, input, &mut batch, key_ends)?;
+                chain.push_grouped(link, input, &mut batch, key_ends, &|| self.pause())?;
             }
             if state == ReadState::End {
                 return Ok(());
