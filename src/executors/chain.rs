@@ -420,16 +420,16 @@ impl Chain {
     }
 
     /// Makes what waits for a full batch available, everywhere in the chain. The caller runs the chain until it is
-    /// drained between this call and the next.
-    pub fn flush(&mut self) -> Result<()> {
+    /// drained between this call and the next. False if an exit was full: then call again.
+    pub fn flush(&mut self) -> Result<bool> {
         for i in 0..self.links.len() {
             self.links[i].operator.flush();
             if self.run()? != ChainState::Drained {
-                return Ok(());
+                return Ok(false);
             }
         }
         self.exits.iter_mut().for_each(|exit| exit.flush());
-        Ok(())
+        Ok(true)
     }
 
     /// Tells the operators that there is nothing to do at the moment.

@@ -200,8 +200,7 @@ impl Subtask {
     }
 
     fn flush(&mut self) -> Result<()> {
-        self.chain.flush()?;
-        self.unflushed = false;
+        self.unflushed = !self.chain.flush()?;
         Ok(())
     }
 
