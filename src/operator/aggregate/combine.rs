@@ -37,6 +37,8 @@ pub struct Combine<K, T, F: Fold<K, T>> {
     heap: HeapEstimate,
     records: u64,
     draining: Option<usize>,
+    /// Entries and memory when the table was full.
+    full_at: Option<(usize, u64)>,
     gave_up: bool,
     types: PhantomData<fn(T)>,
 }
@@ -53,6 +55,7 @@ impl<K: Key, T: Data, F: Fold<K, T>> Combine<K, T, F> {
             heap: HeapEstimate::default(),
             records: 0,
             draining: None,
+            full_at: None,
             gave_up: false,
             types: PhantomData,
         }
@@ -172,7 +175,15 @@ impl<K: Key, T: Data, F: Fold<K, T>> Operator for Combine<K, T, F> {
         self.table.upsert_batch(&batch.hashes, &mut rows)?;
         drop(rows);
         batch.clear();
-        if self.memory_bytes() >= ctx.memory_bytes {
+        // The table keeps its memory when it is emptied: from then on it is full where it was full before, or where
+        // it has grown.
+        let memory = self.memory_bytes();
+        let full = match self.full_at {
+            Some((entries, bytes)) => self.table.len() >= entries || memory > bytes,
+            None => memory >= ctx.memory_bytes,
+        };
+        if full {
+            self.full_at = Some((self.table.len(), memory.max(ctx.memory_bytes)));
             self.gave_up = 2 * self.records < RECORDS_PER_TWO_KEYS_MIN * self.table.len() as u64;
             self.draining = Some(0);
             ctx.runtime.counter("combine_flushes").add(1);
