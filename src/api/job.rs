@@ -174,8 +174,7 @@ fn run(plan: &JobPlan, job: &JobEnvironment, simulated: Option<(Arc<VirtualClock
                 progress.update(&ProgressSnapshot { elapsed, records: records(), phase });
             }
         };
-        let seed = simulated.as_ref().map(|(_, seed)| *seed);
-        staged::run(physical, job, &plan.settings, seed, &mut tick).map(|outcome| {
+        staged::run(physical, job, &plan.settings, simulated.clone(), &mut tick).map(|outcome| {
             stages = outcome.stages;
             budget_peak_bytes = outcome.budget_peak_bytes;
         })

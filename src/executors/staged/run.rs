@@ -5,6 +5,7 @@ use super::schedule::{Schedule, UnitId};
 use super::unit::{Outputs, UnitContext, UnitOutputs};
 use crate::api::progress::ProgressPhase;
 use crate::api::result::StageStats;
+use crate::base::clock::VirtualClock;
 use crate::base::config::Settings;
 use crate::base::error::{Error, Result};
 use crate::base::memory::{MemoryBudget, Reservation};
@@ -47,24 +48,23 @@ pub fn run(
     plan: &Arc<PhysicalPlan>,
     job: &JobEnvironment,
     settings: &Settings,
-    seed: Option<u64>,
+    simulated: Option<(Arc<VirtualClock>, u64)>,
     tick: &mut dyn FnMut(ProgressPhase),
 ) -> Result<StagedOutcome> {
     let workers = plan.parallelism;
     let budget = settings.memory.0;
     let layouts: Vec<StageLayout> = plan.tasks.iter().map(|task| StageLayout::of(plan, task)).collect();
     let retained = MemoryBudget::new(budget / 2);
-    let simulated = seed.is_some();
+    let seed = simulated.as_ref().map(|(_, seed)| *seed);
     let unit_context = Arc::new(UnitContext {
         plan: plan.clone(),
         job: job.clone(),
         layouts: layouts.clone(),
         temp_dir: settings.temp_dir.clone(),
         share_bytes: budget / 2 / workers as u64,
-        wait: Box::new(move |time| {
-            if !simulated {
-                std::thread::sleep(time.min(LOOK));
-            }
+        wait: Box::new(move |time| match &simulated {
+            Some((clock, _)) => clock.advance(time.max(Duration::from_micros(1))),
+            None => std::thread::sleep(time.min(LOOK)),
         }),
     });
     let mut state = State {
