@@ -180,8 +180,8 @@ impl Subtask {
                     if !self.chain.exits_drained() {
                         return Ok(StepState::Waiting(None));
                     }
-                    self.closed = true;
                     self.chain.finish()?;
+                    self.closed = true;
                     return Ok(StepState::Done);
                 }
             }
