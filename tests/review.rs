@@ -2,8 +2,8 @@
 //! plans. Each test is a way in which records could be lost, come twice or never come.
 
 use mainstem::Error;
-use mainstem::connectors::sink::{Sink, SinkContext, SinkWriter};
 use mainstem::base::batch::Batch;
+use mainstem::connectors::sink::{Sink, SinkContext, SinkWriter};
 use mainstem::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -49,7 +49,12 @@ fn a_panic_in_drop_does_not_hide_a_failure() {
                 let _ = &bomb;
                 if x == 500 { Err("no 500".into()) } else { Ok(x) }
             };
-            env(mode, 2).generate(1000, |i| i).try_map(failing).execute_and_collect("drop").unwrap().into_vec()
+            env(mode, 2)
+                .generate(1000, |i| i)
+                .try_map(failing)
+                .execute_and_collect("drop")
+                .unwrap()
+                .into_vec()
         });
         assert!(e.as_ref().is_err_and(|e| e.to_string().contains("no 500")), "{mode}: {e:?}");
     }
@@ -117,7 +122,8 @@ fn broadcast_into_a_stage_with_keyed_steps_copies_once_for_each_subtask() {
         let env = env(mode, 2);
         let counts = env.generate(50, |i| i).key_by(|i| i % 5).count().map(|(_, n)| n);
         let few = env.generate(3, |_| 1_000_000u64).broadcast();
-        let all = counts.union(&[&few]).map(|x| x).execute_and_collect("broadcast").unwrap().into_vec().unwrap();
+        let all =
+            counts.union(&[&few]).map(|x| x).execute_and_collect("broadcast").unwrap().into_vec().unwrap();
         assert_eq!(all.iter().filter(|&&x| x == 1_000_000).count(), 6, "{mode}");
     }
 }
@@ -151,8 +157,8 @@ fn a_keyed_stage_waits_for_its_reader() {
 /// With `explain` nothing runs, so there is nothing to wait for.
 #[test]
 fn explain_ends_a_collected_stream() {
-    let mut settings = mainstem::base::config::Settings::default();
-    settings.explain = Some(mainstem::base::config::ExplainFormat::Text);
+    let explain = Some(mainstem::base::config::ExplainFormat::Text);
+    let settings = mainstem::base::config::Settings { explain, ..Default::default() };
     let (n, env) = ends(move || {
         let env = Environment::with_settings(settings);
         (env.generate(10, |i| i).execute_and_collect("explained").unwrap().count(), env)
@@ -171,7 +177,11 @@ fn combining_goes_on_after_a_flush() {
     assert!(counts.by_ref().all(|r| r.unwrap().1 == 10));
     let result = counts.result().unwrap();
     let combined = result.operator("combine count").unwrap();
-    assert!(combined.counters.iter().any(|(n, v)| n == "combine_flushes" && *v > 0), "{:?}", combined.counters);
+    assert!(
+        combined.counters.iter().any(|(n, v)| n == "combine_flushes" && *v > 0),
+        "{:?}",
+        combined.counters
+    );
     assert!(combined.records_out < 400_000, "{} of 1000000 records were passed on", combined.records_out);
 }
 
@@ -193,8 +203,9 @@ fn a_simulated_source_with_a_rate_ends() {
 fn a_simulated_run_does_not_depend_on_its_reader() {
     let trace = |slow: bool| {
         let env = env(ExecutionMode::Streaming, 2).driver(Driver::Simulation { seed: 5 });
-        let mut records = env.generate(60_000, |i| i).rebalance().map(|i| i).execute_and_collect("trace").unwrap();
-        while let Some(record) = records.next() {
+        let mut records =
+            env.generate(60_000, |i| i).rebalance().map(|i| i).execute_and_collect("trace").unwrap();
+        for record in records.by_ref() {
             if slow && record.unwrap().is_multiple_of(1000) {
                 std::thread::park_timeout(Duration::from_micros(500));
             }
@@ -391,7 +402,8 @@ fn a_tiny_budget_for_many_workers() {
         let n = n.unwrap_or(0) + 1;
         ((r.0, n), Some(n))
     });
-    let all = keyed.key_by(|r| r.0).max(|r| &mut r.1).execute_and_collect("tiny").unwrap().into_vec().unwrap();
+    let all =
+        keyed.key_by(|r| r.0).max(|r| &mut r.1).execute_and_collect("tiny").unwrap().into_vec().unwrap();
     assert!(all.len() == 5000 && all.iter().all(|r| r.1 == 10), "{}", all.len());
 }
 
@@ -408,7 +420,7 @@ fn records_of_ten_megabytes() {
         let mut sums = sums.execute_and_collect("large").unwrap().into_vec().unwrap();
         sums.sort();
         assert_eq!(sums.len(), 6);
-        assert_eq!((sums[2], sums[5]), ((0, 6 << 20).max((0, (2 + 4) * (10 << 20))), (1, 9 * (10 << 20))), "{mode}");
+        assert_eq!((sums[2], sums[5]), ((0, 6 * (10 << 20)), (1, 9 * (10 << 20))), "{mode}");
     }
 }
 
