@@ -68,10 +68,12 @@ fn job(clock: Arc<mainstem::base::clock::VirtualClock>) -> (JobEnvironment, Wiri
     let mode = ExecutionMode::Streaming;
     let options = PlanOptions { mode, parallelism: 2, max_parallelism: None, chaining: true };
     let plan = PhysicalPlan::new(&logical, &options).unwrap();
-    let context = JobContext { name: "driven".into(), id: "driven".into(), parameters: Parameters::default() };
+    let context =
+        JobContext { name: "driven".into(), id: "driven".into(), parameters: Parameters::default() };
     let vfs = Arc::new(mainstem::base::vfs::MemVfs::new());
     let job =
-        JobEnvironment::start(&plan, context, clock, vfs, SplitAssignment::Fixed, Cancellation::default()).unwrap();
+        JobEnvironment::start(&plan, context, clock, vfs, SplitAssignment::Fixed, Cancellation::default())
+            .unwrap();
     let wiring = wire(&plan, &job, BufferTimeout::WhenFull, || 1).unwrap();
     (job, wiring)
 }

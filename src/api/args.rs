@@ -7,13 +7,13 @@
 //! Invariants: everything but [`EngineArgs::settings`] and [`Settings::from_args_iter`] is a pure function of what
 //! it is given.
 
-use crate::base::parameters::Parameters;
 use crate::base::config::{
     BufferTimeout, ConfigFile, Driver, ExecutionMode, ExplainFormat, PartialSettings, Progress, Settings,
     parse_memory, parse_parallelism, parse_seed, parse_watermark_interval,
 };
 use crate::base::error::{Error, Result};
 use crate::base::memory::ByteSize;
+use crate::base::parameters::Parameters;
 use crate::base::text;
 use clap::{Args, Command, FromArgMatches};
 use std::ffi::OsString;

@@ -3,6 +3,7 @@
 use super::data_stream::DataStream;
 use super::job::JobClient;
 use super::result::JobResult;
+use crate::base::config::Driver;
 use crate::base::data::Data;
 use crate::base::error::Result;
 use crate::connectors::sink::{CollectSink, CollectedRecords};
@@ -25,10 +26,16 @@ impl<T: Data> DataStream<T> {
     /// # Errors
     /// A mistake in the plan or the settings. Failures of the running job are items of the iterator.
     pub fn execute_and_collect(&self, name: &str) -> Result<Collected<T>> {
-        let (sink, records) = CollectSink::new(WAITING_BATCHES);
-        self.sink_to(sink);
-        let client = self.env.execute_async(name)?;
-        Ok(Collected { records: Some(records), client: Some(client), result: None })
+        // A simulated job must not depend on how fast somebody reads.
+        let simulated = matches!(self.env.settings().driver, Driver::Simulation { .. });
+        let (sink, records) = CollectSink::new(if simulated { usize::MAX } else { WAITING_BATCHES });
+        let node = self.sink_to(sink).from[0].from;
+        let client = self.env.execute_async(name).inspect_err(|_| self.env.withdraw(node))?;
+        if !client.runs() {
+            // The plan was explained: nothing will come.
+            self.env.withdraw(node);
+        }
+        Ok(Collected { records: client.runs().then_some(records), client: Some(client), result: None })
     }
 }
 

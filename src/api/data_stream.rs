@@ -5,6 +5,7 @@ use super::keyed_stream::KeyedStream;
 use crate::base::data::{Data, Key};
 use crate::base::error::BoxError;
 use crate::connectors::sink::Sink;
+use crate::operator::Operator;
 use crate::operator::collector::Collector;
 use crate::operator::erased::OneInput;
 use crate::operator::exchange::{CustomPartitioner, ExchangeType, FnKey, Keyed, Partitioning, Unkeyed};
@@ -13,7 +14,6 @@ use crate::operator::flat_map::{FlatMap, TryFlatMap};
 use crate::operator::map::{Map, TryMap};
 use crate::operator::process::{Process, ProcessFunction};
 use crate::operator::sink::TypedSink;
-use crate::operator::Operator;
 use crate::plan::{Chaining, LogicalEdge, Node, NodeId, Operation, OperatorFactory};
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,13 +33,18 @@ impl<T> Clone for DataStream<T> {
 }
 
 /// A factory that gives each attempt a copy of a user's function as it was when the plan was built.
-pub(super) fn pristine<F, O>(function: F, operator: impl Fn(F) -> O + Send + Sync + 'static) -> OperatorFactory
+pub(super) fn pristine<F, O>(
+    function: F,
+    operator: impl Fn(F) -> O + Send + Sync + 'static,
+) -> OperatorFactory
 where
     F: Clone + Send + 'static,
     O: Operator,
 {
     let pristine = Mutex::new(function);
-    Arc::new(move || OneInput::boxed(operator(pristine.lock().unwrap_or_else(PoisonError::into_inner).clone())))
+    Arc::new(move || {
+        OneInput::boxed(operator(pristine.lock().unwrap_or_else(PoisonError::into_inner).clone()))
+    })
 }
 
 impl<T: Data> DataStream<T> {
@@ -168,7 +173,8 @@ impl<T: Data> DataStream<T> {
     }
 
     fn redistributed(&self, exchange: Arc<dyn ExchangeType>) -> DataStream<T> {
-        let from = self.from.iter().map(|e| LogicalEdge { from: e.from, exchange: exchange.clone() }).collect();
+        let from =
+            self.from.iter().map(|e| LogicalEdge { from: e.from, exchange: exchange.clone() }).collect();
         DataStream { env: self.env.clone(), from, types: PhantomData }
     }
 
@@ -205,7 +211,10 @@ impl<T: Data> DataStream<T> {
     }
     /// Sends each record to the subtask whose index `partitioner` returns, given the number of subtasks. An index
     /// out of range fails the job.
-    pub fn partition_custom(&self, partitioner: impl Fn(&T, usize) -> usize + Send + Sync + 'static) -> DataStream<T> {
+    pub fn partition_custom(
+        &self,
+        partitioner: impl Fn(&T, usize) -> usize + Send + Sync + 'static,
+    ) -> DataStream<T> {
         let partitioner: Arc<dyn CustomPartitioner<T>> = Arc::new(partitioner);
         self.redistributed(Arc::new(Unkeyed::custom(partitioner)))
     }

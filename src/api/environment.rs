@@ -183,6 +183,9 @@ impl Environment {
     pub(super) fn name_of(&self, node: NodeId) -> String {
         lock(&self.shared.plan).nodes.get(node).map_or(String::new(), |node| node.name.clone())
     }
+    pub(super) fn withdraw(&self, node: NodeId) {
+        lock(&self.shared.plan).withdraw(node);
+    }
     pub(super) fn mistake(&self, mistake: &str) {
         lock(&self.shared.mistakes).push(mistake.to_string());
     }
@@ -284,4 +287,3 @@ impl Environment {
         job::start(name, plan)
     }
 }
-

@@ -69,6 +69,10 @@ impl JobClient {
         }
     }
 
+    pub(super) fn runs(&self) -> bool {
+        self.thread.is_some()
+    }
+
     /// The id of this execution: unique, fit for a file name. Empty if the plan was only explained.
     pub fn id(&self) -> &str {
         &self.id
@@ -115,8 +119,7 @@ pub(super) struct JobPlan {
 pub(super) fn start(name: &str, plan: JobPlan) -> Result<JobClient> {
     let id = new_job_id();
     let cancellation = Cancellation::default();
-    let context =
-        JobContext { name: name.to_string(), id: id.clone(), parameters: plan.parameters.clone() };
+    let context = JobContext { name: name.to_string(), id: id.clone(), parameters: plan.parameters.clone() };
     let simulated = match plan.settings.driver {
         Driver::Simulation { seed } => Some((VirtualClock::new(), seed)),
         Driver::Threads => None,
@@ -127,8 +130,14 @@ pub(super) fn start(name: &str, plan: JobPlan) -> Result<JobClient> {
         ExecutionMode::Batch => SplitAssignment::Fixed,
         _ => SplitAssignment::OnDemand,
     };
-    let job =
-        JobEnvironment::start(&plan.physical, context, clock, plan.vfs.clone(), assignment, cancellation.clone())?;
+    let job = JobEnvironment::start(
+        &plan.physical,
+        context,
+        clock,
+        plan.vfs.clone(),
+        assignment,
+        cancellation.clone(),
+    )?;
     let outcome = Arc::new(Mutex::new(None));
     let status = Arc::new(Mutex::new(JobStatus::Running));
     let (outcome_in, status_in) = (outcome.clone(), status.clone());
@@ -136,10 +145,14 @@ pub(super) fn start(name: &str, plan: JobPlan) -> Result<JobClient> {
     let run = move || {
         let span = run_job.span.clone();
         let _in_span = span.enter();
-        // User code runs outside of the subtasks, too: functions are cloned, factories called.
-        let result = catch_unwind(AssertUnwindSafe(|| run(&plan, &run_job, simulated))).unwrap_or_else(|payload| {
-            let failed = run_job.finish(&plan.physical, Err(Error::panic(payload)));
-            failed.map(|()| JobResult::default())
+        // User code also runs while operators are made and sinks commit. Without an end the sinks would keep
+        // readers waiting.
+        let ran = catch_unwind(AssertUnwindSafe(|| run(&plan, &run_job, simulated)));
+        let result = ran.unwrap_or_else(|payload| {
+            let failed = Err(Error::panic(payload));
+            catch_unwind(AssertUnwindSafe(|| run_job.finish(&plan.physical, failed)))
+                .unwrap_or_else(|payload| Err(Error::panic(payload)))
+                .and_then(|()| Err(Error::Internal("a job that panicked has no failure".into())))
         });
         let now = match &result {
             Ok(_) => JobStatus::Finished,
@@ -164,7 +177,11 @@ fn new_job_id() -> String {
     format!("{:016x}", hash_of(&(nanos, std::process::id(), count)))
 }
 
-fn run(plan: &JobPlan, job: &JobEnvironment, simulated: Option<(Arc<VirtualClock>, u64)>) -> Result<JobResult> {
+fn run(
+    plan: &JobPlan,
+    job: &JobEnvironment,
+    simulated: Option<(Arc<VirtualClock>, u64)>,
+) -> Result<JobResult> {
     let start = Instant::now();
     let physical = &plan.physical;
     let mut progress = ProgressLine::new(plan.settings.progress, std::io::stderr().is_terminal());
@@ -179,7 +196,7 @@ fn run(plan: &JobPlan, job: &JobEnvironment, simulated: Option<(Arc<VirtualClock
                 progress.update(&ProgressSnapshot { elapsed, records: records(), phase });
             }
         };
-        staged::run(physical, job, &plan.settings, simulated, &mut tick).map(|outcome| {
+        staged::run(physical, job, &plan.settings, simulated.clone(), &mut tick).map(|outcome| {
             stages = outcome.stages;
             budget_peak_bytes = outcome.budget_peak_bytes;
         })
@@ -238,7 +255,8 @@ fn operator_stats(plan: &PhysicalPlan, job: &JobEnvironment) -> Vec<OperatorStat
             let metrics = &job.metrics[step.id];
             let times = &job.times[step.task];
             let mut counters = metrics.counters.values();
-            let read: u64 = counters.iter().filter(|(name, _)| name == BYTES_READ).map(|(_, bytes)| bytes).sum();
+            let read: u64 =
+                counters.iter().filter(|(name, _)| name == BYTES_READ).map(|(_, bytes)| bytes).sum();
             counters.retain(|(name, _)| name != BYTES_READ);
             OperatorStats {
                 id: step.id,
@@ -272,4 +290,3 @@ fn pipelined_stage(plan: &PhysicalPlan, job: &JobEnvironment, duration: Duration
         ..StageStats::default()
     }
 }
-

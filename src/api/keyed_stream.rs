@@ -1,7 +1,9 @@
 //! KeyedStream: a stream whose records meet the others of their key.
 
 use super::data_stream::{DataStream, pristine};
+use crate::base::data::State;
 use crate::base::data::{Data, Key};
+use crate::operator::UserResult;
 use crate::operator::aggregate::{
     Aggregate, Aggregator, Combine, Count, ExtremeField, Fold, Merge, Reduce, Rolling, SumField,
 };
@@ -9,9 +11,7 @@ use crate::operator::collector::Collector;
 use crate::operator::erased::OneInput;
 use crate::operator::exchange::{FnKey, KeySelector, Keyed};
 use crate::operator::keyed_process::{KeyedContext, KeyedProcess, KeyedProcessFunction};
-use crate::operator::UserResult;
 use crate::plan::{Combining, Node, Operation, OperatorFactory, Semantics};
-use crate::base::data::State;
 use crate::semantics::state::{States, ValueState};
 use std::cmp::Ordering;
 use std::ops::AddAssign;
@@ -203,7 +203,8 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         });
         let mut node = Node::new(name, Operation::Operator(factory), vec![self.stream.from.clone()]);
         if let Some(name) = declared.duplicate() {
-            node.mistakes.push(format!("state '{name}' is declared twice; a state name is unique in its operator"));
+            node.mistakes
+                .push(format!("state '{name}' is declared twice; a state name is unique in its operator"));
         }
         node.states = declared.descriptors().to_vec();
         node.semantics.stateful = true;
@@ -229,7 +230,10 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         &self,
         f: impl FnMut(T, Option<S>) -> (U, Option<S>) + Clone + Send + Sync + 'static,
     ) -> DataStream<U> {
-        self.process_named("map_with_state", move |states| MapWithState { f: f.clone(), state: states.value("state") })
+        self.process_named("map_with_state", move |states| MapWithState {
+            f: f.clone(),
+            state: states.value("state"),
+        })
     }
 }
 

@@ -110,8 +110,10 @@ mod tests {
     fn keeps_order_and_timestamps_of_small_and_large_records() {
         for timed in [false, true] {
             let timestamps = if timed { (0..100).collect() } else { vec![] };
-            let mut small = Batch { values: (0..100u64).collect(), timestamps: timestamps.clone(), hashes: vec![] };
-            let mut large = Batch { values: (0..100u64).map(|i| (i, [i; 4])).collect(), timestamps, hashes: vec![] };
+            let mut small =
+                Batch { values: (0..100u64).collect(), timestamps: timestamps.clone(), hashes: vec![] };
+            let mut large =
+                Batch { values: (0..100u64).map(|i| (i, [i; 4])).collect(), timestamps, hashes: vec![] };
             let mut seen = vec![];
             retain(&mut small, &mut |x| {
                 seen.push(*x);

@@ -207,7 +207,9 @@ impl<K: Key, T: Data, U: Data, P: KeyedProcessFunction<K, T, U>> Operator for Ke
             let (Some((record, timestamp)), Some(slot)) = (batch.pop(), self.slots.pop()) else { break };
             context.slot = slot;
             context.timestamp = timestamp;
-            self.function.process(record, context, &mut Collector::new(out, timestamp)).map_err(Error::User)?;
+            self.function
+                .process(record, context, &mut Collector::new(out, timestamp))
+                .map_err(Error::User)?;
         }
         if !batch.is_empty() {
             return Ok(Progress::Yielded);

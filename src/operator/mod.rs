@@ -21,8 +21,8 @@ pub mod collector;
 pub mod context;
 pub mod erased;
 pub mod exchange;
-pub mod flat_map;
 pub mod filter;
+pub mod flat_map;
 pub mod keyed_process;
 pub mod map;
 pub mod output;
@@ -62,9 +62,19 @@ pub trait Operator: Send + 'static {
         Ok(())
     }
     /// Takes records out of `batch`, from the front, until it is empty or `out` is full.
-    fn process(&mut self, batch: &mut Batch<Self::In>, ctx: &mut Context, out: &mut Out<Self::Out>) -> Result<Progress>;
+    fn process(
+        &mut self,
+        batch: &mut Batch<Self::In>,
+        ctx: &mut Context,
+        out: &mut Out<Self::Out>,
+    ) -> Result<Progress>;
     /// The watermark of all inputs together has risen to `watermark`.
-    fn watermark(&mut self, _watermark: Timestamp, _ctx: &mut Context, _out: &mut Out<Self::Out>) -> Result<Progress> {
+    fn watermark(
+        &mut self,
+        _watermark: Timestamp,
+        _ctx: &mut Context,
+        _out: &mut Out<Self::Out>,
+    ) -> Result<Progress> {
         Ok(Progress::Done)
     }
     /// The records of the current key have ended. Only for input that is grouped by key: there it comes after

@@ -61,7 +61,9 @@ impl<T: Data> Out<T> {
     /// Appends one record. All records of a stream carry a timestamp or none does; a change starts a new batch.
     #[inline(always)]
     pub fn push(&mut self, value: T, timestamp: Option<Timestamp>) {
-        if self.current.values.len() >= self.limit || timestamp.is_some() == self.current.timestamps.is_empty() {
+        if self.current.values.len() >= self.limit
+            || timestamp.is_some() == self.current.timestamps.is_empty()
+        {
             self.make_room(timestamp.is_some());
         }
         self.current.values.push(value);
@@ -209,7 +211,6 @@ impl SizeSampler {
         Some(self.bytes_per_record)
     }
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -78,7 +78,9 @@ impl<T: Data, U: Data, P: ProcessFunction<T, U>> Operator for Process<T, U, P> {
         while !out.is_full() {
             let Some((value, timestamp)) = batch.pop() else { break };
             let context = ProcessContext { context: ctx, timestamp };
-            self.function.process(value, &context, &mut Collector::new(out, timestamp)).map_err(Error::User)?;
+            self.function
+                .process(value, &context, &mut Collector::new(out, timestamp))
+                .map_err(Error::User)?;
         }
         if !batch.is_empty() {
             return Ok(Progress::Yielded);

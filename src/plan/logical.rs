@@ -149,6 +149,14 @@ impl LogicalPlan {
         self.nodes.len() - 1
     }
 
+    /// Takes back the node that was added last.
+    pub fn withdraw(&mut self, node: NodeId) {
+        if node + 1 == self.nodes.len() {
+            self.nodes.pop();
+            self.executed = self.executed.min(node);
+        }
+    }
+
     /// Marks all sinks as executed: the next execution runs the ones added after this.
     pub fn executed(&mut self) {
         self.executed = self.nodes.len();
@@ -176,7 +184,9 @@ impl LogicalPlan {
             return Err(Error::config("the job has no operators; read a source and give it a sink"));
         }
         if !self.nodes.iter().any(|node| self.is_due(node)) {
-            return Err(Error::config("the job has no sink, so nothing would come out; end a stream with sink_to"));
+            return Err(Error::config(
+                "the job has no sink, so nothing would come out; end a stream with sink_to",
+            ));
         }
         let mut uids: BTreeMap<&str, &str> = BTreeMap::new();
         for node in &self.nodes {

@@ -14,10 +14,10 @@ use super::stages;
 use crate::base::config::ExecutionMode;
 use crate::base::error::{Error, Result};
 use crate::base::hash::default_max_parallelism;
-use crate::operator::source::Boundedness;
 use crate::operator::exchange::{ExchangeType, Partitioning};
 use crate::operator::sink::AnySink;
 use crate::operator::source::AnySource;
+use crate::operator::source::Boundedness;
 use std::sync::Arc;
 
 /// What the plan depends on beside the program.
@@ -153,9 +153,10 @@ impl PhysicalPlan {
 /// M1: AUTOMATIC is BATCH exactly if all sources are bounded; BATCH with an unbounded source is an error.
 fn resolve_mode(logical: &LogicalPlan, mode: ExecutionMode) -> Result<ExecutionMode> {
     let needed = logical.needed();
-    let unbounded = logical.nodes.iter().filter(|n| needed[n.id]).find(
-        |n| matches!(&n.operation, Operation::Source(s) if s.boundedness() == Boundedness::Unbounded),
-    );
+    let unbounded =
+        logical.nodes.iter().filter(|n| needed[n.id]).find(
+            |n| matches!(&n.operation, Operation::Source(s) if s.boundedness() == Boundedness::Unbounded),
+        );
     match (mode, unbounded) {
         (ExecutionMode::Streaming, _) => Ok(ExecutionMode::Streaming),
         (ExecutionMode::Automatic, Some(_)) => Ok(ExecutionMode::Streaming),
@@ -167,7 +168,11 @@ fn resolve_mode(logical: &LogicalPlan, mode: ExecutionMode) -> Result<ExecutionM
     }
 }
 
-fn lower(logical: &LogicalPlan, options: &PlanOptions, mode: ExecutionMode) -> Result<(Vec<Step>, Vec<Edge>)> {
+fn lower(
+    logical: &LogicalPlan,
+    options: &PlanOptions,
+    mode: ExecutionMode,
+) -> Result<(Vec<Step>, Vec<Edge>)> {
     let needed = logical.needed();
     let groups = logical.slot_groups();
     let mut steps: Vec<Step> = Vec::new();
@@ -177,14 +182,19 @@ fn lower(logical: &LogicalPlan, options: &PlanOptions, mode: ExecutionMode) -> R
         let parallelism = match (node.parallelism, node.required_parallelism) {
             (Some(0), _) => return Err(Error::plan(&node.name, "parallelism 0; it must be at least 1")),
             (Some(p), Some((required, why))) if p != required => {
-                return Err(Error::plan(&node.name, format!("parallelism {p}, but {why}; it must be {required}")));
+                return Err(Error::plan(
+                    &node.name,
+                    format!("parallelism {p}, but {why}; it must be {required}"),
+                ));
             }
             (_, Some((required, _))) => required,
             (Some(p), None) => p,
             (None, None) => options.parallelism,
         };
-        let max_parallelism =
-            node.max_parallelism.or(options.max_parallelism).unwrap_or_else(|| default_max_parallelism(parallelism));
+        let max_parallelism = node
+            .max_parallelism
+            .or(options.max_parallelism)
+            .unwrap_or_else(|| default_max_parallelism(parallelism));
         if parallelism > max_parallelism {
             return Err(Error::plan(
                 &node.name,
@@ -233,7 +243,8 @@ fn lower(logical: &LogicalPlan, options: &PlanOptions, mode: ExecutionMode) -> R
                 partials.push(combine.id);
                 steps.push(combine);
             }
-            let mut merge = step(steps.len(), node.name.clone(), StepOperation::Operator(combining.merge.clone()), 1);
+            let mut merge =
+                step(steps.len(), node.name.clone(), StepOperation::Operator(combining.merge.clone()), 1);
             merge.combines = true;
             for from in partials {
                 connect(&mut edges, from, merge.id, 0, combining.exchange.clone());
@@ -265,7 +276,9 @@ fn resolve_edges(steps: &[Step], edges: &mut [Edge]) -> Result<()> {
     for edge in edges {
         let (from, to) = (&steps[edge.from], &steps[edge.to]);
         match edge.partitioning {
-            Partitioning::Auto if from.parallelism == to.parallelism => edge.partitioning = Partitioning::Forward,
+            Partitioning::Auto if from.parallelism == to.parallelism => {
+                edge.partitioning = Partitioning::Forward
+            }
             Partitioning::Auto => edge.partitioning = Partitioning::Rebalance,
             Partitioning::Forward if from.parallelism != to.parallelism => {
                 return Err(Error::plan(

@@ -492,7 +492,9 @@ impl Vfs for MemVfs {
                 let len = content.data.len() as u64;
                 Metadata { len, is_dir: false, is_file: true, modified: time(content.modified) }
             }
-            Entry::Dir(id) => Metadata { len: 0, is_dir: true, is_file: false, modified: time(tree.dirs[id].modified) },
+            Entry::Dir(id) => {
+                Metadata { len: 0, is_dir: true, is_file: false, modified: time(tree.dirs[id].modified) }
+            }
         })
     }
 }

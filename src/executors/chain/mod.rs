@@ -18,10 +18,10 @@ use crate::operator::source::Poll;
 use crate::operator::{Context, Progress};
 use crate::plan::{Edge, PhysicalPlan, StepOperation, Task};
 use crate::semantics::state::StateScope;
-use crate::services::shuffle::ShuffleContext;
 use crate::semantics::time::WatermarkMerge;
+use crate::services::shuffle::ShuffleContext;
+use link::{Call, Link, Tally, Target};
 use std::collections::VecDeque;
-use link::{Tally, Call, Link, Target};
 
 /// Elements that may wait before a step: one being taken, one behind it.
 const QUEUE_ELEMENTS: usize = 2;
@@ -71,6 +71,8 @@ pub struct Chain {
     at: usize,
     /// Calls that moved something.
     calls: u64,
+    /// Links that have been closed.
+    closed: usize,
 }
 
 /// What came of moving a link's output on.
@@ -144,7 +146,7 @@ impl Chain {
                 is_source,
             });
         }
-        Ok(Chain { links, exits, accumulators: Some(accumulators), at: 0, calls: 0 })
+        Ok(Chain { links, exits, accumulators: Some(accumulators), at: 0, calls: 0, closed: 0 })
     }
 
     /// Opens the operators, the last one first, so that an operator can emit as soon as it is open.
@@ -157,11 +159,14 @@ impl Chain {
         Ok(())
     }
 
-    /// Closes all operators; the first error is returned, but all are closed.
+    /// Closes all operators; the first error is returned, but all are closed. A second call closes those that a panic
+    /// left open, and none twice.
     pub fn close(&mut self) -> Result<()> {
         let mut result = Ok(());
-        for i in 0..self.links.len() {
+        while self.closed < self.links.len() {
+            let i = self.closed;
             self.at = i;
+            self.closed += 1;
             let Link { tally, metrics, .. } = &mut self.links[i];
             tally.publish(metrics);
             let closed = self.links[i].operator.close().map_err(|e| self.named(e));

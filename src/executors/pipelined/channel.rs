@@ -51,9 +51,9 @@ impl Channel {
 
     /// Takes the oldest element.
     pub fn receive(&self) -> Option<Element> {
-        let was_full = self.queue.is_full();
         let element = self.queue.pop();
-        if was_full {
+        // Asked after the element is out: a producer that found no room did so before, and is woken here.
+        if element.is_some() && self.queue.len() + 1 >= self.queue.capacity() {
             self.producer.wake();
         }
         element

@@ -11,10 +11,10 @@ use crate::base::clock::Clock;
 use crate::base::config::BufferTimeout;
 use crate::base::data::{Timestamp, WATERMARK_MAX};
 use crate::base::error::{Error, Result};
-use crate::operator::source::Poll;
 use crate::executors::chain::{Chain, ChainState};
 use crate::executors::job::JobEnvironment;
 use crate::executors::times::{Lack, Stopwatch, TaskTimes};
+use crate::operator::source::Poll;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -203,8 +203,8 @@ impl Subtask {
                     if !self.chain.exits_drained() {
                         return Ok(self.no_room(None));
                     }
-                    self.closed = true;
                     self.chain.finish()?;
+                    self.closed = true;
                     return Ok(StepState::Done);
                 }
             }
@@ -215,7 +215,9 @@ impl Subtask {
     /// A16: whether what waits in batches that are not full has to go out.
     fn waited_enough(&self) -> bool {
         match self.timeout {
-            BufferTimeout::After(timeout) => self.clock.monotonic().saturating_sub(self.flushed_at) >= timeout,
+            BufferTimeout::After(timeout) => {
+                self.clock.monotonic().saturating_sub(self.flushed_at) >= timeout
+            }
             BufferTimeout::EveryRecord => true,
             BufferTimeout::WhenFull => false,
         }

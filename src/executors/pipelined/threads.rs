@@ -11,6 +11,7 @@ use crate::plan::PhysicalPlan;
 use crossbeam::channel::{RecvTimeoutError, Sender, unbounded};
 use crossbeam::sync::{Parker, Unparker};
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -81,7 +82,10 @@ pub fn run(
                 }
             }
             Err(RecvTimeoutError::Timeout) => tick(),
-            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Disconnected) => {
+                result = result.and(Err(Error::Internal("a worker thread ended without a word".into())));
+                break;
+            }
         }
         if stop.is_cancelled() || cancellation.is_cancelled() {
             wake_all();
@@ -91,7 +95,10 @@ pub fn run(
                     .iter()
                     .map(|&worker| handles[worker].1.lock().unwrap_or_else(PoisonError::into_inner).clone())
                     .collect();
-                tracing::error!(operators = stuck.join(", "), "user code does not return; its thread is left behind");
+                tracing::error!(
+                    operators = stuck.join(", "),
+                    "user code does not return; its thread is left behind"
+                );
                 if result.is_ok() || matches!(result, Err(Error::Cancelled)) {
                     result = Err(Error::Panic(format!(
                         "the job was cancelled, but the code of {} did not return within {CANCEL_GRACE:?}",
@@ -143,11 +150,17 @@ impl Worker {
     ) {
         let outcome = self.drive(stop, cancellation, whereabouts);
         self.subtasks.iter_mut().for_each(Subtask::abandon);
-        drop(self);
-        let _ = ended.send((id, outcome));
+        // User code has destructors, too: whatever they do, the end of the worker must be known.
+        let dropped = catch_unwind(AssertUnwindSafe(|| drop(self))).map_err(Error::panic);
+        let _ = ended.send((id, outcome.and(dropped)));
     }
 
-    fn drive(&mut self, stop: &Cancellation, cancellation: &Cancellation, whereabouts: &Whereabouts) -> Result<()> {
+    fn drive(
+        &mut self,
+        stop: &Cancellation,
+        cancellation: &Cancellation,
+        whereabouts: &Whereabouts,
+    ) -> Result<()> {
         let mut done = vec![false; self.subtasks.len()];
         loop {
             let mut ready = false;
@@ -170,7 +183,12 @@ impl Worker {
                 let took = start.elapsed();
                 if took > SLOW_STEP {
                     let (operator, subtask) = subtask.last_called();
-                    tracing::warn!(operator, subtask, ?took, "a step took long; mark code that blocks as blocking");
+                    tracing::warn!(
+                        operator,
+                        subtask,
+                        ?took,
+                        "a step took long; mark code that blocks as blocking"
+                    );
                 }
                 match state {
                     StepState::Ready => ready = true,

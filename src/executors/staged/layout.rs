@@ -48,11 +48,17 @@ pub fn partitions(edge: &Edge, consumer: &StageLayout) -> usize {
     }
 }
 
-/// The partition that a unit reads of an edge, if any.
-pub fn partition_of_unit(edge: &Edge, consumer: &StageLayout, unit: usize) -> Option<usize> {
+/// The partition that a unit reads of an edge, if any. A broadcast is read by every unit of a keyed step, which
+/// needs it beside its keys, and else once by each subtask.
+pub fn partition_of_unit(
+    edge: &Edge,
+    keyed_step: bool,
+    consumer: &StageLayout,
+    unit: usize,
+) -> Option<usize> {
     match edge.partitioning {
         Partitioning::Hash => Some(unit),
-        Partitioning::Broadcast => Some(0),
+        Partitioning::Broadcast => (keyed_step || consumer.is_first(unit)).then_some(0),
         _ => consumer.is_first(unit).then(|| consumer.subtask(unit)),
     }
 }

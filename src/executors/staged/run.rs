@@ -57,7 +57,7 @@ pub fn run(
         share_bytes: budget / 2 / workers as u64,
         wait: Box::new(move |time| match &clock {
             // A source that waits for the clock would wait for ever if nothing moved it.
-            Some(clock) => clock.advance(time),
+            Some(clock) => clock.advance(time.max(Duration::from_micros(1))),
             None => std::thread::sleep(time.min(LOOK)),
         }),
     });
@@ -122,13 +122,19 @@ fn run_unit(context: &UnitContext, id: UnitId, kept: &Mutex<Kept>) -> Finished {
     (id, outcome)
 }
 
-fn finish(context: &UnitContext, id: UnitId, writers: UnitOutputs, budget: &MemoryBudget) -> Result<Vec<Left>> {
+fn finish(
+    context: &UnitContext,
+    id: UnitId,
+    writers: UnitOutputs,
+    budget: &MemoryBudget,
+) -> Result<Vec<Left>> {
     let share = context.part_bytes(&context.plan.tasks[id.stage]);
     let end = |(edge, writer): (usize, Box<dyn RowWriter>)| {
-        let (output, reservation) = kept::finish(budget, share, |remainder| writer.finish(remainder)).map_err(|e| {
-            let step = &context.plan.steps[context.plan.edges[edge].from];
-            e.in_operator(&step.name, context.layouts[id.stage].subtask(id.unit))
-        })?;
+        let (output, reservation) = kept::finish(budget, share, |remainder| writer.finish(remainder))
+            .map_err(|e| {
+                let step = &context.plan.steps[context.plan.edges[edge].from];
+                e.in_operator(&step.name, context.layouts[id.stage].subtask(id.unit))
+            })?;
         Ok(Left { edge, output, reservation })
     };
     writers.into_iter().map(end).collect()
@@ -152,7 +158,8 @@ impl State<'_> {
         }
         for edge in edges_into(self.plan, id.stage).filter(|e| e.partitioning != Partitioning::Broadcast) {
             // Only this unit reads its partition.
-            if let Some(partition) = partition_of_unit(edge, &self.layouts[id.stage], id.unit) {
+            let keyed = self.plan.steps[edge.to].grouped;
+            if let Some(partition) = partition_of_unit(edge, keyed, &self.layouts[id.stage], id.unit) {
                 kept.release(edge.id, partition);
             }
         }
@@ -160,7 +167,9 @@ impl State<'_> {
             if let Some(start) = self.stats[id.stage].1 {
                 self.stats[id.stage].2 = start.elapsed();
             }
-            for edge in self.plan.edges.iter().filter(|e| !e.local && self.plan.steps[e.from].task == id.stage) {
+            for edge in
+                self.plan.edges.iter().filter(|e| !e.local && self.plan.steps[e.from].task == id.stage)
+            {
                 kept.complete(edge.id);
             }
             edges_into(self.plan, id.stage).for_each(|edge| kept.forget(edge.id));
@@ -194,7 +203,9 @@ impl State<'_> {
             .num_threads(workers)
             .thread_name(|i| format!("unit-{i}"))
             .build()
-            .map_err(|e| Error::Memory(format!("cannot start {workers} worker threads: {e}; use a lower parallelism")))?;
+            .map_err(|e| {
+                Error::Memory(format!("cannot start {workers} worker threads: {e}; use a lower parallelism"))
+            })?;
         let (send, receive) = unbounded::<Finished>();
         let mut running: Vec<UnitId> = Vec::new();
         let mut result = Ok(());
@@ -239,7 +250,10 @@ impl State<'_> {
                 let until = *deadline.get_or_insert_with(|| Instant::now() + CANCEL_GRACE);
                 if Instant::now() > until {
                     let stuck = running.first().map_or("", |id| &self.plan.tasks[id.stage].name);
-                    tracing::error!(operators = stuck, "user code does not return; its thread is left behind");
+                    tracing::error!(
+                        operators = stuck,
+                        "user code does not return; its thread is left behind"
+                    );
                     if result.is_ok() || matches!(result, Err(Error::Cancelled)) {
                         result = Err(Error::Panic(format!(
                             "the job was cancelled, but the code of '{stuck}' did not return within {CANCEL_GRACE:?}"
@@ -256,8 +270,13 @@ impl State<'_> {
 
     fn phase(&self) -> ProgressPhase {
         let (stages_done, stages_total, units_done, units_total) = self.schedule.progress();
-        let running =
-            self.plan.tasks.iter().filter(|t| self.schedule.is_running(t.id)).map(|t| t.name.clone()).collect();
+        let running = self
+            .plan
+            .tasks
+            .iter()
+            .filter(|t| self.schedule.is_running(t.id))
+            .map(|t| t.name.clone())
+            .collect();
         ProgressPhase::Batch { stages_done, stages_total, units_done, units_total, running }
     }
 

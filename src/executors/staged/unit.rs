@@ -9,15 +9,15 @@ use crate::base::batch::{BATCH_RECORDS, Element, ErasedBatch};
 use crate::base::data::WATERMARK_MAX;
 use crate::base::error::{Error, Result};
 use crate::base::hash::{hash_of, key_group, subtask_of_group};
-use crate::operator::source::Poll;
 use crate::executors::chain::{Chain, ChainPosition, ChainState, Exit};
 use crate::executors::job::JobEnvironment;
 use crate::executors::times::{Lack, Stopwatch};
-use crate::operator::exchange::{Partitioning, ReadState, RouteContext, RowWriter, WriteContext, consumers_of};
-use crate::plan::{Edge, PhysicalPlan, Task};
-use crate::services::shuffle::{
-    Concat, Identity, Merge, MergeInput, Partitioning as Ranges, ShuffleContext,
+use crate::operator::exchange::{
+    Partitioning, ReadState, RouteContext, RowWriter, WriteContext, consumers_of,
 };
+use crate::operator::source::Poll;
+use crate::plan::{Edge, PhysicalPlan, Task};
+use crate::services::shuffle::{Concat, Identity, Merge, MergeInput, Partitioning as Ranges, ShuffleContext};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -64,14 +64,21 @@ impl Exit for RowExit {
 impl UnitContext {
     /// The part of a worker's memory that each holder of memory in a unit has: its writers, tables and merges.
     pub fn part_bytes(&self, task: &Task) -> u64 {
-        let exits = self.plan.edges.iter().filter(|e| !e.local && self.plan.steps[e.from].task == task.id).count();
+        let exits =
+            self.plan.edges.iter().filter(|e| !e.local && self.plan.steps[e.from].task == task.id).count();
         let tables = task.steps.iter().filter(|&&s| self.plan.steps[s].combines).count();
         let keyed = task.steps.iter().filter(|&&s| self.plan.steps[s].grouped).count();
         self.share_bytes / (exits + tables + keyed).max(1) as u64
     }
 
     /// Runs one attempt. A panic of user code becomes an error.
-    pub fn run(&self, task: &Task, unit: usize, inputs: &Outputs, watch: &mut Stopwatch) -> Result<UnitOutputs> {
+    pub fn run(
+        &self,
+        task: &Task,
+        unit: usize,
+        inputs: &Outputs,
+        watch: &mut Stopwatch,
+    ) -> Result<UnitOutputs> {
         let layout = self.layouts[task.id];
         let share = self.part_bytes(task);
         let at = ChainPosition {
@@ -83,8 +90,9 @@ impl UnitContext {
         };
         let mut writers: Vec<(usize, SharedWriter)> = Vec::new();
         let mut chain = Chain::new(&self.plan, task, at, &self.job, |edge| {
-            let writer: SharedWriter =
-                Arc::new(Mutex::new(self.write_context(edge, task, unit, share).ok().map(|c| edge.exchange.row_writer(c))));
+            let writer: SharedWriter = Arc::new(Mutex::new(
+                self.write_context(edge, task, unit, share).ok().map(|c| edge.exchange.row_writer(c)),
+            ));
             writers.push((edge.id, writer.clone()));
             Box::new(RowExit { writer })
         })?;
@@ -98,7 +106,9 @@ impl UnitContext {
             Err(Error::panic(payload).in_operator(operator, subtask))
         });
         if let Err(e) = outcome {
+            // A destructor that panics, too, does not hide the failure.
             let _ = catch_unwind(AssertUnwindSafe(|| chain.close()));
+            let _ = catch_unwind(AssertUnwindSafe(|| drop(chain)));
             return Err(e);
         }
         drop(chain);
@@ -137,7 +147,9 @@ impl UnitContext {
         let units = consumer.units();
         let groups = to.max_parallelism;
         let ranges = match edge.partitioning {
-            Partitioning::Hash => Ranges::new(units, |hash| subtask_of_group(key_group(hash, groups), units, groups))?,
+            Partitioning::Hash => {
+                Ranges::new(units, |hash| subtask_of_group(key_group(hash, groups), units, groups))?
+            }
             _ => Ranges::single(),
         };
         Ok(WriteContext {
@@ -191,7 +203,8 @@ impl UnitContext {
         }
         open.sort();
         for (_, step, input) in open {
-            let link = chain.link_of_step(step).ok_or_else(|| Error::Internal("a stage lost a step".into()))?;
+            let link =
+                chain.link_of_step(step).ok_or_else(|| Error::Internal("a stage lost a step".into()))?;
             self.read_edges(chain, link, step, input, &layout, unit, inputs, share)
                 .map_err(|e| e.in_operator(&self.plan.steps[step].name, layout.subtask(unit)))?;
             for element in [Element::Watermark(WATERMARK_MAX), Element::End] {
@@ -224,9 +237,7 @@ impl UnitContext {
         loop {
             match chain.run()? {
                 ChainState::Drained => return Ok(()),
-                ChainState::Full | ChainState::Blocked => {
-                    self.pause()?;
-                }
+                ChainState::Full | ChainState::Blocked => self.pause()?,
             }
         }
     }
@@ -255,7 +266,9 @@ impl UnitContext {
             edges.into_iter().partition(|e| e.exchange.is_sorted());
         let named = |e: Error| e.in_operator(&self.plan.steps[step].name, layout.subtask(unit));
         for edge in unkeyed {
-            let Some(partition) = partition_of_unit(edge, layout, unit) else { continue };
+            let Some(partition) = partition_of_unit(edge, self.plan.steps[step].grouped, layout, unit) else {
+                continue;
+            };
             let merge_inputs = merge_inputs(&[edge], input, outputs).map_err(named)?;
             let mut rows = Concat::new(partition, &merge_inputs);
             let mut reader = edge.exchange.row_reader();
@@ -277,7 +290,8 @@ impl UnitContext {
         let Some(any) = merge_inputs.first() else { return Ok(()) };
         let mut context = self.shuffle_context(self.plan.steps[step].task, unit, share);
         context.timestamps = any.output.has_timestamps();
-        let order = first.exchange.key_order().ok_or_else(|| Error::Internal("a hash edge has no key".into()))?;
+        let order =
+            first.exchange.key_order().ok_or_else(|| Error::Internal("a hash edge has no key".into()))?;
         let mut rows = Merge::open(context, unit, &merge_inputs, order)?;
         let mut reader = first.exchange.row_reader();
         let mut batch = reader.new_batch();
@@ -313,7 +327,9 @@ fn merge_inputs(edges: &[&Edge], input: usize, outputs: &Outputs) -> Result<Vec<
         }
     }
     if inputs.iter().any(|m: &MergeInput| m.output.has_timestamps() != inputs[0].output.has_timestamps()) {
-        return Err(Error::user("some of the united streams have timestamps and some have none; give all or none"));
+        return Err(Error::user(
+            "some of the united streams have timestamps and some have none; give all or none",
+        ));
     }
     Ok(inputs)
 }

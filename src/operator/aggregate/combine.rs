@@ -40,6 +40,8 @@ pub struct Combine<K, T, F: Fold<K, T>> {
     keys_before: usize,
     keys_checked: usize,
     draining: Option<usize>,
+    /// Entries and memory when the table was full.
+    full_at: Option<(usize, u64)>,
     gave_up: bool,
     types: PhantomData<fn(T)>,
 }
@@ -58,13 +60,16 @@ impl<K: Key, T: Data, F: Fold<K, T>> Combine<K, T, F> {
             keys_before: 0,
             keys_checked: CHECKED_ENTRIES,
             draining: None,
+            full_at: None,
             gave_up: false,
             types: PhantomData,
         }
     }
 
     fn memory_bytes(&self) -> u64 {
-        self.table.memory_bytes() + self.timestamps.capacity() as u64 * 8 + self.heap.bytes(self.table.len() as u64)
+        self.table.memory_bytes()
+            + self.timestamps.capacity() as u64 * 8
+            + self.heap.bytes(self.table.len() as u64)
     }
 
     /// Hands entries over until the output is full.
@@ -147,7 +152,12 @@ impl<K: Key, T: Data, F: Fold<K, T>> Operator for Combine<K, T, F> {
     type In = T;
     type Out = (K, F::Acc);
 
-    fn process(&mut self, batch: &mut Batch<T>, ctx: &mut Context, out: &mut Out<(K, F::Acc)>) -> Result<Progress> {
+    fn process(
+        &mut self,
+        batch: &mut Batch<T>,
+        ctx: &mut Context,
+        out: &mut Out<(K, F::Acc)>,
+    ) -> Result<Progress> {
         if self.draining.is_some() && self.drain(out) == Progress::Yielded {
             return Ok(Progress::Yielded);
         }
@@ -180,9 +190,19 @@ impl<K: Key, T: Data, F: Fold<K, T>> Operator for Combine<K, T, F> {
         self.table.upsert_batch(&batch.hashes, &mut rows)?;
         drop(rows);
         batch.clear();
-        let full = self.memory_bytes() >= ctx.memory_bytes;
+        // The table keeps its memory when it is emptied: from then on it is full where it was full before, or where
+        // it has grown.
+        let memory = self.memory_bytes();
+        let full = match self.full_at {
+            Some((entries, bytes)) => self.table.len() >= entries || memory > bytes,
+            None => memory >= ctx.memory_bytes,
+        };
         if full || self.table.len() >= self.keys_checked {
-            self.gave_up = 2 * self.records < RECORDS_PER_TWO_KEYS_MIN * (self.table.len() - self.keys_before) as u64;
+            if full {
+                self.full_at = Some((self.table.len(), memory.max(ctx.memory_bytes)));
+            }
+            self.gave_up =
+                2 * self.records < RECORDS_PER_TWO_KEYS_MIN * (self.table.len() - self.keys_before) as u64;
             (self.records, self.keys_before, self.keys_checked) = (0, self.table.len(), 2 * self.table.len());
             if full || self.gave_up {
                 self.draining = Some(0);

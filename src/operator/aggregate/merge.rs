@@ -69,18 +69,28 @@ impl<K: Key, T: Data, F: Fold<K, T>> Merge<K, T, F> {
     }
 
     fn memory_bytes(&self) -> u64 {
-        self.table.memory_bytes() + self.timestamps.capacity() as u64 * 8 + self.heap.bytes(self.table.len() as u64)
+        self.table.memory_bytes()
+            + self.timestamps.capacity() as u64 * 8
+            + self.heap.bytes(self.table.len() as u64)
     }
 
     fn shuffle_context(ctx: &Context, timestamps: bool) -> Result<ShuffleContext> {
-        let mut context =
-            ctx.spill.clone().ok_or_else(|| Error::Internal("a merging fold has nowhere to spill to".into()))?;
+        let mut context = ctx
+            .spill
+            .clone()
+            .ok_or_else(|| Error::Internal("a merging fold has nowhere to spill to".into()))?;
         context.share_bytes = usize::try_from(ctx.memory_bytes / 2).unwrap_or(usize::MAX);
         context.timestamps = timestamps;
         Ok(context)
     }
 
-    fn append(runs: &mut SortBuffer, hash: u64, timestamp: Option<Timestamp>, key: &K, acc: &F::Acc) -> Result<()> {
+    fn append(
+        runs: &mut SortBuffer,
+        hash: u64,
+        timestamp: Option<Timestamp>,
+        key: &K,
+        acc: &F::Acc,
+    ) -> Result<()> {
         let (mut key_bytes, mut acc_bytes) = (Vec::new(), Vec::new());
         encode(key, &mut key_bytes)?;
         encode(acc, &mut acc_bytes)?;
@@ -225,7 +235,12 @@ impl<K: Key, T: Data, F: Fold<K, T>> Operator for Merge<K, T, F> {
     type In = (K, F::Acc);
     type Out = F::Out;
 
-    fn process(&mut self, batch: &mut Batch<Self::In>, ctx: &mut Context, _out: &mut Out<F::Out>) -> Result<Progress> {
+    fn process(
+        &mut self,
+        batch: &mut Batch<Self::In>,
+        ctx: &mut Context,
+        _out: &mut Out<F::Out>,
+    ) -> Result<Progress> {
         let timed = !batch.timestamps.is_empty();
         if timed && F::ORDERED {
             let runs = Self::runs(&mut self.runs, ctx, true)?;

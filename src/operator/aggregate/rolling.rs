@@ -69,7 +69,12 @@ impl<K: Key, T: Data, F: Fold<K, T>> Operator for Rolling<K, T, F> {
     type In = T;
     type Out = F::Out;
 
-    fn process(&mut self, batch: &mut Batch<T>, _ctx: &mut Context, out: &mut Out<F::Out>) -> Result<Progress> {
+    fn process(
+        &mut self,
+        batch: &mut Batch<T>,
+        _ctx: &mut Context,
+        out: &mut Out<F::Out>,
+    ) -> Result<Progress> {
         self.keys.clear();
         self.selector.keys(&batch.values, &mut self.keys);
         if batch.hashes.len() != batch.len() {

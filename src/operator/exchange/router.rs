@@ -82,7 +82,8 @@ impl<T: Data> Target<T> {
 
 impl<T: Data> Scatter<T> {
     pub(crate) fn new(select: Select<T>, targets: usize) -> Self {
-        let targets = (0..targets).map(|_| Target { current: Batch::new(), ready: VecDeque::new() }).collect();
+        let targets =
+            (0..targets).map(|_| Target { current: Batch::new(), ready: VecDeque::new() }).collect();
         Scatter { select, targets, chosen: Vec::new(), checked: 0 }
     }
 
@@ -183,11 +184,13 @@ mod tests {
     use std::sync::Arc;
 
     fn routed(exchange: &dyn ExchangeType, targets: usize, n: u64) -> Vec<Vec<Batch<u64>>> {
-        let mut router = exchange.router(&RouteContext { subtask: 0, parallelism: 1, targets, max_parallelism: 128 });
+        let mut router =
+            exchange.router(&RouteContext { subtask: 0, parallelism: 1, targets, max_parallelism: 128 });
         let values: Vec<u64> = (0..n).collect();
         for chunk in values.chunks(700) {
             let timestamps = chunk.iter().map(|&v| v as i64).collect();
-            let mut batch: ErasedBatch = Box::new(Batch { values: chunk.to_vec(), timestamps, hashes: vec![] });
+            let mut batch: ErasedBatch =
+                Box::new(Batch { values: chunk.to_vec(), timestamps, hashes: vec![] });
             router.route(&mut batch).unwrap();
         }
         router.flush();
@@ -208,9 +211,10 @@ mod tests {
             let mut all = vec![];
             for (target, batches) in routed(&keyed, targets, 5000).into_iter().enumerate() {
                 let mut last = None;
-                for (value, ts, hash) in batches.iter().flat_map(|b| {
-                    (0..b.len()).map(|i| (b.values[i], b.timestamps[i], b.hashes[i]))
-                }) {
+                for (value, ts, hash) in batches
+                    .iter()
+                    .flat_map(|b| (0..b.len()).map(|i| (b.values[i], b.timestamps[i], b.hashes[i])))
+                {
                     assert_eq!((ts, hash), (value as i64, hash_of(&(value % 10))));
                     assert_eq!(subtask_of_group(key_group(hash, 128), targets, 128), target);
                     assert!(last < Some(value), "order");
@@ -241,7 +245,8 @@ mod tests {
             B(String),
         }
         let exchange = Unkeyed::<Either>::new(Partitioning::Rebalance);
-        let mut router = exchange.router(&RouteContext { subtask: 0, parallelism: 1, targets: 2, max_parallelism: 128 });
+        let mut router =
+            exchange.router(&RouteContext { subtask: 0, parallelism: 1, targets: 2, max_parallelism: 128 });
         let mut batch: ErasedBatch = Box::new(Batch::from(vec![Either::A(1), Either::B("x".into())]));
         let e = router.route(&mut batch).unwrap_err().to_string();
         assert!(e.contains("Either") && e.contains("untagged"), "{e}");

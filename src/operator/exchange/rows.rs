@@ -10,8 +10,8 @@ use crate::base::codec::{self, decode, encode};
 use crate::base::data::{Data, Key, Timestamp};
 use crate::base::error::{Error, Result};
 use crate::services::shuffle::{
-    Concat, KeyOrder, Merge, PartitionBuffer, Partitioning as Ranges, Remainder, ShuffleContext, ShuffleOutput,
-    SortBuffer,
+    Concat, KeyOrder, Merge, PartitionBuffer, Partitioning as Ranges, Remainder, ShuffleContext,
+    ShuffleOutput, SortBuffer,
 };
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -162,7 +162,9 @@ impl<T: Data, K: Key> RowWriter for KeyedWriter<T, K> {
 
     fn finish(self: Box<Self>, remainder: Remainder) -> Result<ShuffleOutput> {
         let ranges = self.ranges;
-        self.buffer.into_buffer(|context| SortBuffer::new(context, ranges, key_order::<K>())).finish(remainder)
+        self.buffer
+            .into_buffer(|context| SortBuffer::new(context, ranges, key_order::<K>()))
+            .finish(remainder)
     }
 }
 

@@ -200,7 +200,10 @@ mod tests {
         let counts: Vec<_> = (0..3).map(|t| targets.iter().filter(|&&x| x == t).count()).collect();
         assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1, "{counts:?}");
         assert_eq!([0, 1].map(|p| consumers_of(Partitioning::Rescale, p, 2, 4)), [0..2, 2..4]);
-        assert_eq!([0, 1, 2, 3].map(|p| consumers_of(Partitioning::Rescale, p, 4, 2)), [0..1, 0..1, 1..2, 1..2]);
+        assert_eq!(
+            [0, 1, 2, 3].map(|p| consumers_of(Partitioning::Rescale, p, 4, 2)),
+            [0..1, 0..1, 1..2, 1..2]
+        );
         let targets = chosen(&mut Select::unkeyed(Partitioning::Rescale, None, &ctx(0, 2, 2)), 4);
         assert_eq!(targets, [0, 1, 0, 1]);
     }

@@ -33,7 +33,11 @@ pub struct MergeChange {
 impl WatermarkMerge {
     /// All inputs active, nothing promised.
     pub fn new(inputs: usize) -> Self {
-        WatermarkMerge { inputs: vec![(WATERMARK_MIN, Status::Active); inputs], output: WATERMARK_MIN, idle: false }
+        WatermarkMerge {
+            inputs: vec![(WATERMARK_MIN, Status::Active); inputs],
+            output: WATERMARK_MIN,
+            idle: false,
+        }
     }
 
     /// The merged watermark.
