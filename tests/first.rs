@@ -4,7 +4,12 @@ use mainstem::prelude::*;
 use std::collections::BTreeMap;
 
 fn counts(env: Environment) -> BTreeMap<u64, u64> {
-    let stream = env.generate(10_000, |i| i * 7919 % 1000).map(|x| x % 37).filter(|x| x % 2 == 0).key_by(|x| *x).count();
+    let stream = env
+        .generate(10_000, |i| i * 7919 % 1000)
+        .map(|x| x % 37)
+        .filter(|x| x % 2 == 0)
+        .key_by(|x| *x)
+        .count();
     let mut last = BTreeMap::new();
     for r in stream.execute_and_collect("t").unwrap() {
         let (k, v) = r.unwrap();

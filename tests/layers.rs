@@ -44,7 +44,8 @@ fn used(line: &str) -> Vec<&str> {
         match rest.strip_prefix('{') {
             Some(list) => {
                 let list = list.split(';').next().unwrap_or_default();
-                names.extend(list.split([',', '}']).map(str::trim).filter_map(|path| path.split("::").next()));
+                names
+                    .extend(list.split([',', '}']).map(str::trim).filter_map(|path| path.split("::").next()));
             }
             None => names.extend(rest.split(|c| !is_name(c)).next()),
         }

@@ -90,7 +90,11 @@ fn what_user_code_logs_is_inside_job_operators_and_subtask() {
     tracing::subscriber::set_global_default(Handle).unwrap();
     for (mode, driver, expected) in [
         (ExecutionMode::Streaming, Driver::Threads, "subtask[operators=numbers -> logs -> out subtask=1]"),
-        (ExecutionMode::Streaming, Driver::Simulation { seed: 5 }, "subtask[operators=numbers -> logs -> out subtask=1]"),
+        (
+            ExecutionMode::Streaming,
+            Driver::Simulation { seed: 5 },
+            "subtask[operators=numbers -> logs -> out subtask=1]",
+        ),
         (ExecutionMode::Batch, Driver::Threads, "unit[operators=numbers -> logs -> out subtask=1]"),
     ] {
         let env = Environment::new().execution_mode(mode).parallelism(2).driver(driver);

@@ -58,10 +58,7 @@ pub struct JobClient {
 impl JobClient {
     /// A job whose plan was shown and that has nothing left to do.
     pub(super) fn explained(name: &str, mode: ExecutionMode) -> JobClient {
-        let mut result = JobResult::default();
-        result.job_name = name.to_string();
-        result.mode = mode;
-        result.explained = true;
+        let result = JobResult { job_name: name.to_string(), mode, explained: true, ..JobResult::default() };
         JobClient {
             id: String::new(),
             cancellation: Cancellation::default(),
@@ -117,8 +114,7 @@ pub(super) struct JobPlan {
 pub(super) fn start(name: &str, plan: JobPlan) -> Result<JobClient> {
     let id = new_job_id();
     let cancellation = Cancellation::default();
-    let context =
-        JobContext { name: name.to_string(), id: id.clone(), parameters: plan.parameters.clone() };
+    let context = JobContext { name: name.to_string(), id: id.clone(), parameters: plan.parameters.clone() };
     let simulated = match plan.settings.driver {
         Driver::Simulation { seed } => Some((VirtualClock::new(), seed)),
         Driver::Threads => None,
@@ -129,8 +125,14 @@ pub(super) fn start(name: &str, plan: JobPlan) -> Result<JobClient> {
         ExecutionMode::Batch => SplitAssignment::Fixed,
         _ => SplitAssignment::OnDemand,
     };
-    let job =
-        JobEnvironment::start(&plan.physical, context, clock, plan.vfs.clone(), assignment, cancellation.clone())?;
+    let job = JobEnvironment::start(
+        &plan.physical,
+        context,
+        clock,
+        plan.vfs.clone(),
+        assignment,
+        cancellation.clone(),
+    )?;
     let outcome = Arc::new(Mutex::new(None));
     let status = Arc::new(Mutex::new(JobStatus::Running));
     let (outcome_in, status_in) = (outcome.clone(), status.clone());
@@ -162,7 +164,11 @@ fn new_job_id() -> String {
     format!("{:016x}", hash_of(&(nanos, std::process::id(), count)))
 }
 
-fn run(plan: &JobPlan, job: &JobEnvironment, simulated: Option<(Arc<VirtualClock>, u64)>) -> Result<JobResult> {
+fn run(
+    plan: &JobPlan,
+    job: &JobEnvironment,
+    simulated: Option<(Arc<VirtualClock>, u64)>,
+) -> Result<JobResult> {
     let start = Instant::now();
     let physical = &plan.physical;
     let mut progress = ProgressLine::new(plan.settings.progress, std::io::stderr().is_terminal());
@@ -205,19 +211,20 @@ fn run(plan: &JobPlan, job: &JobEnvironment, simulated: Option<(Arc<VirtualClock
     if stages.is_empty() {
         stages.push(pipelined_stage(physical, job, start.elapsed()));
     }
-    let mut result = JobResult::default();
-    result.job_name = job.context.name.clone();
-    result.job_id = job.context.id.clone();
-    result.mode = physical.mode;
-    result.parallelism = physical.parallelism;
-    result.duration = start.elapsed();
-    result.operators = operator_stats(physical, job);
-    result.stages = stages;
-    result.accumulators = job.accumulators.results()?;
-    result.memory_peak_bytes = peak_memory_bytes();
-    result.budget_peak_bytes = budget_peak_bytes;
-    result.trace = trace.as_ref().map(Trace::hash);
-    Ok(result)
+    Ok(JobResult {
+        job_name: job.context.name.clone(),
+        job_id: job.context.id.clone(),
+        mode: physical.mode,
+        parallelism: physical.parallelism,
+        duration: start.elapsed(),
+        operators: operator_stats(physical, job),
+        stages,
+        accumulators: job.accumulators.results()?,
+        memory_peak_bytes: peak_memory_bytes(),
+        budget_peak_bytes,
+        explained: false,
+        trace: trace.as_ref().map(Trace::hash),
+    })
 }
 
 fn operator_stats(plan: &PhysicalPlan, job: &JobEnvironment) -> Vec<OperatorStats> {
@@ -235,7 +242,8 @@ fn operator_stats(plan: &PhysicalPlan, job: &JobEnvironment) -> Vec<OperatorStat
             let metrics = &job.metrics[step.id];
             let times = &job.times[step.task];
             let mut counters = metrics.counters.values();
-            let read: u64 = counters.iter().filter(|(name, _)| name == BYTES_READ).map(|(_, bytes)| bytes).sum();
+            let read: u64 =
+                counters.iter().filter(|(name, _)| name == BYTES_READ).map(|(_, bytes)| bytes).sum();
             counters.retain(|(name, _)| name != BYTES_READ);
             OperatorStats {
                 id: step.id,
@@ -269,4 +277,3 @@ fn pipelined_stage(plan: &PhysicalPlan, job: &JobEnvironment, duration: Duration
         ..StageStats::default()
     }
 }
-

@@ -1,7 +1,7 @@
 //! JobEnvironment: what the subtasks of one execution share.
 
-use crate::base::accumulator::Accumulators;
 use super::times::TaskTimes;
+use crate::base::accumulator::Accumulators;
 use crate::base::clock::Clock;
 use crate::base::data::{Timestamp, WATERMARK_MAX};
 use crate::base::error::{Error, Result};

@@ -122,7 +122,8 @@ mod tests {
         // Looked in vain: neither is work.
         step(50_000, 600_000, false, Lack::Room);
         step(7_000_000, 0, true, Lack::Input);
-        let shown = |of: &TaskTimes| [of.busy.get(), of.idle.get(), of.backpressured.get()].map(|n| n / 1_000_000);
+        let shown =
+            |of: &TaskTimes| [of.busy.get(), of.idle.get(), of.backpressured.get()].map(|n| n / 1_000_000);
         assert_eq!(shown(&times[1]), [4_020, 50_001, 7_600_300]);
         assert_eq!(shown(&times[0]), [0, 0, 0]);
     }

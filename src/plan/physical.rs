@@ -14,10 +14,9 @@ use super::stages;
 use crate::base::config::ExecutionMode;
 use crate::base::error::{Error, Result};
 use crate::base::hash::default_max_parallelism;
-use crate::operator::source::Boundedness;
 use crate::operator::exchange::{ExchangeType, Partitioning};
 use crate::operator::sink::AnySink;
-use crate::operator::source::AnySource;
+use crate::operator::source::{AnySource, Boundedness};
 use std::sync::Arc;
 
 /// What the plan depends on beside the program.

@@ -13,10 +13,10 @@ mod staging;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use crate::operator::sink::{Sink, SinkContext, SinkWriter};
 pub use collect::{CollectSink, CollectedRecords};
 pub use console::PrintSink;
 pub use discard::DiscardSink;
 pub use files::{CsvSink, FileSink, TextSink};
 pub use func::FnSink;
 pub use staging::StagedFile;
-pub use crate::operator::sink::{Sink, SinkContext, SinkWriter};

@@ -7,7 +7,9 @@ pub mod iter;
 pub(crate) mod testing;
 pub mod text;
 
+pub use crate::operator::source::{
+    BYTES_READ, Boundedness, Poll, Source, SourceContext, SourceOutput, SplitReader,
+};
 pub use generate::Generate;
 pub use iter::IterSource;
 pub use text::{InvalidUtf8, TextSource};
-pub use crate::operator::source::{BYTES_READ, Boundedness, Poll, Source, SourceContext, SourceOutput, SplitReader};

@@ -19,9 +19,9 @@ use crate::operator::{Context, Progress, RuntimeContext};
 use crate::plan::{Edge, PhysicalPlan, StepOperation, Task};
 use crate::semantics::state::StateScope;
 use crate::semantics::time::WatermarkMerge;
+use link::{Call, Link, Target};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use link::{Call, Link, Target};
 
 /// Elements that may wait before a step: one being taken, one behind it.
 const QUEUE_ELEMENTS: usize = 2;
@@ -237,7 +237,13 @@ impl Chain {
 
     /// Hands records of the current key to a link that reads grouped input, and ends the key if they are the last.
     /// Spares the queue: a key may have a single record.
-    pub fn push_grouped(&mut self, link: usize, input: usize, batch: &mut ErasedBatch, key_ends: bool) -> Result<()> {
+    pub fn push_grouped(
+        &mut self,
+        link: usize,
+        input: usize,
+        batch: &mut ErasedBatch,
+        key_ends: bool,
+    ) -> Result<()> {
         let records = batch.len() as u64;
         self.grouped_call(link, |link| link.operator.process(input, batch, &mut link.context))?;
         self.links[link].metrics.records_in.add(records);
@@ -252,7 +258,11 @@ impl Chain {
         Ok(())
     }
 
-    fn grouped_call(&mut self, link: usize, mut call: impl FnMut(&mut Link) -> Result<Progress>) -> Result<()> {
+    fn grouped_call(
+        &mut self,
+        link: usize,
+        mut call: impl FnMut(&mut Link) -> Result<Progress>,
+    ) -> Result<()> {
         loop {
             self.at = link;
             let progress = call(&mut self.links[link]).map_err(|e| self.named(e))?;

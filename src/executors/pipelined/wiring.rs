@@ -43,7 +43,8 @@ pub fn wire(
         for producer in 0..from.parallelism {
             for consumer in consumers_of(edge.partitioning, producer, from.parallelism, to.parallelism) {
                 let ends = (first[from.task] + producer, first[to.task] + consumer);
-                let channel = Channel::new(channel_elements(), wakers[ends.0].clone(), wakers[ends.1].clone());
+                let channel =
+                    Channel::new(channel_elements(), wakers[ends.0].clone(), wakers[ends.1].clone());
                 channels.insert((edge.id, producer, consumer), channel);
             }
         }
@@ -62,7 +63,8 @@ pub fn wire(
                     targets: consumers.len(),
                     max_parallelism: to.max_parallelism,
                 };
-                let channels = consumers.map(|consumer| channels[&(edge.id, index, consumer)].clone()).collect();
+                let channels =
+                    consumers.map(|consumer| channels[&(edge.id, index, consumer)].clone()).collect();
                 Box::new(ChannelExit::new(edge.exchange.router(&ctx), channels))
             })?;
             // A chain has one head; only the head has edges from outside.

@@ -178,7 +178,8 @@ mod tests {
         kept.complete(6);
         let rows: Vec<u64> = kept.inputs([5].into_iter())[&5].iter().map(|o| o.stats().rows).collect();
         assert_eq!(rows, [300, 310], "in the order of units");
-        let held = |kept: &Kept, edge| kept.outputs[&edge].iter().map(|o| o.memory_bytes() as u64).sum::<u64>();
+        let held =
+            |kept: &Kept, edge| kept.outputs[&edge].iter().map(|o| o.memory_bytes() as u64).sum::<u64>();
         kept.release(5, 0);
         assert_eq!(budget.used(), held(&kept, 5) + held(&kept, 6));
         assert!(budget.used() < all && held(&kept, 5) > 0);

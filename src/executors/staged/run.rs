@@ -116,13 +116,19 @@ fn run_unit(context: &UnitContext, id: UnitId, kept: &Mutex<Kept>) -> Finished {
     (id, outcome)
 }
 
-fn finish(context: &UnitContext, task: &Task, writers: UnitOutputs, budget: &MemoryBudget) -> Result<Vec<Left>> {
+fn finish(
+    context: &UnitContext,
+    task: &Task,
+    writers: UnitOutputs,
+    budget: &MemoryBudget,
+) -> Result<Vec<Left>> {
     let share = context.part_bytes(task);
     let end = |(edge, writer): (usize, Box<dyn RowWriter>)| {
-        let (output, reservation) = kept::finish(budget, share, |remainder| writer.finish(remainder)).map_err(|e| {
-            let step = &context.plan.steps[context.plan.edges[edge].from];
-            e.in_operator(&step.name, 0)
-        })?;
+        let (output, reservation) = kept::finish(budget, share, |remainder| writer.finish(remainder))
+            .map_err(|e| {
+                let step = &context.plan.steps[context.plan.edges[edge].from];
+                e.in_operator(&step.name, 0)
+            })?;
         Ok(Left { edge, output, reservation })
     };
     writers.into_iter().map(end).collect()
@@ -154,7 +160,9 @@ impl State<'_> {
             if let Some(start) = self.stats[id.stage].1 {
                 self.stats[id.stage].2 = start.elapsed();
             }
-            for edge in self.plan.edges.iter().filter(|e| !e.local && self.plan.steps[e.from].task == id.stage) {
+            for edge in
+                self.plan.edges.iter().filter(|e| !e.local && self.plan.steps[e.from].task == id.stage)
+            {
                 kept.complete(edge.id);
             }
             edges_into(self.plan, id.stage).for_each(|edge| kept.forget(edge.id));
@@ -188,7 +196,9 @@ impl State<'_> {
             .num_threads(workers)
             .thread_name(|i| format!("unit-{i}"))
             .build()
-            .map_err(|e| Error::Memory(format!("cannot start {workers} worker threads: {e}; use a lower parallelism")))?;
+            .map_err(|e| {
+                Error::Memory(format!("cannot start {workers} worker threads: {e}; use a lower parallelism"))
+            })?;
         let (send, receive) = unbounded::<Finished>();
         let mut running: Vec<UnitId> = Vec::new();
         let mut result = Ok(());
@@ -233,7 +243,10 @@ impl State<'_> {
                 let until = *deadline.get_or_insert_with(|| Instant::now() + CANCEL_GRACE);
                 if Instant::now() > until {
                     let stuck = running.first().map_or("", |id| &self.plan.tasks[id.stage].name);
-                    tracing::error!(operators = stuck, "user code does not return; its thread is left behind");
+                    tracing::error!(
+                        operators = stuck,
+                        "user code does not return; its thread is left behind"
+                    );
                     if result.is_ok() || matches!(result, Err(Error::Cancelled)) {
                         result = Err(Error::Panic(format!(
                             "the job was cancelled, but the code of '{stuck}' did not return within {CANCEL_GRACE:?}"
@@ -250,8 +263,13 @@ impl State<'_> {
 
     fn phase(&self) -> ProgressPhase {
         let (stages_done, stages_total, units_done, units_total) = self.schedule.progress();
-        let running =
-            self.plan.tasks.iter().filter(|t| self.schedule.is_running(t.id)).map(|t| t.name.clone()).collect();
+        let running = self
+            .plan
+            .tasks
+            .iter()
+            .filter(|t| self.schedule.is_running(t.id))
+            .map(|t| t.name.clone())
+            .collect();
         ProgressPhase::Batch { stages_done, stages_total, units_done, units_total, running }
     }
 

@@ -9,15 +9,15 @@ use crate::base::batch::{BATCH_RECORDS, Element, ErasedBatch};
 use crate::base::data::WATERMARK_MAX;
 use crate::base::error::{Error, Result};
 use crate::base::hash::{hash_of, key_group, subtask_of_group};
-use crate::operator::source::Poll;
 use crate::executors::chain::{Chain, ChainPosition, ChainState, Exit};
 use crate::executors::job::JobEnvironment;
 use crate::executors::times::{Lack, Stopwatch};
-use crate::operator::exchange::{Partitioning, ReadState, RouteContext, RowWriter, WriteContext, consumers_of};
-use crate::plan::{Edge, PhysicalPlan, Task};
-use crate::services::shuffle::{
-    Concat, Identity, Merge, MergeInput, Partitioning as Ranges, ShuffleContext,
+use crate::operator::exchange::{
+    Partitioning, ReadState, RouteContext, RowWriter, WriteContext, consumers_of,
 };
+use crate::operator::source::Poll;
+use crate::plan::{Edge, PhysicalPlan, Task};
+use crate::services::shuffle::{Concat, Identity, Merge, MergeInput, Partitioning as Ranges, ShuffleContext};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -64,14 +64,21 @@ impl Exit for RowExit {
 impl UnitContext {
     /// The part of a worker's memory that each holder of memory in a unit has: its writers, tables and merges.
     pub fn part_bytes(&self, task: &Task) -> u64 {
-        let exits = self.plan.edges.iter().filter(|e| !e.local && self.plan.steps[e.from].task == task.id).count();
+        let exits =
+            self.plan.edges.iter().filter(|e| !e.local && self.plan.steps[e.from].task == task.id).count();
         let tables = task.steps.iter().filter(|&&s| self.plan.steps[s].combines).count();
         let keyed = task.steps.iter().filter(|&&s| self.plan.steps[s].grouped).count();
         self.share_bytes / (exits + tables + keyed).max(1) as u64
     }
 
     /// Runs one attempt. A panic of user code becomes an error.
-    pub fn run(&self, task: &Task, unit: usize, inputs: &Outputs, watch: &mut Stopwatch) -> Result<UnitOutputs> {
+    pub fn run(
+        &self,
+        task: &Task,
+        unit: usize,
+        inputs: &Outputs,
+        watch: &mut Stopwatch,
+    ) -> Result<UnitOutputs> {
         let layout = self.layouts[task.id];
         let share = self.part_bytes(task);
         let at = ChainPosition {
@@ -82,8 +89,9 @@ impl UnitContext {
         };
         let mut writers: Vec<(usize, SharedWriter)> = Vec::new();
         let mut chain = Chain::new(&self.plan, task, at, &self.job, |edge| {
-            let writer: SharedWriter =
-                Arc::new(Mutex::new(self.write_context(edge, task, unit, share).ok().map(|c| edge.exchange.row_writer(c))));
+            let writer: SharedWriter = Arc::new(Mutex::new(
+                self.write_context(edge, task, unit, share).ok().map(|c| edge.exchange.row_writer(c)),
+            ));
             writers.push((edge.id, writer.clone()));
             Box::new(RowExit { writer })
         })?;
@@ -135,7 +143,9 @@ impl UnitContext {
         let units = consumer.units();
         let groups = to.max_parallelism;
         let ranges = match edge.partitioning {
-            Partitioning::Hash => Ranges::new(units, |hash| subtask_of_group(key_group(hash, groups), units, groups))?,
+            Partitioning::Hash => {
+                Ranges::new(units, |hash| subtask_of_group(key_group(hash, groups), units, groups))?
+            }
             _ => Ranges::single(),
         };
         Ok(WriteContext {
@@ -189,7 +199,8 @@ impl UnitContext {
         }
         open.sort();
         for (_, step, input) in open {
-            let link = chain.link_of_step(step).ok_or_else(|| Error::Internal("a stage lost a step".into()))?;
+            let link =
+                chain.link_of_step(step).ok_or_else(|| Error::Internal("a stage lost a step".into()))?;
             self.read_edges(chain, link, step, input, &layout, unit, inputs, share)?;
             for element in [Element::Watermark(WATERMARK_MAX), Element::End] {
                 chain.push(link, input, element);
@@ -268,10 +279,13 @@ impl UnitContext {
         let mut context = self.shuffle_context(self.plan.steps[step].task, unit, share);
         context.timestamps = any.output.has_timestamps();
         if merge_inputs.iter().any(|m| m.output.has_timestamps() != context.timestamps) {
-            let e = Error::user("some of the united streams have timestamps and some have none; give all or none");
+            let e = Error::user(
+                "some of the united streams have timestamps and some have none; give all or none",
+            );
             return Err(e.in_operator(&self.plan.steps[step].name, layout.subtask(unit)));
         }
-        let order = first.exchange.key_order().ok_or_else(|| Error::Internal("a hash edge has no key".into()))?;
+        let order =
+            first.exchange.key_order().ok_or_else(|| Error::Internal("a hash edge has no key".into()))?;
         let mut rows = Merge::open(context, unit, &merge_inputs, order)?;
         let mut reader = first.exchange.row_reader();
         let mut batch = reader.new_batch();

@@ -137,8 +137,12 @@ impl<S: Source> AnyOperator for SourceOperator<S> {
                 self.readers.push_back(reader);
             }
             let emitted = !self.output.batch.is_empty();
-            if emitted && !matches!(self.output.batch.timestamps.len(), n if n == 0 || n == self.output.batch.len()) {
-                return Err(Error::user("a source gave some records a timestamp and others none".to_string()));
+            if emitted
+                && !matches!(self.output.batch.timestamps.len(), n if n == 0 || n == self.output.batch.len())
+            {
+                return Err(Error::user(
+                    "a source gave some records a timestamp and others none".to_string(),
+                ));
             }
             self.out.forward(&mut self.output.batch);
             *watermark = self.output.watermark.take();
