@@ -5,7 +5,7 @@
 //! Method: each step has a small queue. The step furthest downstream that has work and room to emit runs next, so
 //! that what is in flight stays small; a step whose output is full keeps its cursor and is called again.
 //! Invariants: a step's control elements leave after everything it emitted before them; a queue holds at most
-//! [`QUEUE_ELEMENTS`] elements, so memory in a chain is bounded by its length.
+//! `QUEUE_ELEMENTS` elements, so memory in a chain is bounded by its length.
 
 mod link;
 
