@@ -9,7 +9,8 @@
 //!    leaves one shuffle output for each edge out of the stage, in memory or in an unlinked file.
 //! 4. What a stage has left is dropped as soon as its consumers are done.
 //!
-//! Memory: half of the budget is divided into a fixed share for each worker, half keeps finished outputs ([`kept`]). Shares are
+//! Memory: half of the budget is divided into a fixed share for each worker, half keeps finished outputs (`kept`).
+//! Shares are
 //! fixed before anything starts, so a run with the same input, parallelism and memory gives the same bytes.
 
 mod kept;
