@@ -58,7 +58,8 @@ const FEATURES: [&str; 37] = [
 ];
 
 fn variable(name: &str, default: u64) -> u64 {
-    std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
+    std::env::var(name)
+        .map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
 }
 
 /// The ways in which one program is run: both modes with both drivers, the rest drawn.
@@ -88,12 +89,22 @@ fn configs(program: &Program, random: &mut Random) -> Vec<Config> {
 }
 
 /// Compares what came out with what was expected.
-fn compare(program: &Program, config: &Config, mut actual: Vec<Rec>, result: &JobResult) -> Result<(), String> {
+fn compare(
+    program: &Program,
+    config: &Config,
+    mut actual: Vec<Rec>,
+    result: &JobResult,
+) -> Result<(), String> {
     let batch = config.mode == ExecutionMode::Batch;
     let mut expected = oracle::expected(program, batch, config.parallelism);
     if program.rolling_end && !batch {
         // A7: one output for each input; the last one of each key is the result.
-        let inputs = result.operators.iter().rev().find(|o| o.operator_type.contains("::Rolling<")).map(|o| o.records_in);
+        let inputs = result
+            .operators
+            .iter()
+            .rev()
+            .find(|o| o.operator_type.contains("::Rolling<"))
+            .map(|o| o.records_in);
         if inputs != Some(actual.len() as u64) {
             return Err(format!("{} outputs of a rolling operator with {inputs:?} inputs", actual.len()));
         }
@@ -159,7 +170,10 @@ fn random_pipelines_give_the_results_of_plain_iterators() {
 /// The comparison notices a wrong, a missing and an additional record.
 #[test]
 fn a_wrong_result_is_noticed() {
-    let program = (1..).map(generator::program).find(|p| !p.rolling_end && oracle::expected(p, true, 1).len() > 3).unwrap();
+    let program = (1..)
+        .map(generator::program)
+        .find(|p| !p.rolling_end && oracle::expected(p, true, 1).len() > 3)
+        .unwrap();
     assert!(matches!(program.nodes[0].op, Op::FromIter { .. } | Op::Generate { .. }));
     let config = Config {
         mode: ExecutionMode::Batch,

@@ -65,6 +65,8 @@ pub struct Chain {
     accumulators: Option<AttemptAccumulators>,
     /// The step whose operator was called last, for errors and panics.
     at: usize,
+    /// Links that have been closed, each once, whatever the others did.
+    closed: usize,
 }
 
 struct Link {
@@ -171,7 +173,7 @@ impl Chain {
                 is_source,
             });
         }
-        Ok(Chain { links, exits, accumulators: Some(accumulators), at: 0 })
+        Ok(Chain { links, exits, accumulators: Some(accumulators), at: 0, closed: 0 })
     }
 
     /// Opens the operators, the last one first, so that an operator can emit as soon as it is open.
@@ -184,11 +186,13 @@ impl Chain {
         Ok(())
     }
 
-    /// Closes all operators; the first error is returned, but all are closed.
+    /// Closes all operators; the first error is returned, but all are closed. Called again, also after a panic, it
+    /// closes those that have not been.
     pub fn close(&mut self) -> Result<()> {
         let mut result = Ok(());
-        for i in 0..self.links.len() {
-            self.at = i;
+        while self.closed < self.links.len() {
+            let i = self.closed;
+            (self.at, self.closed) = (i, i + 1);
             let closed = self.links[i].operator.close().map_err(|e| self.named(e));
             result = result.and(closed);
         }

@@ -20,9 +20,9 @@ pub struct Coverage {
 
 fn columns() -> impl Iterator<Item = Column> {
     ["streaming", "batch"].into_iter().flat_map(|mode| {
-        ["threads", "simulation"]
-            .into_iter()
-            .flat_map(move |driver| PARALLELISMS.into_iter().map(move |parallelism| (mode, driver, parallelism)))
+        ["threads", "simulation"].into_iter().flat_map(move |driver| {
+            PARALLELISMS.into_iter().map(move |parallelism| (mode, driver, parallelism))
+        })
     })
 }
 
@@ -51,13 +51,16 @@ impl Coverage {
             features.extend(flags.iter().filter(|(set, _)| *set).map(|(_, name)| *name));
         }
         for feature in features {
-            *self.runs.entry(feature).or_default().entry((mode, driver, config.parallelism)).or_default() += 1;
+            *self.runs.entry(feature).or_default().entry((mode, driver, config.parallelism)).or_default() +=
+                1;
         }
     }
 
     /// The features that were run in some way fewer times than `floor`, with that way. `all` is what there is.
     pub fn below<'a>(&'a self, floor: u64, all: &'a [&'static str]) -> Vec<String> {
-        let runs = |feature: &str, column: Column| self.runs.get(feature).and_then(|runs| runs.get(&column)).copied().unwrap_or(0);
+        let runs = |feature: &str, column: Column| {
+            self.runs.get(feature).and_then(|runs| runs.get(&column)).copied().unwrap_or(0)
+        };
         all.iter()
             .flat_map(|feature| columns().map(move |column| (*feature, column)))
             .filter(|(feature, column)| runs(feature, *column) < floor)
@@ -68,7 +71,11 @@ impl Coverage {
 
 impl fmt::Display for Coverage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:26}|  streaming, threads |  streaming, simul.  |   batch, threads    |   batch, simulation", "runs")?;
+        writeln!(
+            f,
+            "{:26}|  streaming, threads |  streaming, simul.  |   batch, threads    |   batch, simulation",
+            "runs"
+        )?;
         write!(f, "{:26}", "parallelism")?;
         for (i, (_, _, parallelism)) in columns().enumerate() {
             write!(f, "{}{parallelism:>5}", if i.is_multiple_of(4) { "|" } else { "" })?;

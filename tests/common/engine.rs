@@ -58,14 +58,17 @@ pub fn build(program: &Program, env: &Environment) -> Output {
     let output = Output::default();
     let into = output.clone();
     let last = &streams[streams.len() - 1];
-    let sink = partitioned(last, program.sink.edge).sink_to(FnSink::new(move |record: Rec| into.lock().unwrap().push(record)));
+    let sink = partitioned(last, program.sink.edge)
+        .sink_to(FnSink::new(move |record: Rec| into.lock().unwrap().push(record)));
     placed(sink, &program.sink);
     output
 }
 
 fn source(env: &Environment, op: Op, step: &Step) -> DataStream<Rec> {
     let stream = match op {
-        Op::FromIter { count, fat } => env.from_iter((0..count).map(move |i| source_record(i, fat)).collect::<Vec<_>>()),
+        Op::FromIter { count, fat } => {
+            env.from_iter((0..count).map(move |i| source_record(i, fat)).collect::<Vec<_>>())
+        }
         Op::Generate { count, fat, timestamps: false } => env.generate(count, move |i| source_record(i, fat)),
         Op::Generate { count, fat, timestamps: true } => {
             env.read(Generate::new(count, move |i| source_record(i, fat)).timestamps(timestamp))
@@ -120,7 +123,9 @@ fn operator(stream: &DataStream<Rec>, op: Op, step: &Step) -> DataStream<Rec> {
         Op::Keyed(Key::Text, fold) => {
             return keyed(stream, |r| format!("key {}", r.key), |key| key[4..].parse().unwrap(), fold, step);
         }
-        Op::Keyed(Key::Pair, fold) => return keyed(stream, |r| (r.key, -i64::from(r.key)), |key| key.0, fold, step),
+        Op::Keyed(Key::Pair, fold) => {
+            return keyed(stream, |r| (r.key, -i64::from(r.key)), |key| key.0, fold, step);
+        }
         other => unreachable!("{other:?} has no input"),
     };
     placed(stream, step)
@@ -201,7 +206,12 @@ struct Numbered {
 }
 
 impl<K: mainstem::Key> KeyedProcessFunction<K, Rec, Rec> for Numbered {
-    fn process(&mut self, record: Rec, ctx: &mut KeyedContext<K>, out: &mut Collector<'_, Rec>) -> UserResult {
+    fn process(
+        &mut self,
+        record: Rec,
+        ctx: &mut KeyedContext<K>,
+        out: &mut Collector<'_, Rec>,
+    ) -> UserResult {
         let count = self.count.update(ctx, |count| {
             *count += 1;
             *count
@@ -217,7 +227,12 @@ struct Running {
 }
 
 impl<K: mainstem::Key> KeyedProcessFunction<K, Rec, Rec> for Running {
-    fn process(&mut self, record: Rec, ctx: &mut KeyedContext<K>, out: &mut Collector<'_, Rec>) -> UserResult {
+    fn process(
+        &mut self,
+        record: Rec,
+        ctx: &mut KeyedContext<K>,
+        out: &mut Collector<'_, Rec>,
+    ) -> UserResult {
         let total = self.total.get(ctx).copied().unwrap_or(0) + record.body.value;
         self.total.set(ctx, total);
         out.emit(Rec::new(record.key, total, record.body.text));

@@ -124,7 +124,12 @@ impl Building<'_> {
         let mut step = Step {
             edge: random.pick(&edges),
             parallelism,
-            chaining: random.pick(&[Chaining::Default, Chaining::Default, Chaining::StartNew, Chaining::Disabled]),
+            chaining: random.pick(&[
+                Chaining::Default,
+                Chaining::Default,
+                Chaining::StartNew,
+                Chaining::Disabled,
+            ]),
             slot_group: random.pick(&[None, None, None, None, Some("a"), Some("b")]),
             blocking: random.one_in(12),
         };

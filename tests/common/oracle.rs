@@ -79,6 +79,8 @@ fn of_key(fold: Fold, key: u8, records: &[(Rec, Option<i64>)]) -> Stream {
                 Some((Rec::new(key, *total, record.body.text.as_str()), *t))
             })
             .collect(),
-        Fold::MapWithState => records.iter().zip(0..).map(|((_, t), i)| (Rec::new(key, i % 3, ""), *t)).collect(),
+        Fold::MapWithState => {
+            records.iter().zip(0..).map(|((_, t), i)| (Rec::new(key, i % 3, ""), *t)).collect()
+        }
     }
 }

@@ -73,8 +73,15 @@ pub enum Edge {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Op {
-    FromIter { count: u64, fat: bool },
-    Generate { count: u64, fat: bool, timestamps: bool },
+    FromIter {
+        count: u64,
+        fat: bool,
+    },
+    Generate {
+        count: u64,
+        fat: bool,
+        timestamps: bool,
+    },
     Map(u8),
     TryMap(u8),
     Rekey(u8),
