@@ -186,13 +186,16 @@ fn a_failing_function_fails_the_job_and_names_the_operator() {
                 let lives = Lives::default();
                 let numbers =
                     env.generate(2000, |i| i).process(Counted { lives: lives.clone(), fault: None });
-                suspect(&numbers, fault, &lives).sink_to(DiscardSink::default());
+                suspect(&numbers, fault, &lives).sink_to(DiscardSink);
                 let error = env.execute("failing").expect_err(&what);
                 let message = error.to_string();
                 assert!(message.contains("cannot take 500"), "{what}: {message}");
                 // A fold may fail before the shuffle; a key is computed where records leave the operator before it.
                 let operator = error.operator().unwrap_or_default();
-                assert!(operator.ends_with("suspect") || (kind == "key" && !operator.is_empty()), "{what}: {message}");
+                assert!(
+                    operator.ends_with("suspect") || (kind == "key" && !operator.is_empty()),
+                    "{what}: {message}"
+                );
                 assert_eq!(error.kind(), mainstem::ErrorKind::User, "{what}");
                 lives.assert_all_closed(&what);
                 assert_next_job_runs(&env);
@@ -210,7 +213,7 @@ fn a_failing_source_fails_the_job_and_names_the_operator() {
                 .read(Failing(fault))
                 .name("suspect")
                 .process(Counted { lives: lives.clone(), fault: None });
-            numbers.sink_to(DiscardSink::default());
+            numbers.sink_to(DiscardSink);
             let error = env.execute("failing").expect_err(&at);
             assert_eq!(error.operator(), Some("suspect"), "{fault:?}, {at}: {error}");
             assert!(error.to_string().contains("cannot take 500"), "{fault:?}, {at}: {error}");
@@ -249,7 +252,7 @@ fn open_and_close_may_fail() {
         for (at, env) in environments() {
             let lives = Lives::default();
             let brittle = Brittle { lives: lives.clone(), in_open };
-            env.generate(10, |i| i).process(brittle).name("suspect").sink_to(DiscardSink::default());
+            env.generate(10, |i| i).process(brittle).name("suspect").sink_to(DiscardSink);
             let error = env.execute("brittle").expect_err(&at);
             assert_eq!(error.operator(), Some("suspect"), "{at}: {error}");
             assert!(

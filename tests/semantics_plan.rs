@@ -12,7 +12,7 @@ fn env(mode: ExecutionMode, parallelism: usize) -> Environment {
 }
 
 fn discard<T: Data>(stream: &DataStream<T>) -> DataStream<()> {
-    stream.sink_to(DiscardSink::default())
+    stream.sink_to(DiscardSink)
 }
 
 fn chains(env: &Environment) -> Vec<String> {
@@ -28,27 +28,61 @@ impl ProcessFunction<u64, (usize, u64)> for Where {
         self.0 = ctx.subtask_index();
         Ok(())
     }
-    fn process(&mut self, n: u64, _ctx: &ProcessContext<'_>, out: &mut Collector<'_, (usize, u64)>) -> UserResult {
+    fn process(
+        &mut self,
+        n: u64,
+        _ctx: &ProcessContext<'_>,
+        out: &mut Collector<'_, (usize, u64)>,
+    ) -> UserResult {
         out.emit((self.0, n));
         Ok(())
     }
 }
 
-/// Which subtasks of 4 get which of 40 records, from `producers` subtasks.
+/// What [`Where`] emits: the subtask and the record.
+type Sent = DataStream<(usize, u64)>;
+
+/// Which senders reach which of 4 subtasks with 40 records: (sender, record) by receiver.
 fn received(
     mode: ExecutionMode,
-    producers: usize,
-    edge: fn(&DataStream<u64>) -> DataStream<u64>,
-) -> BTreeMap<usize, Vec<u64>> {
-    let source = env(mode, 4).generate(40, |i| i).parallelism(producers);
-    let placed = edge(&source).process(Where(0)).parallelism(4);
-    let mut by_subtask: BTreeMap<usize, Vec<u64>> = BTreeMap::new();
-    for record in placed.execute_and_collect("where").unwrap() {
-        let (subtask, n) = record.unwrap();
-        by_subtask.entry(subtask).or_default().push(n);
+    senders: usize,
+    edge: fn(&Sent) -> Sent,
+) -> BTreeMap<usize, Vec<(usize, u64)>> {
+    let sent = env(mode, senders).generate(40, |i| i).process(Where(0));
+    let seen = edge(&sent).process(Whereto(0)).parallelism(4);
+    let mut by_receiver: BTreeMap<usize, Vec<(usize, u64)>> = BTreeMap::new();
+    for record in seen.execute_and_collect("where").unwrap() {
+        let (receiver, record) = record.unwrap();
+        by_receiver.entry(receiver).or_default().push(record);
     }
-    by_subtask.values_mut().for_each(|records| records.sort());
-    by_subtask
+    by_receiver.values_mut().for_each(|records| records.sort_by_key(|record| record.1));
+    by_receiver
+}
+
+/// Emits the subtask and what [`Where`] has emitted.
+#[derive(Clone)]
+struct Whereto(usize);
+
+impl ProcessFunction<(usize, u64), (usize, (usize, u64))> for Whereto {
+    fn open(&mut self, ctx: &RuntimeContext) -> UserResult {
+        self.0 = ctx.subtask_index();
+        Ok(())
+    }
+    fn process(
+        &mut self,
+        record: (usize, u64),
+        _ctx: &ProcessContext<'_>,
+        out: &mut Collector<'_, (usize, (usize, u64))>,
+    ) -> UserResult {
+        out.emit((self.0, record));
+        Ok(())
+    }
+}
+
+fn numbers(records: impl IntoIterator<Item = (usize, u64)>) -> Vec<u64> {
+    let mut numbers: Vec<u64> = records.into_iter().map(|(_, n)| n).collect();
+    numbers.sort();
+    numbers
 }
 
 /// P2: rebalance: counts differ by at most one for each sender; rescale: 2 to 4 is A to {0, 1}, B to {2, 3}; shuffle
@@ -56,31 +90,51 @@ fn received(
 #[test]
 fn p2_round_robin_and_random() {
     for mode in MODES {
-        let counts: Vec<usize> = received(mode, 1, DataStream::rebalance).values().map(Vec::len).collect();
-        assert_eq!(counts, [10; 4], "{mode}");
-        let rescaled = received(mode, 2, DataStream::rescale);
-        for (subtask, records) in &rescaled {
-            assert_eq!(records.len(), 10, "{mode}");
-            assert!(records.iter().all(|n| *n as usize % 2 == subtask / 2), "{mode}: {subtask} got {records:?}");
+        let balanced = received(mode, 2, DataStream::rebalance);
+        for sender in 0..2 {
+            let count =
+                |receiver| balanced.get(&receiver).into_iter().flatten().filter(|r| r.0 == sender).count();
+            let counts = [0, 1, 2, 3].map(count);
+            assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1, "{mode}: {counts:?}");
         }
-        let mut shuffled: Vec<u64> = received(mode, 2, DataStream::shuffle).into_values().flatten().collect();
-        shuffled.sort();
-        assert_eq!(shuffled, (0..40).collect::<Vec<_>>(), "{mode}");
+        let rescaled = received(mode, 2, DataStream::rescale);
+        for (receiver, records) in &rescaled {
+            assert!(
+                records.iter().all(|(sender, _)| *sender == receiver / 2),
+                "{mode}: {receiver} got {records:?}"
+            );
+        }
+        let shuffled = received(mode, 2, DataStream::shuffle);
+        assert!(shuffled.len() > 1, "{mode}: all went to one");
+        for all in [balanced, rescaled, shuffled] {
+            assert_eq!(numbers(all.into_values().flatten()), (0..40).collect::<Vec<_>>(), "{mode}");
+        }
     }
 }
 
 /// P3: global reaches subtask 0, forward the same index, broadcast everyone, a custom partitioner whom it says.
 #[test]
 fn p3_global_forward_broadcast_custom() {
+    let all: Vec<u64> = (0..40).collect();
     for mode in MODES {
-        assert_eq!(received(mode, 2, DataStream::global), BTreeMap::from([(0, (0..40).collect())]), "{mode}");
-        for (subtask, records) in received(mode, 4, DataStream::forward) {
-            assert!(records.iter().all(|n| *n as usize % 4 == subtask), "{mode}: {subtask} got {records:?}");
+        let global = received(mode, 2, DataStream::global);
+        assert_eq!(global.keys().collect::<Vec<_>>(), [&0], "{mode}");
+        assert_eq!(numbers(global[&0].clone()), all, "{mode}");
+        for (receiver, records) in received(mode, 4, DataStream::forward) {
+            assert!(
+                records.iter().all(|(sender, _)| *sender == receiver),
+                "{mode}: {receiver} got {records:?}"
+            );
         }
-        let all: Vec<u64> = (0..40).collect();
-        assert_eq!(received(mode, 2, DataStream::broadcast), (0..4).map(|i| (i, all.clone())).collect(), "{mode}");
-        let custom = received(mode, 2, |s| s.partition_custom(|n, consumers| (*n as usize / 10) % consumers));
-        assert_eq!(custom, (0..4).map(|i| (i as usize, (10 * i..10 * i + 10).collect())).collect(), "{mode}");
+        let broadcast = received(mode, 2, DataStream::broadcast);
+        assert_eq!(broadcast.len(), 4, "{mode}");
+        broadcast.into_values().for_each(|records| assert_eq!(numbers(records), all, "{mode}"));
+        let custom =
+            received(mode, 2, |s| s.partition_custom(|(_, n), consumers| (*n as usize / 10) % consumers));
+        for (receiver, records) in custom {
+            let first = 10 * receiver as u64;
+            assert_eq!(numbers(records), (first..first + 10).collect::<Vec<_>>(), "{mode}");
+        }
     }
 }
 
@@ -89,7 +143,9 @@ fn p3_global_forward_broadcast_custom() {
 fn p3_custom_out_of_range() {
     for mode in MODES {
         let env = env(mode, 2);
-        discard(&env.generate(4, |i| i).name("numbers").partition_custom(|_, consumers| consumers).map(|n| n));
+        discard(
+            &env.generate(4, |i| i).name("numbers").partition_custom(|_, consumers| consumers).map(|n| n),
+        );
         let error = env.execute("custom").unwrap_err().to_string();
         assert!(error.contains("numbers") && error.contains("consumer 2 of 2"), "{mode}: {error}");
     }
@@ -105,7 +161,11 @@ fn p4_chain_conditions() {
         chains(&env)
     };
     assert_eq!(chains_with(|b| b.clone()), ["a -> b -> c"]);
-    assert_eq!(chains_with(|b| b.slot_group("other")), ["a", "b -> c"], "another slot group, inherited by the sink");
+    assert_eq!(
+        chains_with(|b| b.slot_group("other")),
+        ["a", "b -> c"],
+        "another slot group, inherited by the sink"
+    );
     assert_eq!(chains_with(|b| b.parallelism(3)), ["a", "b", "c"], "another parallelism");
     assert_eq!(chains_with(|b| b.rebalance()), ["a -> b", "c"], "not a forward edge");
     assert_eq!(chains_with(|b| b.start_new_chain()), ["a", "b -> c"]);
@@ -126,7 +186,8 @@ fn p5_chaining_controls() {
             let b = env.generate(1, |i| i).name("a").map(|n| n).name("b");
             let b = if disable { b.disable_chaining() } else { b.start_new_chain() };
             discard(&b.map(|n| n).name("c")).name("d");
-            let expected = if mode == ExecutionMode::Batch { vec!["a -> b -> c -> d"] } else { streaming.clone() };
+            let expected =
+                if mode == ExecutionMode::Batch { vec!["a -> b -> c -> d"] } else { streaming.clone() };
             assert_eq!(chains(&env), expected, "{mode}");
         }
     }
@@ -231,9 +292,12 @@ fn mistakes_in_the_plan_name_the_operator() {
     type Build = fn(&Environment, &DataStream<u64>) -> DataStream<u64>;
     let cases: [(&str, &str, Build); 7] = [
         ("suspect", "needs equal parallelism", |_, s| s.forward().map(|n| n).name("suspect").parallelism(3)),
-        ("suspect", "uid 'twin' is already", |_, s| s.map(|n| n).uid("twin").map(|n| n).name("suspect").uid("twin")),
+        ("suspect", "uid 'twin' is already", |_, s| {
+            s.map(|n| n).uid("twin").map(|n| n).name("suspect").uid("twin")
+        }),
         ("suspect", "state 'total' is declared twice", |_, s| {
-            let make = |states: &mut States| Twice { _states: [states.value("total"), states.value("total")] };
+            let make =
+                |states: &mut States| Twice { _states: [states.value("total"), states.value("total")] };
             s.key_by(|n| *n).process(make).name("suspect")
         }),
         ("suspect", "parallelism 0", |_, s| s.map(|n| n).name("suspect").parallelism(0)),

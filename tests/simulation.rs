@@ -92,11 +92,12 @@ impl Exit for Recorder {
     fn flush(&mut self) {}
 }
 
-/// W4: a control element leaves a chain behind everything emitted before it and before everything after it.
+/// W4, W9: a control element leaves a chain behind everything emitted before it and before everything after it; a
+/// bounded source ends with the highest watermark.
 #[test]
 fn control_elements_travel_in_order() {
     let env = Environment::new().parallelism(1);
-    env.generate(2500, |i| i).map(|n| n + 1).filter(|_| true).rebalance().sink_to(DiscardSink::default());
+    env.generate(2500, |i| i).map(|n| n + 1).filter(|_| true).rebalance().sink_to(DiscardSink);
     let plan = env.physical_plan().unwrap();
     let context = JobContext { name: "job".into(), id: "job".into(), parameters: Parameters::new() };
     let (clock, vfs) = (VirtualClock::new(), OsVfs::shared());

@@ -3,8 +3,26 @@
 mod common;
 
 use common::program::Op;
-use common::{engine, generator, oracle, toy};
+use common::toy::Toy;
+use common::{engine, generator, oracle};
+use mainstem::base::clock::VirtualClock;
+use mainstem::base::vfs::OsVfs;
+use mainstem::executors::job::{Cancellation, JobEnvironment};
+use mainstem::operator::context::JobContext;
+use mainstem::operator::source::SplitAssignment;
 use mainstem::prelude::*;
+
+/// Runs what the environment was given with the toy executor.
+fn run_toy(env: &Environment) -> mainstem::Result<()> {
+    let plan = env.physical_plan()?;
+    let context = JobContext { name: "toy".into(), id: "toy".into(), parameters: Parameters::new() };
+    let (clock, vfs) = (VirtualClock::new(), OsVfs::shared());
+    let job =
+        JobEnvironment::start(&plan, context, clock, vfs, SplitAssignment::Fixed, Cancellation::default())?;
+    let accumulators = job.accumulators.attempt();
+    let outcome = Toy::new(&plan, &job, &accumulators).run();
+    job.finish(&plan, outcome)
+}
 
 fn config(mode: ExecutionMode, driver: Driver) -> engine::Config {
     let (buffer_timeout, memory) = (BufferTimeout::default(), ByteSize::mib(8));
@@ -22,7 +40,7 @@ fn the_toy_executor_gives_the_same_results() {
         let program = generator::program(seed);
         let env = config(ExecutionMode::Streaming, simulation).environment();
         let output = engine::build(&program, &env);
-        toy::run(&env).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        run_toy(&env).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
         let mut toy = std::mem::take(&mut *output.lock().unwrap());
         toy.sort();
         for (mode, driver) in

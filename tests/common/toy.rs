@@ -3,18 +3,13 @@
 
 use mainstem::base::accumulator::AttemptAccumulators;
 use mainstem::base::batch::ErasedBatch;
-use mainstem::base::clock::VirtualClock;
 use mainstem::base::data::WATERMARK_MAX;
-use mainstem::base::vfs::OsVfs;
 use mainstem::connectors::source::Poll;
-use mainstem::executors::job::{Cancellation, JobEnvironment};
-use mainstem::operator::context::JobContext;
+use mainstem::executors::job::JobEnvironment;
 use mainstem::operator::erased::AnyOperator;
 use mainstem::operator::exchange::{RouteContext, Router, consumers_of};
-use mainstem::operator::source::SplitAssignment;
 use mainstem::operator::{Context, Progress};
 use mainstem::plan::{PhysicalPlan, StepOperation};
-use mainstem::prelude::*;
 use mainstem::semantics::state::StateScope;
 use std::collections::BTreeMap;
 
@@ -28,12 +23,11 @@ struct Subtask {
     outputs: Vec<(usize, Box<dyn Router>, Vec<usize>)>,
 }
 
-struct Toy {
-    subtasks: Vec<Subtask>,
-}
+/// All subtasks of a plan for STREAMING.
+pub struct Toy(Vec<Subtask>);
 
 impl Toy {
-    fn new(plan: &PhysicalPlan, job: &JobEnvironment, accumulators: &AttemptAccumulators) -> Toy {
+    pub fn new(plan: &PhysicalPlan, job: &JobEnvironment, accumulators: &AttemptAccumulators) -> Toy {
         let ids = plan.steps.iter().flat_map(|step| (0..step.parallelism).map(move |index| (step.id, index)));
         let numbers: BTreeMap<(usize, usize), usize> = ids.zip(0..).collect();
         let mut subtasks: Vec<Subtask> = Vec::new();
@@ -63,18 +57,17 @@ impl Toy {
                 ));
             }
         }
-        Toy { subtasks }
+        Toy(subtasks)
     }
 
     /// Polls the sources in turn until all have ended; every record goes all the way before the next.
-    fn run(&mut self) -> mainstem::Result<()> {
-        for subtask in self.subtasks.iter_mut().rev() {
+    pub fn run(&mut self) -> mainstem::Result<()> {
+        for subtask in self.0.iter_mut().rev() {
             subtask.operator.open(&mut subtask.context)?;
         }
-        let mut sources: Vec<usize> =
-            (0..self.subtasks.len()).filter(|&i| self.subtasks[i].open.is_empty()).collect();
+        let mut sources: Vec<usize> = (0..self.0.len()).filter(|&i| self.0[i].open.is_empty()).collect();
         while let Some(source) = sources.pop() {
-            let subtask = &mut self.subtasks[source];
+            let subtask = &mut self.0[source];
             match subtask.operator.poll(&mut subtask.context, &mut None)? {
                 Poll::End => self.end(source)?,
                 Poll::More | Poll::Idle(_) => {
@@ -83,7 +76,7 @@ impl Toy {
                 }
             }
         }
-        self.subtasks.iter_mut().try_for_each(|subtask| subtask.operator.close())
+        self.0.iter_mut().try_for_each(|subtask| subtask.operator.close())
     }
 
     /// Makes a call until it is done, delivering in between.
@@ -93,7 +86,7 @@ impl Toy {
         mut call: impl FnMut(&mut Subtask) -> mainstem::Result<Progress>,
     ) -> mainstem::Result<()> {
         loop {
-            let progress = call(&mut self.subtasks[at])?;
+            let progress = call(&mut self.0[at])?;
             self.deliver(at)?;
             if progress == Progress::Done {
                 return Ok(());
@@ -102,10 +95,10 @@ impl Toy {
     }
 
     fn deliver(&mut self, at: usize) -> mainstem::Result<()> {
-        self.subtasks[at].operator.flush();
-        while let Some(mut emitted) = self.subtasks[at].operator.take() {
+        self.0[at].operator.flush();
+        while let Some(mut emitted) = self.0[at].operator.take() {
             while let Some(record) = emitted.take_first() {
-                for output in 0..self.subtasks[at].outputs.len() {
+                for output in 0..self.0[at].outputs.len() {
                     self.route(at, output, record.clone_batch())?;
                 }
             }
@@ -114,7 +107,7 @@ impl Toy {
     }
 
     fn route(&mut self, at: usize, output: usize, mut record: ErasedBatch) -> mainstem::Result<()> {
-        let (input, router, consumers) = &mut self.subtasks[at].outputs[output];
+        let (input, router, consumers) = &mut self.0[at].outputs[output];
         router.route(&mut record)?;
         router.flush();
         let mut routed = Vec::new();
@@ -131,34 +124,22 @@ impl Toy {
     /// Tells the consumers that this producer has ended; an input ends with the last of its producers.
     fn end(&mut self, at: usize) -> mainstem::Result<()> {
         self.deliver(at)?;
-        let ended: Vec<(usize, usize)> = self.subtasks[at]
+        let ended: Vec<(usize, usize)> = self.0[at]
             .outputs
             .iter()
             .flat_map(|(input, _, consumers)| consumers.iter().map(|&consumer| (consumer, *input)))
             .collect();
         for (consumer, input) in ended {
-            self.subtasks[consumer].open[input] -= 1;
-            if self.subtasks[consumer].open[input] == 0 {
-                self.subtasks[consumer].context.watermark = WATERMARK_MAX;
+            self.0[consumer].open[input] -= 1;
+            if self.0[consumer].open[input] == 0 {
+                self.0[consumer].context.watermark = WATERMARK_MAX;
                 self.call(consumer, |to| to.operator.watermark(WATERMARK_MAX, &mut to.context))?;
                 self.call(consumer, |to| to.operator.end_of_input(input, &mut to.context))?;
-                if self.subtasks[consumer].open.iter().all(|&open| open == 0) {
+                if self.0[consumer].open.iter().all(|&open| open == 0) {
                     self.end(consumer)?;
                 }
             }
         }
         Ok(())
     }
-}
-
-/// Runs what the environment was given.
-pub fn run(env: &Environment) -> mainstem::Result<()> {
-    let plan = env.physical_plan()?;
-    let context = JobContext { name: "toy".into(), id: "toy".into(), parameters: Parameters::new() };
-    let (clock, vfs) = (VirtualClock::new(), OsVfs::shared());
-    let job =
-        JobEnvironment::start(&plan, context, clock, vfs, SplitAssignment::Fixed, Cancellation::default())?;
-    let accumulators = job.accumulators.attempt();
-    let outcome = Toy::new(&plan, &job, &accumulators).run();
-    job.finish(&plan, outcome)
 }
