@@ -122,7 +122,9 @@ fn a6_equal_keys_meet() {
 #[test]
 fn a7_m9_rolling() {
     let records = [('a', 3, 0), ('a', 1, 1), ('b', 5, 2), ('a', 1, 3), ('a', 7, 4)];
-    let run = |mode, by: fn(&KeyedStream<char, (char, i32, i32)>) -> DataStream<(char, i32, i32)>| {
+    type Triple = (char, i32, i32);
+    type Roll = fn(&KeyedStream<char, Triple>) -> DataStream<Triple>;
+    let run = |mode, by: Roll| {
         by(&env(mode, 1).from_iter(records).key_by(|r| r.0))
             .execute_and_collect("a7")
             .unwrap()
@@ -154,8 +156,10 @@ fn a8_union() {
 /// A12: `open` once for each attempt before its first record, `close` once after its last.
 #[test]
 fn a12_open_and_close() {
+    /// Calls by subtask and attempt.
+    type Lives = BTreeMap<(usize, usize), Vec<&'static str>>;
     #[derive(Clone)]
-    struct Life(Arc<Mutex<BTreeMap<(usize, usize), Vec<&'static str>>>>, (usize, usize), Arc<AtomicU64>);
+    struct Life(Arc<Mutex<Lives>>, (usize, usize), Arc<AtomicU64>);
     impl Life {
         fn note(&self, what: &'static str) {
             let mut lives = self.0.lock().unwrap();
