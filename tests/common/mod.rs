@@ -1,6 +1,8 @@
 //! What the pipeline property test is made of. `program` describes a random pipeline as data; `engine` builds it with
 //! the typed API and runs it; `oracle` computes its results with plain iterators and shares the description only;
-//! `coverage` counts what was run.
+//! `coverage` counts what was run. `toy` is an executor of its own.
+
+#![allow(dead_code)] // each test file uses its share
 
 pub mod coverage;
 pub mod engine;
@@ -8,3 +10,4 @@ pub mod generator;
 pub mod oracle;
 pub mod program;
 pub mod random;
+pub mod toy;

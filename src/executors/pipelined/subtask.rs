@@ -126,7 +126,7 @@ impl Subtask {
 
     /// Closes the operators after a failure or a cancellation.
     pub fn abandon(&mut self) {
-        if self.opened && !self.closed {
+        if self.opened {
             self.closed = true;
             let _in_span = self.span.enter();
             let _ = catch_unwind(AssertUnwindSafe(|| self.chain.close()));
