@@ -10,7 +10,7 @@ use crate::base::clock::Clock;
 use crate::base::config::BufferTimeout;
 use crate::base::error::{Error, Result};
 use crate::operator::source::Poll;
-use crate::executors::chain::{Chain, ChainState};
+use crate::executors::chain::{Chain, ChainState, Whereabouts};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -110,6 +110,11 @@ impl Subtask {
     /// Name of the operator that user code was last called for.
     pub fn last_called(&self) -> (&str, usize) {
         self.chain.last_called()
+    }
+
+    /// The same for another thread.
+    pub fn whereabouts(&self) -> Whereabouts {
+        self.chain.whereabouts()
     }
 
     /// Elements read so far.

@@ -60,6 +60,7 @@ pub fn run(
         layouts: layouts.clone(),
         temp_dir: settings.temp_dir.clone(),
         share_bytes: budget / 2 / workers as u64,
+        running: Mutex::default(),
         wait: Box::new(move |time| {
             if !simulated {
                 std::thread::sleep(time.min(LOOK));
@@ -85,6 +86,8 @@ pub fn run(
         Some(seed) => state.run_in_turn(&unit_context, &mut Random::new(seed))?,
         None => state.run_on_pool(&unit_context, workers, tick)?,
     }
+    // A wish that came while the last unit ran.
+    job.cancellation.check()?;
     Ok(StagedOutcome { stages: state.stage_stats(job), budget_peak_bytes: retained.peak() })
 }
 
@@ -116,6 +119,7 @@ fn run_unit(context: &UnitContext, id: UnitId, kept: &Mutex<Kept>) -> Finished {
     let outcome = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|payload| {
         Err(Error::panic(payload).in_operator(&task.name, context.layouts[id.stage].subtask(id.unit)))
     });
+    context.running().remove(&(id.stage, id.unit));
     (id, outcome)
 }
 
@@ -262,12 +266,11 @@ impl State<'_> {
             if context.job.cancellation.is_cancelled() {
                 let until = *deadline.get_or_insert_with(|| Instant::now() + CANCEL_GRACE);
                 if Instant::now() > until {
-                    let stuck = running.first().map_or("", |id| &self.plan.tasks[id.stage].name);
-                    tracing::error!(operators = stuck, "user code does not return; its thread is left behind");
-                    if result.is_ok() || matches!(result, Err(Error::Cancelled)) {
-                        result = Err(Error::Panic(format!(
-                            "the job was cancelled, but the code of '{stuck}' did not return within {CANCEL_GRACE:?}"
-                        )));
+                    for unit in context.running().values() {
+                        let stuck = unit.does_not_return(CANCEL_GRACE);
+                        if result.is_ok() || matches!(result, Err(Error::Cancelled)) {
+                            result = Err(stuck);
+                        }
                     }
                     // Dropping a pool waits for its threads; this one has a thread that may never end.
                     std::mem::forget(pool);
