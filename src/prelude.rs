@@ -1,4 +1,13 @@
 //! What most programs need: `use mainstem::prelude::*`.
+//!
+//! - to begin and to end: [`Environment`], [`EngineArgs`], [`ExecutionMode`], [`ByteSize`], [`JobResult`], [`JobClient`];
+//! - streams: [`DataStream`], [`KeyedStream`]; sources [`TextSource`], [`Generate`], [`IterSource`]; sinks [`TextSink`],
+//!   [`CsvSink`], [`PrintSink`], [`DiscardSink`], [`FnSink`];
+//! - functions: [`Collector`], [`ProcessFunction`], [`KeyedProcessFunction`] with its [`States`] and [`ValueState`],
+//!   [`Aggregator`], and what they return, [`UserResult`];
+//! - the bounds of records, keys and state: [`Data`], [`Key`], [`State`].
+//!
+//! `Result` and `Error` are not in it, so that those of the program keep their names: write `mainstem::Result`.
 
 pub use crate::api::args::EngineArgs;
 pub use crate::api::result::JobResult;

@@ -66,7 +66,7 @@ impl<T: Data> DataStream<T> {
     ///
     /// ```
     /// # use mainstem::prelude::*;
-    /// let env = Environment::new();
+    /// let env = Environment::new().parallelism(1);
     /// let doubled = env.from_iter([1, 2, 3]).map(|x| 2 * x).execute_and_collect("doubled")?.into_vec()?;
     /// assert_eq!(doubled, [2, 4, 6]);
     /// # Ok::<(), mainstem::Error>(())
@@ -88,7 +88,7 @@ impl<T: Data> DataStream<T> {
         self.add_operator("filter", f, Filter::new)
     }
 
-    /// As [`filter`](DataStream::filter), with a function that may fail.
+    /// As [`filter`](DataStream::filter), with a function that may fail: an error fails the job and names the operator.
     pub fn try_filter<E: Into<BoxError> + 'static>(
         &self,
         f: impl FnMut(&T) -> Result<bool, E> + Clone + Send + 'static,
@@ -101,7 +101,7 @@ impl<T: Data> DataStream<T> {
     ///
     /// ```
     /// # use mainstem::prelude::*;
-    /// let env = Environment::new();
+    /// let env = Environment::new().parallelism(1);
     /// let words = env.from_iter(["to be", "or not"].map(String::from)).flat_map(|line, out| {
     ///     line.split_whitespace().for_each(|word| out.emit(word.to_string()));
     /// });
@@ -115,7 +115,8 @@ impl<T: Data> DataStream<T> {
         self.add_operator("flat_map", f, FlatMap::new)
     }
 
-    /// As [`flat_map`](DataStream::flat_map), with a function that may fail.
+    /// As [`flat_map`](DataStream::flat_map), with a function that may fail: an error fails the job and names the
+    /// operator.
     pub fn try_flat_map<U: Data, E: Into<BoxError> + 'static>(
         &self,
         f: impl FnMut(T, &mut Collector<'_, U>) -> Result<(), E> + Clone + Send + 'static,
@@ -123,18 +124,26 @@ impl<T: Data> DataStream<T> {
         self.add_operator("flat_map", f, TryFlatMap::new)
     }
 
-    /// A function with `open` and `close`, called for each record. Each attempt of each subtask gets a clone. In
-    /// BATCH a subtask of keyed input is several units of work, each an attempt of its own.
+    /// A function with `open`, `finish` and `close`, called for each record. No shuffle. Each attempt of each subtask
+    /// gets a clone of the function as it was given. In BATCH, behind keyed input in the same stage, a subtask is several
+    /// units of work, each an attempt of its own.
     pub fn process<U: Data>(&self, function: impl ProcessFunction<T, U> + Clone) -> DataStream<U> {
         self.add_operator("process", function, Process::new)
     }
 
-    /// All records of this stream and of the others, as they come. A stream united with itself doubles.
+    /// All records of this stream and of the others. A stream united with itself doubles. No shuffle of its own: the
+    /// next operator says how each of the streams reaches it. In STREAMING records come as they arrive, in BATCH one
+    /// stream after the other, unless the next operator is keyed. A union is not an operator: it has no name and
+    /// no parallelism.
     pub fn union(&self, others: &[&DataStream<T>]) -> DataStream<T> {
         let mut union = self.clone();
         for other in others {
             if !self.env.same(&other.env) {
-                self.env.mistake("the streams of a union belong to different environments");
+                let [here, there] = [self, other].map(|stream| stream.operator_name());
+                self.env.mistake(&format!(
+                    "the union of '{here}' and '{there}' joins streams of different environments; a job reads and \
+                     writes within one environment"
+                ));
                 continue;
             }
             union.from.extend(other.from.iter().cloned());
@@ -143,11 +152,19 @@ impl<T: Data> DataStream<T> {
     }
 
     /// Groups records by a key, computed for each record with `f`, which must be deterministic: all records of a
-    /// key are processed by one subtask. Shuffles; in BATCH records come sorted by the key's hash and timestamp.
+    /// key are processed by one subtask. Shuffles.
+    ///
+    /// In STREAMING the records of a key come as they arrive, those of one producing subtask in its order. In BATCH all records of
+    /// a key come before the next key's, by timestamp where they have one, then by producer and its order.
     pub fn key_by<K: Key>(&self, f: impl Fn(&T) -> K + Send + Sync + 'static) -> KeyedStream<K, T> {
         let selector = Arc::new(FnKey(f));
         let exchange: Arc<dyn ExchangeType> = Arc::new(Keyed::<T, K>::new(selector.clone()));
         KeyedStream::new(self.redistributed(exchange), selector)
+    }
+
+    /// Name of the operator that the stream, or the first of a union, comes from.
+    fn operator_name(&self) -> String {
+        self.from.first().map_or(String::new(), |edge| self.env.name_of(edge.from))
     }
 
     fn redistributed(&self, exchange: Arc<dyn ExchangeType>) -> DataStream<T> {
@@ -159,7 +176,8 @@ impl<T: Data> DataStream<T> {
         self.redistributed(Arc::new(Unkeyed::<T>::new(partitioning)))
     }
 
-    /// Sends records to the subtasks of the next operator in turn: counts per sender differ by at most one.
+    /// Sends records to the subtasks of the next operator in turn: counts per sender differ by at most one. Shuffles, as
+    /// all partitionings but `forward` do: ends the chain (STREAMING) or the stage (BATCH).
     pub fn rebalance(&self) -> DataStream<T> {
         self.partitioned(Partitioning::Rebalance)
     }
@@ -168,11 +186,12 @@ impl<T: Data> DataStream<T> {
     pub fn rescale(&self) -> DataStream<T> {
         self.partitioned(Partitioning::Rescale)
     }
-    /// Sends each record to a random subtask of the next operator, with a fixed seed.
+    /// Sends each record to a random subtask of the next operator, with a fixed seed: a repeated BATCH run sends each
+    /// record to where it went before.
     pub fn shuffle(&self) -> DataStream<T> {
         self.partitioned(Partitioning::Shuffle)
     }
-    /// Sends each record to every subtask of the next operator.
+    /// Sends each record to every subtask of the next operator. In BATCH it is stored once and read by all.
     pub fn broadcast(&self) -> DataStream<T> {
         self.partitioned(Partitioning::Broadcast)
     }
@@ -191,7 +210,9 @@ impl<T: Data> DataStream<T> {
         self.redistributed(Arc::new(Unkeyed::custom(partitioner)))
     }
 
-    /// Ends the stream in a sink. The handle that comes back names and configures the sink.
+    /// Ends the stream in a sink, with as many subtasks as the job unless the handle that comes back, which names and configures the
+    /// sink, says otherwise. No shuffle. When the output becomes visible is up to the sink: files when the
+    /// whole job has succeeded, printed lines at once.
     pub fn sink_to<S: Sink<T>>(&self, sink: S) -> DataStream<()> {
         let sink = Arc::new(TypedSink::<T, S>::new(sink));
         let name = crate::operator::sink::AnySink::describe(&*sink);
@@ -214,7 +235,8 @@ impl<T: Data> DataStream<T> {
     pub fn uid(&self, uid: &str) -> DataStream<T> {
         self.configure("uid", |node| node.uid = Some(uid.to_string()))
     }
-    /// Number of subtasks of the operator, whatever that of the job.
+    /// Number of subtasks of the operator, whatever that of the job. Where it differs from that of its neighbour records
+    /// are redistributed in turn. Parallelism 0 is an error when the plan is built.
     pub fn parallelism(&self, parallelism: usize) -> DataStream<T> {
         self.configure("parallelism", |node| node.parallelism = Some(parallelism))
     }

@@ -15,6 +15,10 @@ use crate::plan::{LogicalPlan, Node, NodeId, Operation, PhysicalPlan, PlanOption
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Where a program begins. Cloning gives another handle to the same plan.
+///
+/// Settings are given by calls, or all at once by [`from_args`](Environment::from_args) or
+/// [`with_settings`](Environment::with_settings). A call with a value that cannot be used is reported by `execute` and `explain`, before
+/// anything runs.
 #[derive(Clone)]
 pub struct Environment {
     shared: Arc<Shared>,
@@ -81,7 +85,7 @@ impl Environment {
         self
     }
 
-    /// How the plan is run.
+    /// How the plan is run; STREAMING if nothing is said.
     pub fn execution_mode(self, mode: ExecutionMode) -> Self {
         self.set(PartialSettings { execution_mode: Some(mode), ..Default::default() })
     }
@@ -89,11 +93,12 @@ impl Environment {
     pub fn parallelism(self, parallelism: usize) -> Self {
         self.set(PartialSettings { parallelism: Some(parallelism), ..Default::default() })
     }
-    /// Number of key groups.
+    /// Number of key groups: the upper limit of every parallelism.
     pub fn max_parallelism(self, max_parallelism: usize) -> Self {
         self.set(PartialSettings { max_parallelism: Some(max_parallelism), ..Default::default() })
     }
-    /// Memory for sorting, shuffles and tables of a batch job.
+    /// Memory for sorting, shuffles and tables of a batch job; half of the machine's if nothing is said. What does not
+    /// fit is spilled. State of a streaming job is not counted.
     pub fn memory(self, memory: ByteSize) -> Self {
         self.set(PartialSettings { memory: Some(memory), ..Default::default() })
     }
@@ -175,6 +180,9 @@ impl Environment {
             change(node);
         }
     }
+    pub(super) fn name_of(&self, node: NodeId) -> String {
+        lock(&self.shared.plan).nodes.get(node).map_or(String::new(), |node| node.name.clone())
+    }
     pub(super) fn mistake(&self, mistake: &str) {
         lock(&self.shared.mistakes).push(mistake.to_string());
     }
@@ -214,6 +222,15 @@ impl Environment {
         self.explain_as(ExplainFormat::Graph)
     }
 
+    /// What an executor would be given: the tasks, steps and edges for the execution mode of the settings, as data.
+    ///
+    /// # Errors
+    /// As [`explain`](Environment::explain).
+    pub fn physical_plan(&self) -> Result<PhysicalPlan> {
+        self.check()?;
+        PhysicalPlan::new(&lock(&self.shared.plan), &self.options())
+    }
+
     fn explain_as(&self, format: ExplainFormat) -> Result<String> {
         self.check()?;
         let options = self.options();
@@ -227,8 +244,8 @@ impl Environment {
 
     /// Runs what was built since the last execution and waits for its end.
     ///
-    /// With `--explain` it prints the plan to standard output instead, and the result is that of a job that did
-    /// nothing.
+    /// With `--explain` it prints the plan to standard output instead, and the result is
+    /// [`explained`](JobResult::explained) and has no numbers.
     ///
     /// # Errors
     /// A mistake in the plan or the settings, before anything runs; else the first failure of the job. Then nothing
@@ -253,7 +270,7 @@ impl Environment {
                 ExplainFormat::Graph => mermaid(&physical),
             };
             println!("{text}");
-            return Ok(JobClient::done(name, physical.mode));
+            return Ok(JobClient::explained(name, physical.mode));
         }
         logical.executed();
         drop(logical);

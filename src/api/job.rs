@@ -13,8 +13,9 @@ use crate::executors::pipelined::simulation::{Random, Trace};
 use crate::executors::pipelined::{channel, simulation, threads, wire};
 use crate::executors::staged;
 use crate::operator::context::JobContext;
-use crate::operator::source::SplitAssignment;
-use crate::plan::PhysicalPlan;
+use crate::operator::exchange::Partitioning;
+use crate::operator::source::{BYTES_READ, SplitAssignment};
+use crate::plan::{Edge, PhysicalPlan};
 use std::io::IsTerminal;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,7 +35,19 @@ pub enum JobStatus {
     Cancelled,
 }
 
-/// A job that was started: a handle from the client's side. Dropping it leaves the job running.
+/// A job that was started: a handle from the client's side. Dropping it leaves the job running, and nobody learns how
+/// it ends.
+///
+/// ```
+/// # use mainstem::prelude::*;
+/// let env = Environment::new().execution_mode(ExecutionMode::Streaming);
+/// env.read(Generate::unbounded(|i| i)).sink_to(DiscardSink);
+/// let job = env.execute_async("endless")?;
+/// job.cancel();
+/// assert!(matches!(job.result(), Err(mainstem::Error::Cancelled)));
+/// # Ok::<(), mainstem::Error>(())
+/// ```
+#[must_use = "the outcome of the job is in `result`"]
 pub struct JobClient {
     id: String,
     cancellation: Cancellation,
@@ -44,10 +57,9 @@ pub struct JobClient {
 }
 
 impl JobClient {
-    pub(super) fn done(name: &str, mode: ExecutionMode) -> JobClient {
-        let mut result = JobResult::default();
-        result.job_name = name.to_string();
-        result.mode = mode;
+    /// A job whose plan was shown and that has nothing left to do.
+    pub(super) fn explained(name: &str, mode: ExecutionMode) -> JobClient {
+        let result = JobResult { job_name: name.to_string(), mode, explained: true, ..JobResult::default() };
         JobClient {
             id: String::new(),
             cancellation: Cancellation::default(),
@@ -57,11 +69,12 @@ impl JobClient {
         }
     }
 
-    /// The id of this execution.
+    /// The id of this execution: unique, fit for a file name. Empty if the plan was only explained.
     pub fn id(&self) -> &str {
         &self.id
     }
-    /// What the job is doing.
+    /// What the job is doing. Once it is not [`Running`](JobStatus::Running), [`result`](JobClient::result) returns
+    /// at once.
     pub fn status(&self) -> JobStatus {
         *self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -121,7 +134,7 @@ pub(super) fn start(name: &str, plan: JobPlan) -> Result<JobClient> {
     let (outcome_in, status_in) = (outcome.clone(), status.clone());
     let run_job = job.clone();
     let run = move || {
-        let span = tracing::info_span!("job", name = %run_job.context.name, id = %run_job.context.id);
+        let span = run_job.span.clone();
         let _in_span = span.enter();
         // User code runs outside of the subtasks, too: functions are cloned, factories called.
         let result = catch_unwind(AssertUnwindSafe(|| run(&plan, &run_job, simulated))).unwrap_or_else(|payload| {
@@ -166,8 +179,7 @@ fn run(plan: &JobPlan, job: &JobEnvironment, simulated: Option<(Arc<VirtualClock
                 progress.update(&ProgressSnapshot { elapsed, records: records(), phase });
             }
         };
-        let seed = simulated.as_ref().map(|(_, seed)| *seed);
-        staged::run(physical, job, &plan.settings, seed, &mut tick).map(|outcome| {
+        staged::run(physical, job, &plan.settings, simulated, &mut tick).map(|outcome| {
             stages = outcome.stages;
             budget_peak_bytes = outcome.budget_peak_bytes;
         })
@@ -183,7 +195,7 @@ fn run(plan: &JobPlan, job: &JobEnvironment, simulated: Option<(Arc<VirtualClock
         let mut tick = || {
             let elapsed = start.elapsed();
             if progress.is_due(elapsed) {
-                let phase = ProgressPhase::Streaming { watermark: i64::MIN };
+                let phase = ProgressPhase::Streaming { watermark: job.watermark() };
                 progress.update(&ProgressSnapshot { elapsed, records: records(), phase });
             }
         };
@@ -195,27 +207,39 @@ fn run(plan: &JobPlan, job: &JobEnvironment, simulated: Option<(Arc<VirtualClock
     if stages.is_empty() {
         stages.push(pipelined_stage(physical, job, start.elapsed()));
     }
-    let mut result = JobResult::default();
-    result.job_name = job.context.name.clone();
-    result.job_id = job.context.id.clone();
-    result.mode = physical.mode;
-    result.parallelism = physical.parallelism;
-    result.duration = start.elapsed();
-    result.operators = operator_stats(physical, job);
-    result.stages = stages;
-    result.accumulators = job.accumulators.results()?;
-    result.memory_peak_bytes = peak_memory_bytes();
-    result.budget_peak_bytes = budget_peak_bytes;
-    result.trace = trace.as_ref().map(Trace::hash);
-    Ok(result)
+    Ok(JobResult {
+        explained: false,
+        job_name: job.context.name.clone(),
+        job_id: job.context.id.clone(),
+        mode: physical.mode,
+        parallelism: physical.parallelism,
+        duration: start.elapsed(),
+        operators: operator_stats(physical, job),
+        stages,
+        accumulators: job.accumulators.results()?,
+        memory_peak_bytes: peak_memory_bytes(),
+        budget_peak_bytes,
+        trace: trace.as_ref().map(Trace::hash),
+    })
 }
 
 fn operator_stats(plan: &PhysicalPlan, job: &JobEnvironment) -> Vec<OperatorStats> {
-    let bytes_in = |step: usize| plan.edges_into(step).map(|e| job.metrics[e.from].bytes_out.get()).sum();
+    // What came over an edge, as its producer emitted it; of a broadcast each subtask has a copy.
+    let bytes_over = |edge: &Edge| {
+        let copies = match edge.partitioning {
+            Partitioning::Broadcast => plan.steps[edge.to].parallelism as u64,
+            _ => 1,
+        };
+        job.metrics[edge.from].bytes_out.get() * copies
+    };
     plan.steps
         .iter()
         .map(|step| {
             let metrics = &job.metrics[step.id];
+            let times = &job.times[step.task];
+            let mut counters = metrics.counters.values();
+            let read: u64 = counters.iter().filter(|(name, _)| name == BYTES_READ).map(|(_, bytes)| bytes).sum();
+            counters.retain(|(name, _)| name != BYTES_READ);
             OperatorStats {
                 id: step.id,
                 name: step.name.clone(),
@@ -223,10 +247,12 @@ fn operator_stats(plan: &PhysicalPlan, job: &JobEnvironment) -> Vec<OperatorStat
                 operator_type: metrics.operator_type.get().copied().unwrap_or_default().to_string(),
                 records_in: metrics.records_in.get(),
                 records_out: metrics.records_out.get(),
-                bytes_in: bytes_in(step.id),
+                bytes_in: read + plan.edges_into(step.id).map(bytes_over).sum::<u64>(),
                 bytes_out: metrics.bytes_out.get(),
-                counters: metrics.counters.values(),
-                ..OperatorStats::default()
+                busy: Duration::from_nanos(times.busy.get()),
+                idle: Duration::from_nanos(times.idle.get()),
+                backpressured: Duration::from_nanos(times.backpressured.get()),
+                counters,
             }
         })
         .collect()

@@ -70,6 +70,34 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     }
 
     /// Aggregates the records of each key into `(key, result)`. State per key: one accumulator. Rolling.
+    ///
+    /// ```
+    /// # use mainstem::prelude::*;
+    /// #[derive(Clone)]
+    /// struct Mean;
+    /// impl Aggregator<u64> for Mean {
+    ///     type Acc = (u64, u64);
+    ///     type Out = f64;
+    ///     fn create(&self) -> (u64, u64) {
+    ///         (0, 0)
+    ///     }
+    ///     fn add(&self, acc: &mut (u64, u64), record: u64) {
+    ///         *acc = (acc.0 + record, acc.1 + 1);
+    ///     }
+    ///     fn merge(&self, acc: &mut (u64, u64), other: (u64, u64)) {
+    ///         *acc = (acc.0 + other.0, acc.1 + other.1);
+    ///     }
+    ///     fn result(&self, acc: &(u64, u64)) -> f64 {
+    ///         acc.0 as f64 / acc.1 as f64
+    ///     }
+    /// }
+    /// let env = Environment::new().execution_mode(ExecutionMode::Batch);
+    /// let means = env.from_iter([1, 2, 4, 5]).key_by(|n| n % 2).aggregate(Mean);
+    /// let mut means = means.execute_and_collect("means")?.into_vec()?;
+    /// means.sort_by_key(|(key, _)| *key);
+    /// assert_eq!(means, [(0, 3.0), (1, 3.0)]);
+    /// # Ok::<(), mainstem::Error>(())
+    /// ```
     pub fn aggregate<A: Aggregator<T>>(&self, aggregator: A) -> DataStream<(K, A::Out)> {
         self.fold("aggregate", Aggregate(aggregator))
     }
@@ -131,7 +159,8 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     /// built, to learn the names, and once for each attempt of each subtask.
     ///
     /// In STREAMING state of all keys is kept; in BATCH the records of a key come together, in time order, and its
-    /// state is dropped at its end.
+    /// state is dropped at its end. One function value serves all keys of a subtask in STREAMING, and a part of them in
+    /// BATCH, where a subtask is up to 8 units of work: what is to be kept for a key belongs in its state.
     ///
     /// ```
     /// # use mainstem::prelude::*;
@@ -182,7 +211,20 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     }
 
     /// Maps each record with a value kept for its key: `f(record, state) -> (result, new state)`; `None` clears
-    /// it. State per key: one value.
+    /// it. State per key: one value. A result for each record in both modes.
+    ///
+    /// ```
+    /// # use mainstem::prelude::*;
+    /// let env = Environment::new().parallelism(1);
+    /// let numbered = env.from_iter(["a", "b", "a"].map(String::from)).key_by(|word| word.clone()).map_with_state(
+    ///     |word, seen: Option<u32>| {
+    ///         let seen = seen.unwrap_or(0) + 1;
+    ///         (format!("{word}{seen}"), Some(seen))
+    ///     },
+    /// );
+    /// assert_eq!(numbered.execute_and_collect("numbered")?.into_vec()?, ["a1", "b1", "a2"]);
+    /// # Ok::<(), mainstem::Error>(())
+    /// ```
     pub fn map_with_state<U: Data, S: State>(
         &self,
         f: impl FnMut(T, Option<S>) -> (U, Option<S>) + Clone + Send + Sync + 'static,

@@ -37,6 +37,8 @@ pub struct JobResult {
     pub memory_peak_bytes: u64,
     /// The most memory that was reserved from the job's budget at once, in bytes.
     pub budget_peak_bytes: u64,
+    /// The plan was printed and nothing was run; all numbers are 0.
+    pub explained: bool,
     /// Hash of the schedule of a simulated run: equal seeds, equal traces.
     pub trace: Option<u64>,
 }
@@ -73,6 +75,9 @@ fn time_unless_zero(duration: Duration) -> String {
 
 impl fmt::Display for JobResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.explained {
+            return writeln!(f, "job '{}' ({}) was explained, not run", self.job_name, self.mode);
+        }
         write!(
             f,
             "job '{}' ({}) finished in {}, parallelism {}",
@@ -90,12 +95,17 @@ impl fmt::Display for JobResult {
         writeln!(f)?;
         if !self.operators.is_empty() {
             write!(f, "\n{}", operators_table(&self.operators))?;
-            for operator in self.operators.iter().filter(|operator| !operator.counters.is_empty()) {
+            for operator in &self.operators {
+                // What never happened would hide what did; the JSON has it all.
                 let counters: Vec<String> = operator
                     .counters
                     .iter()
+                    .filter(|(_, value)| *value > 0)
                     .map(|(name, value)| format!("{name} {}", text::count(*value)))
                     .collect();
+                if counters.is_empty() {
+                    continue;
+                }
                 writeln!(f, "  {} {}: {}", operator.id, operator.name, counters.join(", "))?;
             }
         }
@@ -224,6 +234,7 @@ mod tests {
             accumulators: job.results().unwrap(),
             memory_peak_bytes: 100 << 20,
             budget_peak_bytes: 0,
+            explained: false,
             trace: None,
         }
     }
@@ -236,7 +247,7 @@ job 'word count' (batch) finished in 2.35s, parallelism 4, memory peak 100MiB
   id  operator  subtasks  records in  records out  bytes in  bytes out    busy  idle  blocked
    0  source           4           -    1,234,567      3GiB          -  1.50ms     -        -
    1  count            2   1,234,567            -         -          -       -     -        -
-  1 count: late 0, keys 5,000
+  1 count: keys 5,000
 
   id  stage     time  units  retries  records out  shuffle  spilled  spills  operators
    0  stage 0  2.00s      8        1            -        -     1MiB       3  source > count
@@ -245,6 +256,8 @@ accumulators
   lines  1,234,567
 ";
         assert_eq!(example().to_string(), expected);
+        let explained = JobResult { job_name: "j".into(), explained: true, ..JobResult::default() };
+        assert_eq!(explained.to_string(), "job 'j' (streaming) was explained, not run\n");
         let empty = JobResult::default().to_string();
         assert_eq!(empty, "job '' (streaming) finished in 0µs, parallelism 0\n");
     }
@@ -257,6 +270,7 @@ accumulators
         assert_eq!(json["seconds"], 2.35);
         assert_eq!(json["accumulators"]["lines"], 1_234_567);
         assert_eq!(json["operators"][1]["counters"]["keys"], 5_000);
+        assert_eq!(json["operators"][1]["counters"]["late"], 0);
         assert_eq!(json["operators"][0]["busy_seconds"], 0.0015);
         assert_eq!(json["stages"][0]["spills"], 3);
         assert_eq!(json["memory_peak_bytes"], 100 << 20);

@@ -77,6 +77,8 @@ pub trait AnyBatch: Send {
     fn as_any(&mut self) -> &mut dyn Any;
     /// A copy, for a second consumer.
     fn clone_batch(&self) -> ErasedBatch;
+    /// Takes the first record out, as a batch of its own: for an executor that goes record by record.
+    fn take_first(&mut self) -> Option<ErasedBatch>;
 }
 
 /// A boxed batch of any type.
@@ -91,6 +93,14 @@ impl<T: Clone + Send + 'static> AnyBatch for Batch<T> {
     }
     fn clone_batch(&self) -> ErasedBatch {
         Box::new(self.clone())
+    }
+    fn take_first(&mut self) -> Option<ErasedBatch> {
+        fn first<V>(values: &mut Vec<V>) -> Vec<V> {
+            values.drain(..values.len().min(1)).collect()
+        }
+        let (values, timestamps, hashes) =
+            (first(&mut self.values), first(&mut self.timestamps), first(&mut self.hashes));
+        (!values.is_empty()).then(|| Box::new(Batch { values, timestamps, hashes }) as ErasedBatch)
     }
 }
 

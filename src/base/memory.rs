@@ -126,6 +126,12 @@ impl Reservation {
         taken
     }
 
+    /// Takes over what another reservation of the same budget holds; nobody else can have the bytes in between.
+    pub fn absorb(&mut self, mut other: Reservation) {
+        debug_assert!(Arc::ptr_eq(&self.budget.0, &other.budget.0), "reservations of different budgets");
+        self.bytes += std::mem::take(&mut other.bytes);
+    }
+
     /// Gives back `less` bytes (at most what is held).
     pub fn shrink(&mut self, less: u64) {
         let less = less.min(self.bytes);
@@ -164,8 +170,10 @@ mod tests {
         let (mut a, mut b) = (budget.reservation(), budget.reservation());
         assert!(a.try_grow(60) && !b.try_grow(50) && b.try_grow(40));
         assert_eq!((budget.used(), budget.peak()), (100, 100));
-        drop(a);
-        assert!(b.try_grow(60));
+        b.absorb(a);
+        assert_eq!((b.bytes(), budget.used(), budget.peak()), (100, 100, 100));
+        b.shrink(70);
+        assert!(b.try_grow(60) && !b.try_grow(11));
         drop(b);
         assert_eq!(budget.used(), 0);
     }

@@ -1,14 +1,17 @@
 //! JobEnvironment: what the subtasks of one execution share.
 
-use crate::base::accumulator::Accumulators;
+use super::times::TaskTimes;
+use crate::base::accumulator::{Accumulators, AttemptAccumulators};
 use crate::base::clock::Clock;
+use crate::base::data::{Timestamp, WATERMARK_MAX};
 use crate::base::error::{Error, Result};
 use crate::base::metrics::{Counter, Counters};
 use crate::base::vfs::SharedVfs;
+use crate::operator::RuntimeContext;
 use crate::operator::context::JobContext;
 use crate::operator::sink::{SinkContext, SinkRun};
 use crate::operator::source::{SourceContext, SourceRun, SplitAssignment};
-use crate::plan::{PhysicalPlan, StepOperation};
+use crate::plan::{PhysicalPlan, Step, StepOperation};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -62,10 +65,14 @@ pub struct JobEnvironment {
     pub sinks: Arc<BTreeMap<usize, Arc<dyn SinkRun>>>,
     /// Numbers by step.
     pub metrics: Arc<Vec<Arc<StepMetrics>>>,
+    /// Times and watermarks by task.
+    pub times: Arc<Vec<TaskTimes>>,
     /// What user code accumulates.
     pub accumulators: Accumulators,
     /// Whether the job was asked to stop.
     pub cancellation: Cancellation,
+    /// Around the spans of subtasks and units: what is logged tells its job.
+    pub span: tracing::Span,
 }
 
 impl JobEnvironment {
@@ -119,15 +126,44 @@ impl JobEnvironment {
             }
         }
         Ok(JobEnvironment {
+            span: tracing::info_span!("job", name = %context.name, id = %context.id),
             context: Arc::new(context),
             clock,
             vfs,
             sources: Arc::new(sources),
             sinks: Arc::new(sinks),
             metrics: Arc::new(metrics),
+            times: Arc::new(plan.tasks.iter().map(|task| TaskTimes::new(task.parallelism)).collect()),
             accumulators: Accumulators::new(),
             cancellation,
         })
+    }
+
+    /// What user code may know about one attempt of one subtask of a step.
+    pub fn runtime(
+        &self,
+        step: &Step,
+        subtask: usize,
+        unit: usize,
+        attempt: usize,
+        accumulators: &AttemptAccumulators,
+    ) -> RuntimeContext {
+        RuntimeContext {
+            job: self.context.clone(),
+            operator: Arc::from(step.name.as_str()),
+            subtask,
+            parallelism: step.parallelism,
+            max_parallelism: step.max_parallelism,
+            unit,
+            attempt,
+            counters: self.metrics[step.id].counters.clone(),
+            accumulators: accumulators.handles(),
+        }
+    }
+
+    /// The lowest watermark that all sinks have been told.
+    pub fn watermark(&self) -> Timestamp {
+        self.times.iter().map(TaskTimes::watermark).min().unwrap_or(WATERMARK_MAX)
     }
 
     /// Ends the execution: commits all sinks if it succeeded, else removes their traces.

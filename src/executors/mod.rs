@@ -5,3 +5,4 @@ pub mod job;
 pub mod pipelined;
 pub mod report;
 pub mod staged;
+pub mod times;

@@ -53,14 +53,17 @@ pub struct OperatorStats {
     pub records_in: u64,
     /// Records it emitted.
     pub records_out: u64,
-    /// Bytes it read from files or shuffles; 0 where records are passed without encoding them.
+    /// For a source that counts them, bytes read, after decompression; else the bytes out of the operators before it,
+    /// for a broadcast once for each subtask.
     pub bytes_in: u64,
-    /// Bytes it wrote to files or shuffles; 0 where records are passed without encoding them.
+    /// Size of the records it emitted if they were encoded, estimated from samples.
     pub bytes_out: u64,
-    /// Time spent working, summed over subtasks.
+    /// Time spent working, summed over subtasks. Operators that run together as one chain or stage all show the
+    /// times of the whole.
     #[serde(rename = "busy_seconds", serialize_with = "seconds")]
     pub busy: Duration,
-    /// Time spent waiting for input, summed over subtasks.
+    /// Time spent waiting for input or a turn, summed over subtasks; a unit of work of a batch only counts waiting
+    /// for a source.
     #[serde(rename = "idle_seconds", serialize_with = "seconds")]
     pub idle: Duration,
     /// Time spent waiting for room in an output, summed over subtasks.

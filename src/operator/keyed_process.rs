@@ -19,8 +19,10 @@ use std::sync::Arc;
 /// Records ahead of the current one whose state is being fetched.
 const PREFETCH: usize = 16;
 
-/// A function over the records of a key. One value serves one attempt of one subtask and all of its keys; calls
-/// come from one thread at a time. State is declared while the function is made, see [`States`].
+/// A function over the records of a key. One value serves one attempt of one subtask and all of its keys (in BATCH one
+/// of up to 8 hash ranges of them); calls come from one thread at a time: `open`, `process` for each record, `close`.
+/// State is declared while the function is made, see [`States`]; fields of the function are shared by all keys and
+/// not restored. An error or a panic in any of the calls fails the job and names the operator.
 pub trait KeyedProcessFunction<K: Key, In, Out: Data>: Send + 'static {
     /// Before the first record. There is no current key.
     fn open(&mut self, _ctx: &RuntimeContext) -> UserResult {

@@ -19,6 +19,7 @@ const POOL: usize = 3;
 pub struct Out<T> {
     current: Box<Batch<T>>,
     sealed: VecDeque<Box<Batch<T>>>,
+    #[allow(clippy::vec_box, reason = "a batch travels in its box, which is reused with it")]
     pool: Vec<Box<Batch<T>>>,
     /// Records per batch, from the sampled size.
     limit: usize,

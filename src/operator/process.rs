@@ -8,7 +8,8 @@ use crate::base::error::{Error, Result};
 use std::marker::PhantomData;
 
 /// A function over records without a key. One value serves one attempt of one subtask: `open`, then `process` for
-/// each record, then `close`, all from one thread at a time.
+/// each record, `finish` after the last one, then `close`, all from one thread at a time. An error or a panic in any of
+/// them fails the job and names the operator.
 pub trait ProcessFunction<In, Out: Data>: Send + 'static {
     /// Before the first record.
     fn open(&mut self, _ctx: &RuntimeContext) -> UserResult {

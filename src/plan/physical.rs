@@ -131,9 +131,9 @@ impl PhysicalPlan {
         } else {
             stages::chains(&mut steps, &mut edges, options.chaining)
         };
-        for i in 0..steps.len() {
-            let keyed = edges.iter().any(|e| e.to == i && e.exchange.is_sorted());
-            steps[i].grouped = keyed && mode == ExecutionMode::Batch;
+        for step in &mut steps {
+            let keyed = edges.iter().any(|e| e.to == step.id && e.exchange.is_sorted());
+            step.grouped = keyed && mode == ExecutionMode::Batch;
         }
         let parallelism = steps.iter().map(|s| s.parallelism).max().unwrap_or(1);
         Ok(PhysicalPlan { mode, steps, edges, tasks, parallelism })

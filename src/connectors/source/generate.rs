@@ -149,8 +149,13 @@ where
         let (make, GenerateSplit { next, stride, .. }) = (&self.make, self.split);
         let batch = out.batch_mut();
         let before = batch.values.len();
-        // The largest index computed is below `end`, so nothing overflows.
-        batch.values.extend((0..n as usize).map(|i| make(next + i as u64 * stride)));
+        // The largest index used is below `end`; the one behind it may wrap.
+        let mut index = next;
+        batch.values.extend((0..n as usize).map(|_| {
+            let value = make(index);
+            index = index.wrapping_add(stride);
+            value
+        }));
         if let Some(stamp) = &self.stamp {
             stamp(&batch.values[before..], &mut batch.timestamps);
         }

@@ -10,4 +10,4 @@ pub mod text;
 pub use generate::Generate;
 pub use iter::IterSource;
 pub use text::{InvalidUtf8, TextSource};
-pub use crate::operator::source::{Boundedness, Poll, Source, SourceContext, SourceOutput, SplitReader};
+pub use crate::operator::source::{BYTES_READ, Boundedness, Poll, Source, SourceContext, SourceOutput, SplitReader};

@@ -10,7 +10,7 @@
 //! the longest line. Continuing inside a compressed file decompresses it from its start again.
 
 use super::files::{expand, path_bytes};
-use super::{Boundedness, Poll, Source, SourceContext, SourceOutput, SplitReader};
+use super::{BYTES_READ, Boundedness, Poll, Source, SourceContext, SourceOutput, SplitReader};
 use crate::base::error::{Error, Result};
 use crate::base::memory::ByteSize;
 use crate::base::metrics::Counter;
@@ -218,6 +218,7 @@ impl Source for TextSource {
         Ok(TextReader {
             split,
             lines,
+            bytes_read: ctx.counters.counter(BYTES_READ),
             decoder: LineDecoder {
                 invalid_utf8: self.invalid_utf8,
                 replaced: ctx.counters.counter("lines_replaced_utf8"),
@@ -233,6 +234,7 @@ pub struct TextReader {
     split: TextSplit,
     /// `None` if nothing was left to read.
     lines: Option<LineCutter>,
+    bytes_read: Counter,
     decoder: LineDecoder,
 }
 
@@ -242,17 +244,22 @@ impl SplitReader for TextReader {
 
     fn poll(&mut self, out: &mut SourceOutput<String>) -> Result<Poll> {
         let Some(lines) = &mut self.lines else { return Ok(Poll::End) };
-        let read_until = lines.bytes_read().saturating_add(POLL_BYTES);
-        while !out.is_full() && lines.bytes_read() < read_until {
+        let from = lines.bytes_read();
+        let mut polled = Poll::More;
+        while !out.is_full() && lines.bytes_read() < from.saturating_add(POLL_BYTES) {
             match lines.next_block(out.room())? {
                 Cut::Lines(block) => {
                     self.decoder.decode(self.split.path(), &block, &mut out.batch_mut().values)?;
                 }
                 Cut::Unfinished => {}
-                Cut::End => return Ok(Poll::End),
+                Cut::End => {
+                    polled = Poll::End;
+                    break;
+                }
             }
         }
-        Ok(Poll::More)
+        self.bytes_read.add(lines.bytes_read() - from);
+        Ok(polled)
     }
 
     fn position(&self) -> TextSplit {

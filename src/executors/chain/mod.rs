@@ -5,7 +5,7 @@
 //! Method: each step has a small queue. The step furthest downstream that has work and room to emit runs next, so
 //! that what is in flight stays small; a step whose output is full keeps its cursor and is called again.
 //! Invariants: a step's control elements leave after everything it emitted before them; a queue holds at most
-//! [`QUEUE_ELEMENTS`] elements, so memory in a chain is bounded by its length.
+//! `QUEUE_ELEMENTS` elements, so memory in a chain is bounded by its length.
 
 mod link;
 mod whereabouts;
@@ -18,13 +18,12 @@ use crate::base::batch::{Element, ErasedBatch};
 use crate::base::data::{Timestamp, WATERMARK_MAX, WATERMARK_MIN};
 use crate::base::error::{Error, Result};
 use crate::operator::source::Poll;
-use crate::operator::{Context, Progress, RuntimeContext};
+use crate::operator::{Context, Progress};
 use crate::plan::{Edge, PhysicalPlan, StepOperation, Task};
 use crate::semantics::state::StateScope;
 use crate::services::shuffle::ShuffleContext;
 use crate::semantics::time::WatermarkMerge;
 use std::collections::VecDeque;
-use std::sync::Arc;
 use link::{Tally, Call, Link, Target};
 
 /// Elements that may wait before a step: one being taken, one behind it.
@@ -73,6 +72,8 @@ pub struct Chain {
     accumulators: Option<AttemptAccumulators>,
     /// The step whose operator was called last, for errors and panics.
     at: Whereabouts,
+    /// Calls that moved something.
+    calls: u64,
 }
 
 /// What came of moving a link's output on.
@@ -102,18 +103,8 @@ impl Chain {
                 StepOperation::Source(_) => (job.sources[&id].operator(at.subtask), true),
                 StepOperation::Sink(_) => (job.sinks[&id].operator(), false),
             };
-            let name: Arc<str> = Arc::from(step.name.as_str());
-            let runtime = RuntimeContext {
-                job: job.context.clone(),
-                operator: name.clone(),
-                subtask: at.subtask,
-                parallelism: step.parallelism,
-                max_parallelism: step.max_parallelism,
-                unit: at.unit,
-                attempt: at.attempt,
-                counters: job.metrics[id].counters.clone(),
-                accumulators: accumulators.handles(),
-            };
+            let runtime = job.runtime(step, at.subtask, at.unit, at.attempt, &accumulators);
+            let name = runtime.operator.clone();
             let _ = job.metrics[id].operator_type.set(operator.type_name());
             let scope = if step.grouped { StateScope::OneKey } else { StateScope::AllKeys };
             let mut feeders = Vec::new();
@@ -157,7 +148,7 @@ impl Chain {
             });
         }
         let at = Whereabouts::new(links.iter().map(|link| link.name.clone()), at.subtask);
-        Ok(Chain { links, exits, accumulators: Some(accumulators), at })
+        Ok(Chain { links, exits, accumulators: Some(accumulators), at, calls: 0 })
     }
 
     /// Opens the operators, the last one first, so that an operator can emit as soon as it is open.
@@ -317,6 +308,7 @@ impl Chain {
             match self.links[i].work() {
                 Ok(Progress::Blocked) => state = ChainState::Blocked,
                 Ok(progress) => {
+                    self.calls += 1;
                     if progress == Progress::Done {
                         self.recycle(i);
                     }
@@ -403,16 +395,16 @@ impl Chain {
     }
 
     /// Makes what waits for a full batch available, everywhere in the chain. The caller runs the chain until it is
-    /// drained between this call and the next.
-    pub fn flush(&mut self) -> Result<()> {
+    /// drained between this call and the next. Says no where an exit was full, and something may wait still.
+    pub fn flush(&mut self) -> Result<bool> {
         for i in 0..self.links.len() {
             self.links[i].operator.flush();
             if self.run()? != ChainState::Drained {
-                return Ok(());
+                return Ok(false);
             }
         }
         self.exits.iter_mut().for_each(|exit| exit.flush());
-        Ok(())
+        Ok(true)
     }
 
     /// Tells the operators that there is nothing to do at the moment.
@@ -431,9 +423,16 @@ impl Chain {
         self.exits.iter_mut().all(|exit| !exit.is_full())
     }
 
-    /// The lowest watermark of any step.
+    /// The lowest watermark of the steps that nothing follows; the maximum if there are none: a step in the middle
+    /// may never see a watermark because one behind it makes them.
     pub fn watermark(&self) -> Timestamp {
-        self.links.iter().map(|l| l.context.watermark).min().unwrap_or(WATERMARK_MAX)
+        let last = self.links.iter().filter(|link| link.targets.is_empty());
+        last.map(|link| link.context.watermark).min().unwrap_or(WATERMARK_MAX)
+    }
+
+    /// How many calls of operators have moved something so far.
+    pub fn calls(&self) -> u64 {
+        self.calls
     }
 }
 

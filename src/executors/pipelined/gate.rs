@@ -188,6 +188,7 @@ mod tests {
         for channel in &channels {
             assert!(channel.send(Element::Watermark(WATERMARK_MAX)).is_ok() && channel.send(Element::End).is_ok());
         }
-        assert_eq!(kinds(&mut gate), ["watermark", "watermark", "end"]);
+        // The channel at 5 has its turn first, so the minimum rises once, when the other one ends.
+        assert_eq!(kinds(&mut gate), ["watermark", "end"]);
     }
 }

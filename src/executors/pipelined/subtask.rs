@@ -3,14 +3,18 @@
 //! Invariants: a step takes at most `budget` elements, never blocks and never sleeps. Records wait in a batch that
 //! is not full no longer than the buffer timeout, and go out at once when the input runs idle (unless the timeout
 //! says "only when full").
+//! A step runs inside the subtask's span, so that what user code logs tells job, operators and subtask.
 
 use super::gate::InputGate;
 use crate::base::batch::Element;
 use crate::base::clock::Clock;
 use crate::base::config::BufferTimeout;
+use crate::base::data::{Timestamp, WATERMARK_MAX};
 use crate::base::error::{Error, Result};
 use crate::operator::source::Poll;
 use crate::executors::chain::{Chain, ChainState, Whereabouts};
+use crate::executors::job::JobEnvironment;
+use crate::executors::times::{Lack, Stopwatch, TaskTimes};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,8 +58,15 @@ pub struct Subtask {
     flushed_at: Duration,
     /// Something may wait in a batch that is not full.
     unflushed: bool,
+    /// The operators have not been told that there is nothing to do.
+    unshown: bool,
     /// Elements read so far.
     elements: u64,
+    watch: Stopwatch,
+    /// What it waits for while it waits.
+    lack: Lack,
+    times: Arc<Vec<TaskTimes>>,
+    span: tracing::Span,
 }
 
 impl Subtask {
@@ -64,7 +75,8 @@ impl Subtask {
         index: usize,
         chain: Chain,
         gate: Option<(InputGate, usize)>,
-        clock: Arc<dyn Clock>,
+        job: &JobEnvironment,
+        span: tracing::Span,
         timeout: BufferTimeout,
     ) -> Subtask {
         let head = match (gate, chain.sources().first()) {
@@ -72,7 +84,9 @@ impl Subtask {
             (None, Some(&source)) => Head::Source(source),
             (None, None) => Head::Ended,
         };
+        let clock = job.clock.clone();
         let flushed_at = clock.monotonic();
+        let watch = Stopwatch::start(job.times.clone(), task, clock.clone());
         Subtask {
             task,
             index,
@@ -84,25 +98,37 @@ impl Subtask {
             timeout,
             flushed_at,
             unflushed: false,
+            unshown: false,
             elements: 0,
+            watch,
+            lack: Lack::Input,
+            times: job.times.clone(),
+            span,
         }
     }
 
     /// Does up to `budget` elements of work. A panic of user code becomes an error.
     pub fn step(&mut self, budget: usize) -> Result<StepState> {
-        match catch_unwind(AssertUnwindSafe(|| self.advance(budget))) {
-            Ok(result) => result,
-            Err(payload) => {
-                let (operator, subtask) = self.chain.last_called();
-                Err(Error::panic(payload).in_operator(operator, subtask))
-            }
-        }
+        let span = self.span.clone();
+        let _in_span = span.enter();
+        self.watch.resume();
+        let before = self.work_done();
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.advance(budget))).unwrap_or_else(|payload| {
+            let (operator, subtask) = self.chain.last_called();
+            Err(Error::panic(payload).in_operator(operator, subtask))
+        });
+        let lack = if matches!(outcome, Ok(StepState::Waiting(_))) { self.lack } else { Lack::Input };
+        self.watch.pause(self.work_done() != before, lack);
+        let watermark = if self.closed { WATERMARK_MAX } else { self.chain.watermark() };
+        self.times[self.task].reached(self.index, watermark);
+        outcome
     }
 
     /// Closes the operators after a failure or a cancellation.
     pub fn abandon(&mut self) {
         if self.opened && !self.closed {
             self.closed = true;
+            let _in_span = self.span.enter();
             let _ = catch_unwind(AssertUnwindSafe(|| self.chain.close()));
         }
     }
@@ -122,8 +148,8 @@ impl Subtask {
         self.elements
     }
 
-    /// The lowest watermark in the subtask.
-    pub fn watermark(&self) -> i64 {
+    /// The lowest watermark of its last steps.
+    pub fn watermark(&self) -> Timestamp {
         self.chain.watermark()
     }
 
@@ -145,13 +171,10 @@ impl Subtask {
         for _ in 0..budget.max(1) {
             match self.chain.run()? {
                 ChainState::Drained => {}
-                ChainState::Full => return Ok(StepState::Waiting(None)),
-                ChainState::Blocked => return Ok(StepState::Waiting(Some(EXTERNAL_WAIT))),
+                ChainState::Full => return Ok(self.no_room(None)),
+                ChainState::Blocked => return Ok(self.no_room(Some(EXTERNAL_WAIT))),
             }
-            if let BufferTimeout::After(timeout) = self.timeout
-                && self.unflushed
-                && self.clock.monotonic().saturating_sub(self.flushed_at) >= timeout
-            {
+            if self.unflushed && self.waited_enough() {
                 self.flush()?;
                 continue;
             }
@@ -183,7 +206,7 @@ impl Subtask {
                 },
                 Head::Ended => {
                     if !self.chain.exits_drained() {
-                        return Ok(StepState::Waiting(None));
+                        return Ok(self.no_room(None));
                     }
                     self.closed = true;
                     self.chain.finish()?;
@@ -194,8 +217,18 @@ impl Subtask {
         Ok(StepState::Ready)
     }
 
+    /// A16: whether what waits in batches that are not full has to go out.
+    fn waited_enough(&self) -> bool {
+        match self.timeout {
+            BufferTimeout::After(timeout) => self.clock.monotonic().saturating_sub(self.flushed_at) >= timeout,
+            BufferTimeout::EveryRecord => true,
+            BufferTimeout::WhenFull => false,
+        }
+    }
+
     fn took(&mut self) {
         self.elements += 1;
+        self.unshown = true;
         if !self.unflushed {
             self.unflushed = true;
             if matches!(self.timeout, BufferTimeout::After(_)) {
@@ -205,20 +238,33 @@ impl Subtask {
     }
 
     fn flush(&mut self) -> Result<()> {
-        self.chain.flush()?;
-        self.unflushed = false;
+        self.unflushed = !self.chain.flush()?;
         Ok(())
+    }
+
+    /// Changes when an operator is called for more than a look at what there is.
+    fn work_done(&self) -> (u64, u64, bool, bool) {
+        (self.elements, self.chain.calls(), self.opened, self.closed)
+    }
+
+    fn no_room(&mut self, wait: Option<Duration>) -> StepState {
+        self.lack = Lack::Room;
+        StepState::Waiting(wait)
     }
 
     /// Nothing to read: what has been emitted goes out now.
     fn idle(&mut self, wait: Option<Duration>) -> Result<StepState> {
-        if self.unflushed && matches!(self.timeout, BufferTimeout::After(_)) {
-            self.flush()?;
-            if self.chain.run()? != ChainState::Drained {
+        if self.unshown && self.timeout != BufferTimeout::WhenFull {
+            if self.unflushed {
+                self.flush()?;
+            }
+            if self.unflushed {
                 return Ok(StepState::Ready);
             }
             self.chain.idle()?;
+            self.unshown = false;
         }
+        self.lack = Lack::Input;
         Ok(StepState::Waiting(wait))
     }
 }

@@ -76,7 +76,15 @@ pub fn wire(
                 }
             }
             let gate = (head.inputs > 0).then(|| (InputGate::new(head.inputs, inputs), head.inputs));
-            subtasks.push(Subtask::new(task.id, index, chain, gate, job.clock.clone(), timeout));
+            // Workers are in no span of their own.
+            let span = tracing::info_span!(
+                parent: job.span.id(),
+                "subtask",
+                task = task.id,
+                operators = %task.name,
+                subtask = index,
+            );
+            subtasks.push(Subtask::new(task.id, index, chain, gate, job, span, timeout));
         }
     }
     Ok(Wiring { subtasks, wakers })

@@ -2,16 +2,17 @@
 //!
 //! Method:
 //! 1. A stage is ready when all stages it reads from are complete. Its *units of work* are its subtasks, or where it
-//!    reads keyed input, hash ranges of them ([`layout`]).
-//! 2. A pure scheduler ([`schedule`]) says which units may run; a rayon pool runs one unit per job, or a seeded
+//!    reads keyed input, hash ranges of them (`layout`).
+//! 2. A pure scheduler (`schedule`) says which units may run; a rayon pool runs one unit per job, or a seeded
 //!    sequential runner runs them in a drawn order on one thread.
-//! 3. A unit ([`unit`]) reads its inputs (broadcast, then others, then keyed, one key at a time), drives its chain, and
+//! 3. A unit (`unit`) reads its inputs (broadcast, then others, then keyed, one key at a time), drives its chain, and
 //!    leaves one shuffle output for each edge out of the stage, in memory or in an unlinked file.
 //! 4. What a stage has left is dropped as soon as its consumers are done.
 //!
-//! Memory: half of the budget is divided into a fixed share for each worker, half keeps finished outputs. Shares are
+//! Memory: half of the budget is divided into a fixed share for each worker, half keeps finished outputs ([`kept`]). Shares are
 //! fixed before anything starts, so a run with the same input, parallelism and memory gives the same bytes.
 
+mod kept;
 mod layout;
 mod run;
 mod schedule;

@@ -1,19 +1,21 @@
 //! Run: drives the stages of a job on a pool of threads, or one unit after the other in a seeded order.
 
-use super::layout::StageLayout;
+use super::kept::{self, Kept, Left};
+use super::layout::{StageLayout, partition_of_unit};
 use super::schedule::{Schedule, UnitId};
-use super::unit::{Outputs, UnitContext, UnitOutputs};
+use super::unit::{UnitContext, UnitOutputs};
+use crate::base::clock::VirtualClock;
 use crate::base::config::Settings;
 use crate::base::error::{Error, Result};
-use crate::base::memory::{MemoryBudget, Reservation};
+use crate::base::memory::MemoryBudget;
 use crate::executors::job::JobEnvironment;
 use crate::executors::pipelined::simulation::Random;
 use crate::executors::report::{ProgressPhase, StageStats};
-use crate::operator::exchange::Partitioning;
-use crate::plan::PhysicalPlan;
-use crate::services::shuffle::{Remainder, ShuffleOutput, ShuffleStats};
+use crate::executors::times::{Lack, Stopwatch};
+use crate::operator::exchange::{Partitioning, RowWriter};
+use crate::plan::{Edge, PhysicalPlan};
+use crate::services::shuffle::ShuffleStats;
 use crossbeam::channel::{RecvTimeoutError, unbounded};
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -31,29 +33,22 @@ pub struct StagedOutcome {
     pub budget_peak_bytes: u64,
 }
 
-/// Outputs of finished units, with the memory they hold reserved.
-struct Kept {
-    outputs: Outputs,
-    reservations: BTreeMap<usize, Reservation>,
-    retained: MemoryBudget,
-}
-
 /// What a finished unit hands over.
-type Finished = (UnitId, Result<Vec<(usize, Arc<ShuffleOutput>, Reservation)>>);
+type Finished = (UnitId, Result<Vec<Left>>);
 
-/// Runs all stages. With a seed, on this thread and in an order drawn from it.
+/// Runs all stages. With a seed, on this thread, in an order drawn from it and under a virtual clock.
 pub fn run(
     plan: &Arc<PhysicalPlan>,
     job: &JobEnvironment,
     settings: &Settings,
-    seed: Option<u64>,
+    simulated: Option<(Arc<VirtualClock>, u64)>,
     tick: &mut dyn FnMut(ProgressPhase),
 ) -> Result<StagedOutcome> {
     let workers = plan.parallelism;
     let budget = settings.memory.0;
     let layouts: Vec<StageLayout> = plan.tasks.iter().map(|task| StageLayout::of(plan, task)).collect();
     let retained = MemoryBudget::new(budget / 2);
-    let simulated = seed.is_some();
+    let (clock, seed) = simulated.unzip();
     let unit_context = Arc::new(UnitContext {
         plan: plan.clone(),
         job: job.clone(),
@@ -61,25 +56,20 @@ pub fn run(
         temp_dir: settings.temp_dir.clone(),
         share_bytes: budget / 2 / workers as u64,
         running: Mutex::default(),
-        wait: Box::new(move |time| {
-            if !simulated {
-                std::thread::sleep(time.min(LOOK));
-            }
+        wait: Box::new(move |time| match &clock {
+            // A source that waits for the clock would wait for ever if nothing moved it.
+            Some(clock) => clock.advance(time),
+            None => std::thread::sleep(time.min(LOOK)),
         }),
     });
     let mut state = State {
         plan,
         schedule: Schedule::new(plan.tasks.iter().zip(&layouts).map(|(task, layout)| {
-            let inputs = plan.edges.iter().filter(|e| !e.local && plan.steps[e.to].task == task.id);
-            (inputs.map(|e| plan.steps[e.from].task).collect(), layout.units())
+            let inputs = edges_into(plan, task.id).map(|e| plan.steps[e.from].task);
+            (inputs.collect(), layout.units())
         })),
         layouts,
-        pending: BTreeMap::new(),
-        kept: Arc::new(Mutex::new(Kept {
-            outputs: Outputs::new(),
-            reservations: BTreeMap::new(),
-            retained: retained.clone(),
-        })),
+        kept: Arc::new(Mutex::new(Kept::new(retained.clone()))),
         stats: plan.tasks.iter().map(|_| (ShuffleStats::default(), None, Duration::ZERO)).collect(),
     };
     match seed {
@@ -91,12 +81,15 @@ pub fn run(
     Ok(StagedOutcome { stages: state.stage_stats(job), budget_peak_bytes: retained.peak() })
 }
 
+/// The edges that a stage reads from others.
+fn edges_into(plan: &PhysicalPlan, stage: usize) -> impl Iterator<Item = &Edge> {
+    plan.edges.iter().filter(move |e| !e.local && plan.steps[e.to].task == stage)
+}
+
 struct State<'a> {
     plan: &'a PhysicalPlan,
     schedule: Schedule,
     layouts: Vec<StageLayout>,
-    /// Outputs of units whose stage is not complete, by edge and unit.
-    pending: BTreeMap<usize, BTreeMap<usize, Arc<ShuffleOutput>>>,
     kept: Arc<Mutex<Kept>>,
     /// Totals, start and duration of each stage.
     stats: Vec<(ShuffleStats, Option<Instant>, Duration)>,
@@ -104,46 +97,45 @@ struct State<'a> {
 
 /// Runs one unit and ends its outputs: in memory where the budget has room, else on disk.
 fn run_unit(context: &UnitContext, id: UnitId, kept: &Mutex<Kept>) -> Finished {
-    let (inputs, retained) = {
+    let (inputs, budget) = {
         let kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-        (kept.outputs.clone(), kept.retained.clone())
+        (kept.inputs(edges_into(&context.plan, id.stage).map(|e| e.id)), kept.budget())
     };
     let task = &context.plan.tasks[id.stage];
-    let span = tracing::info_span!("unit", stage = id.stage, unit = id.unit, operators = %task.name);
+    let subtask = context.layouts[id.stage].subtask(id.unit);
+    // Threads of the pool are in no span of their own.
+    let span = tracing::info_span!(
+        parent: context.job.span.id(),
+        "unit",
+        stage = id.stage,
+        unit = id.unit,
+        operators = %task.name,
+        subtask,
+    );
     let _in_span = span.enter();
-    let run = || {
-        let writers = context.run(task, id.unit, &inputs)?;
-        finish(context, id, writers, &retained)
-    };
+    let mut watch = Stopwatch::start(context.job.times.clone(), id.stage, context.job.clock.clone());
     // Sorting compares keys and may drop records: code of the user, outside of any operator.
-    let outcome = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|payload| {
-        Err(Error::panic(payload).in_operator(&task.name, context.layouts[id.stage].subtask(id.unit)))
-    });
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let writers = context.run(task, id.unit, &inputs, &mut watch)?;
+        finish(context, id, writers, &budget)
+    }));
+    let outcome =
+        outcome.unwrap_or_else(|payload| Err(Error::panic(payload).in_operator(&task.name, subtask)));
+    watch.pause(true, Lack::Input);
     context.running().remove(&(id.stage, id.unit));
     (id, outcome)
 }
 
-fn finish(
-    context: &UnitContext,
-    id: UnitId,
-    writers: UnitOutputs,
-    retained: &MemoryBudget,
-) -> Result<Vec<(usize, Arc<ShuffleOutput>, Reservation)>> {
-    let mut outputs = Vec::with_capacity(writers.len());
-    let share = context.share_bytes / writers.len().max(1) as u64;
-    for (edge, writer) in writers {
-        // Reserved for the most that it can hold, given back once it is known.
-        let mut reservation = retained.reservation();
-        let fits = reservation.try_grow(share);
-        let output = writer.finish(if fits { Remainder::Memory } else { Remainder::Disk });
-        let output = output.map_err(|e| {
+fn finish(context: &UnitContext, id: UnitId, writers: UnitOutputs, budget: &MemoryBudget) -> Result<Vec<Left>> {
+    let share = context.part_bytes(&context.plan.tasks[id.stage]);
+    let end = |(edge, writer): (usize, Box<dyn RowWriter>)| {
+        let (output, reservation) = kept::finish(budget, share, |remainder| writer.finish(remainder)).map_err(|e| {
             let step = &context.plan.steps[context.plan.edges[edge].from];
             e.in_operator(&step.name, context.layouts[id.stage].subtask(id.unit))
         })?;
-        reservation.shrink(reservation.bytes().saturating_sub(output.memory_bytes() as u64));
-        outputs.push((edge, Arc::new(output), reservation));
-    }
-    Ok(outputs)
+        Ok(Left { edge, output, reservation })
+    };
+    writers.into_iter().map(end).collect()
 }
 
 impl State<'_> {
@@ -158,40 +150,24 @@ impl State<'_> {
     fn finished(&mut self, (id, outcome): Finished) -> Result<()> {
         let outputs = outcome?;
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        for (edge, output, reservation) in outputs {
-            add(&mut self.stats[id.stage].0, output.stats());
-            self.pending.entry(edge).or_default().insert(id.unit, output);
-            let held = reservation.bytes();
-            let of_edge = kept.retained.reservation();
-            let of_edge = kept.reservations.entry(edge).or_insert(of_edge);
-            // Handed from the unit to its edge: the bytes come back and are taken again.
-            drop(reservation);
-            let _ = of_edge.try_grow(held);
+        for left in outputs {
+            add(&mut self.stats[id.stage].0, left.output.stats());
+            kept.put(id.unit, left);
         }
-        // Partitions that only this unit reads are no longer needed.
-        for edge in self.plan.edges.iter().filter(|e| !e.local && self.plan.steps[e.to].task == id.stage) {
-            if edge.partitioning == Partitioning::Hash {
-                let freed: usize =
-                    kept.outputs.get(&edge.id).into_iter().flatten().map(|output| output.release(id.unit)).sum();
-                if let Some(reservation) = kept.reservations.get_mut(&edge.id) {
-                    reservation.shrink(freed as u64);
-                }
+        for edge in edges_into(self.plan, id.stage).filter(|e| e.partitioning != Partitioning::Broadcast) {
+            // Only this unit reads its partition.
+            if let Some(partition) = partition_of_unit(edge, &self.layouts[id.stage], id.unit) {
+                kept.release(edge.id, partition);
             }
         }
         if self.schedule.done(id) {
             if let Some(start) = self.stats[id.stage].1 {
                 self.stats[id.stage].2 = start.elapsed();
             }
-            for edge in self.plan.edges.iter().filter(|e| !e.local) {
-                if self.plan.steps[edge.from].task == id.stage {
-                    let units = self.pending.remove(&edge.id).unwrap_or_default();
-                    kept.outputs.insert(edge.id, units.into_values().collect());
-                }
-                if self.plan.steps[edge.to].task == id.stage {
-                    kept.outputs.remove(&edge.id);
-                    kept.reservations.remove(&edge.id);
-                }
+            for edge in self.plan.edges.iter().filter(|e| !e.local && self.plan.steps[e.from].task == id.stage) {
+                kept.complete(edge.id);
             }
+            edges_into(self.plan, id.stage).for_each(|edge| kept.forget(edge.id));
         }
         Ok(())
     }

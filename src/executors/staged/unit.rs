@@ -3,6 +3,7 @@
 //! Order of inputs: sources, then broadcast edges, then other edges, then keyed ones, of which all records of one
 //! key come before the next key's. Within an input: by producer, then sequence; keyed: by timestamp first.
 
+use super::kept::Outputs;
 use super::layout::{StageLayout, partition_of_unit, partitions};
 use crate::base::batch::{BATCH_RECORDS, Element, ErasedBatch};
 use crate::base::data::WATERMARK_MAX;
@@ -11,19 +12,17 @@ use crate::base::hash::{hash_of, key_group, subtask_of_group};
 use crate::operator::source::Poll;
 use crate::executors::chain::{Chain, ChainPosition, ChainState, Exit, Whereabouts};
 use crate::executors::job::JobEnvironment;
+use crate::executors::times::{Lack, Stopwatch};
 use crate::operator::exchange::{Partitioning, ReadState, RouteContext, RowWriter, WriteContext, consumers_of};
 use crate::plan::{Edge, PhysicalPlan, Task};
 use crate::services::shuffle::{
-    Concat, Identity, Merge, MergeInput, Partitioning as Ranges, ShuffleContext, ShuffleOutput,
+    Concat, Identity, Merge, MergeInput, Partitioning as Ranges, ShuffleContext,
 };
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-
-/// The outputs that complete stages have left, by edge and producing unit.
-pub type Outputs = BTreeMap<usize, Vec<Arc<ShuffleOutput>>>;
 
 /// Everything a unit needs; shared by all units of the job.
 pub struct UnitContext {
@@ -66,13 +65,18 @@ impl Exit for RowExit {
 }
 
 impl UnitContext {
-    /// Runs one attempt. A panic of user code becomes an error.
-    pub fn run(&self, task: &Task, unit: usize, inputs: &Outputs) -> Result<UnitOutputs> {
-        let layout = self.layouts[task.id];
+    /// The part of a worker's memory that each holder of memory in a unit has: its writers, tables and merges.
+    pub fn part_bytes(&self, task: &Task) -> u64 {
         let exits = self.plan.edges.iter().filter(|e| !e.local && self.plan.steps[e.from].task == task.id).count();
         let tables = task.steps.iter().filter(|&&s| self.plan.steps[s].combines).count();
         let keyed = task.steps.iter().filter(|&&s| self.plan.steps[s].grouped).count();
-        let share = self.share_bytes / (exits + tables + keyed).max(1) as u64;
+        self.share_bytes / (exits + tables + keyed).max(1) as u64
+    }
+
+    /// Runs one attempt. A panic of user code becomes an error.
+    pub fn run(&self, task: &Task, unit: usize, inputs: &Outputs, watch: &mut Stopwatch) -> Result<UnitOutputs> {
+        let layout = self.layouts[task.id];
+        let share = self.part_bytes(task);
         let at = ChainPosition {
             subtask: layout.subtask(unit),
             unit: unit % layout.units_per_subtask,
@@ -92,7 +96,7 @@ impl UnitContext {
         self.running().insert((task.id, unit), chain.whereabouts());
         let driven = catch_unwind(AssertUnwindSafe(|| {
             chain.open()?;
-            self.feed(&mut chain, task, unit, inputs, share)?;
+            self.feed(&mut chain, task, unit, inputs, watch)?;
             chain.finish()
         }));
         let outcome = driven.unwrap_or_else(|payload| {
@@ -162,11 +166,19 @@ impl UnitContext {
         })
     }
 
-    fn feed(&self, chain: &mut Chain, task: &Task, unit: usize, inputs: &Outputs, share: u64) -> Result<()> {
+    fn feed(
+        &self,
+        chain: &mut Chain,
+        task: &Task,
+        unit: usize,
+        inputs: &Outputs,
+        watch: &mut Stopwatch,
+    ) -> Result<()> {
+        let share = self.part_bytes(task);
         let layout = self.layouts[task.id];
         for source in chain.sources() {
             if layout.is_first(unit) {
-                self.read_source(chain, source)?;
+                self.read_source(chain, source, watch)?;
             } else {
                 chain.inject(source, Element::Watermark(WATERMARK_MAX));
                 chain.inject(source, Element::End);
@@ -201,14 +213,18 @@ impl UnitContext {
         Ok(())
     }
 
-    fn read_source(&self, chain: &mut Chain, source: usize) -> Result<()> {
+    fn read_source(&self, chain: &mut Chain, source: usize, watch: &mut Stopwatch) -> Result<()> {
         loop {
             self.job.cancellation.check()?;
             let polled = chain.poll(source)?;
             self.run_chain(chain)?;
             match polled {
                 Poll::More => {}
-                Poll::Idle(hint) => (self.wait)(hint.unwrap_or(Duration::from_millis(1))),
+                Poll::Idle(hint) => {
+                    watch.pause(true, Lack::Input);
+                    (self.wait)(hint.unwrap_or(Duration::from_millis(1)));
+                    watch.resume();
+                }
                 Poll::End => return Ok(()),
             }
         }

@@ -14,6 +14,9 @@ use crate::base::vfs::SharedVfs;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The counter in which a source counts the bytes that it has read: shown as the bytes in of its operator.
+pub const BYTES_READ: &str = "bytes_read";
+
 /// Whether a source ends by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Boundedness {

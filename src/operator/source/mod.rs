@@ -3,5 +3,5 @@
 pub mod contract;
 pub mod read;
 
-pub use contract::{Boundedness, Poll, Source, SourceContext, SourceOutput, SplitReader};
+pub use contract::{BYTES_READ, Boundedness, Poll, Source, SourceContext, SourceOutput, SplitReader};
 pub use read::{AnySource, SourceRun, SplitAssignment};

@@ -1,0 +1,219 @@
+//! Program: a pipeline over one record type as plain data, with the record functions that its operators apply.
+
+use serde::{Deserialize, Serialize};
+
+/// The one record type. A record is ordered by its fields, so that the extreme of `body` is unique within a key.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Rec {
+    pub key: u8,
+    pub body: Body,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Body {
+    pub value: i64,
+    pub text: String,
+}
+
+impl Rec {
+    pub fn new(key: u8, value: i64, text: impl Into<String>) -> Rec {
+        Rec { key, body: Body { value, text: text.into() } }
+    }
+}
+
+/// Nodes in the order in which they are built; the last node ends in the sink.
+#[derive(Clone, Debug)]
+pub struct Program {
+    pub nodes: Vec<Node>,
+    pub sink: Step,
+    /// A rolling operator and maps only behind it: the last value of each key is the result.
+    pub rolling_end: bool,
+    /// Stateful operators read what rolling ones emit: STREAMING and BATCH may differ (M13), so only BATCH is run.
+    pub batch_only: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Several are united; an operator may be united with itself.
+    pub inputs: Vec<usize>,
+    pub op: Op,
+    pub step: Step,
+}
+
+/// Where and how an operator runs.
+#[derive(Clone, Debug, Default)]
+pub struct Step {
+    pub edge: Edge,
+    pub parallelism: Option<usize>,
+    pub chaining: Chaining,
+    pub slot_group: Option<&'static str>,
+    pub blocking: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Chaining {
+    #[default]
+    Default,
+    StartNew,
+    Disabled,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Edge {
+    #[default]
+    Auto,
+    Forward,
+    Rebalance,
+    Rescale,
+    Shuffle,
+    Broadcast,
+    Global,
+    Custom,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Op {
+    FromIter { count: u64, fat: bool },
+    Generate { count: u64, fat: bool, timestamps: bool },
+    Map(u8),
+    TryMap(u8),
+    Rekey(u8),
+    Filter(u8),
+    TryFilter(u8),
+    FlatMap(u8),
+    TryFlatMap(u8),
+    /// Writes the timestamp into the record.
+    Process,
+    Keyed(Key, Fold),
+}
+
+/// The type of the key.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Key {
+    Number,
+    Text,
+    Pair,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Fold {
+    Reduce,
+    /// Concatenates texts: depends on the order.
+    ReduceInOrder,
+    Sum,
+    Min,
+    Max,
+    MinBy,
+    MaxBy,
+    Aggregate,
+    Count,
+    /// Numbers the records of a key.
+    Process,
+    /// Emits running totals: depends on the order.
+    ProcessInOrder,
+    /// Counts to three, then clears.
+    MapWithState,
+}
+
+impl Fold {
+    pub fn is_rolling(self) -> bool {
+        !matches!(self, Fold::Process | Fold::ProcessInOrder | Fold::MapWithState)
+    }
+    pub fn needs_order(self) -> bool {
+        matches!(self, Fold::ReduceInOrder | Fold::ProcessInOrder)
+    }
+    pub fn name(self) -> &'static str {
+        match self {
+            Fold::Reduce => "reduce",
+            Fold::ReduceInOrder => "reduce in order",
+            Fold::Sum => "sum",
+            Fold::Min => "min",
+            Fold::Max => "max",
+            Fold::MinBy => "min_by",
+            Fold::MaxBy => "max_by",
+            Fold::Aggregate => "aggregate",
+            Fold::Count => "count",
+            Fold::Process => "keyed process",
+            Fold::ProcessInOrder => "keyed process in order",
+            Fold::MapWithState => "map_with_state",
+        }
+    }
+}
+
+impl Op {
+    pub fn name(self) -> &'static str {
+        match self {
+            Op::FromIter { .. } => "from_iter",
+            Op::Generate { timestamps: false, .. } => "generate",
+            Op::Generate { timestamps: true, .. } => "generate with timestamps",
+            Op::Map(_) | Op::Rekey(_) => "map",
+            Op::TryMap(_) => "try_map",
+            Op::Filter(_) => "filter",
+            Op::TryFilter(_) => "try_filter",
+            Op::FlatMap(_) => "flat_map",
+            Op::TryFlatMap(_) => "try_flat_map",
+            Op::Process => "process",
+            Op::Keyed(_, fold) => fold.name(),
+        }
+    }
+}
+
+impl Edge {
+    pub fn name(self) -> &'static str {
+        match self {
+            Edge::Auto => "auto",
+            Edge::Forward => "forward",
+            Edge::Rebalance => "rebalance",
+            Edge::Rescale => "rescale",
+            Edge::Shuffle => "shuffle",
+            Edge::Broadcast => "broadcast",
+            Edge::Global => "global",
+            Edge::Custom => "partition_custom",
+        }
+    }
+}
+
+/// Values stay below this, so that sums of sums fit.
+const VALUES: i64 = 1_000_003;
+
+pub fn source_record(i: u64, fat: bool) -> Rec {
+    let mixed = i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
+    let text = if fat { format!("{mixed:01000}") } else { format!("t{}", mixed % 7) };
+    Rec::new((mixed % 11) as u8, (mixed % 1000) as i64 - 500, text)
+}
+
+/// Negative ones, equal ones, out of order.
+pub fn timestamp(record: &Rec) -> i64 {
+    (record.body.value * 37).rem_euclid(100) - 50
+}
+
+pub fn mapped(mut record: Rec, n: u8) -> Rec {
+    record.body.value = (record.body.value * 3 + i64::from(n)).rem_euclid(VALUES);
+    record
+}
+
+pub fn rekeyed(mut record: Rec, n: u8) -> Rec {
+    record.key = (record.body.value + i64::from(record.key)).rem_euclid(i64::from(n) + 1) as u8;
+    record
+}
+
+pub fn kept(record: &Rec, n: u8) -> bool {
+    (record.body.value + i64::from(record.key)).rem_euclid(i64::from(n) + 2) != 0
+}
+
+/// Zero to two records.
+pub fn expanded(record: &Rec, n: u8) -> impl Iterator<Item = Rec> + use<> {
+    let record = record.clone();
+    let count = (record.body.value + i64::from(n)).rem_euclid(3);
+    (0..count).map(move |i| mapped(record.clone(), i as u8))
+}
+
+pub fn stamped(mut record: Rec, timestamp: Option<i64>) -> Rec {
+    record.body.value = (record.body.value * 101 + timestamp.unwrap_or(77)).rem_euclid(VALUES);
+    record
+}
+
+/// What is left of a record where the other fields would depend on which record came first.
+pub fn without_text(record: Rec) -> Rec {
+    Rec::new(record.key, record.body.value, "")
+}
