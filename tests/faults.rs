@@ -102,7 +102,11 @@ impl Job {
     /// Success with the whole output, or an error that names operator and path and leaves nothing.
     fn check(self, outcome: &Outcome, what: &str) {
         match &outcome.result {
-            Ok(_) => assert!(self.is_complete(outcome), "{self:?} {what}: succeeded without its output; there is {:?}", outcome.after.keys()),
+            Ok(_) => assert!(
+                self.is_complete(outcome),
+                "{self:?} {what}: succeeded without its output; there is {:?}",
+                outcome.after.keys()
+            ),
             Err(e) => {
                 let text = e.to_string();
                 assert_eq!(e.kind(), ErrorKind::Environment, "{self:?} {what}: {text}");

@@ -35,7 +35,9 @@ impl Whereabouts {
     pub fn does_not_return(&self, grace: Duration) -> Error {
         let (operator, subtask) = self.operator();
         tracing::error!(operator, subtask, "user code does not return; its thread is left behind");
-        Error::user(format!("it did not return within {grace:?} of the end of the job; its thread is left behind"))
-            .in_operator(operator, subtask)
+        Error::user(format!(
+            "it did not return within {grace:?} of the end of the job; its thread is left behind"
+        ))
+        .in_operator(operator, subtask)
     }
 }

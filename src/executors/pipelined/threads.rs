@@ -99,7 +99,8 @@ pub fn run(
             let until = *deadline.get_or_insert_with(|| Instant::now() + CANCEL_GRACE);
             if Instant::now() > until {
                 for worker in open.iter().map(|&worker| &watched[worker]) {
-                    let stuck = worker.subtasks[worker.current.load(Ordering::Relaxed)].does_not_return(CANCEL_GRACE);
+                    let stuck =
+                        worker.subtasks[worker.current.load(Ordering::Relaxed)].does_not_return(CANCEL_GRACE);
                     if result.is_ok() || matches!(result, Err(Error::Cancelled)) {
                         result = Err(stuck);
                     }
@@ -153,7 +154,12 @@ impl Worker {
         let _ = ended.send((id, outcome));
     }
 
-    fn drive(&mut self, stop: &Cancellation, cancellation: &Cancellation, current: &AtomicUsize) -> Result<()> {
+    fn drive(
+        &mut self,
+        stop: &Cancellation,
+        cancellation: &Cancellation,
+        current: &AtomicUsize,
+    ) -> Result<()> {
         let mut done = vec![false; self.subtasks.len()];
         loop {
             let mut ready = false;
@@ -170,7 +176,12 @@ impl Worker {
                 let took = start.elapsed();
                 if took > SLOW_STEP {
                     let (operator, subtask) = subtask.last_called();
-                    tracing::warn!(operator, subtask, ?took, "a step took long; mark code that blocks as blocking");
+                    tracing::warn!(
+                        operator,
+                        subtask,
+                        ?took,
+                        "a step took long; mark code that blocks as blocking"
+                    );
                 }
                 match state {
                     StepState::Ready => ready = true,
