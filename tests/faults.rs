@@ -69,7 +69,7 @@ impl Job {
             .sink_to(CsvSink::csv("/out/counts"))
             .name("write");
         let (send, receive) = mpsc::channel();
-        std::thread::spawn(move || send.send(env.execute("faults")));
+        std::thread::spawn(move || drop(send.send(env.execute("faults"))));
         let result = receive.recv_timeout(TIME_LIMIT).unwrap_or_else(|_| panic!("{self:?} hangs"));
         (Outcome { result, before, after: disk.snapshot() }, faulty)
     }
