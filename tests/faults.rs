@@ -17,6 +17,9 @@ const DRIVERS: [Driver; 2] = [Driver::Threads, Driver::Simulation { seed: 11 }];
 /// A job that runs longer hangs.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
 
+/// Different words that do not fit into 8 MiB.
+const SPILLING: u64 = 160_000;
+
 type Snapshot = BTreeMap<PathBuf, Option<Vec<u8>>>;
 
 /// A job over one in-memory file system.
@@ -66,7 +69,7 @@ impl Job {
             .sink_to(CsvSink::csv("/out/counts"))
             .name("write");
         let (send, receive) = mpsc::channel();
-        std::thread::spawn(move || send.send(env.execute("faults")));
+        std::thread::spawn(move || drop(send.send(env.execute("faults"))));
         let result = receive.recv_timeout(TIME_LIMIT).unwrap_or_else(|_| panic!("{self:?} hangs"));
         (Outcome { result, before, after: disk.snapshot() }, faulty)
     }
@@ -164,7 +167,7 @@ fn a_disk_that_is_full_while_writing_ends_the_job_cleanly() {
 #[test]
 fn a_disk_that_is_full_while_spilling_ends_the_job_cleanly() {
     for driver in DRIVERS {
-        let job = Job { mode: ExecutionMode::Batch, driver, words: 60_000, existing: false };
+        let job = Job { mode: ExecutionMode::Batch, driver, words: SPILLING, existing: false };
         let (outcome, faulty) = job.run(FaultPlan::none().only(FileOp::NEEDS_SPACE).on_path("/tmp"));
         assert!(outcome.result.unwrap().spilled_bytes() > 0, "{job:?} spills nothing");
         let step = faulty.operations() / 7 + 1;
@@ -178,7 +181,7 @@ fn a_disk_that_is_full_while_spilling_ends_the_job_cleanly() {
 /// What the consumer of a shuffle cannot read names the consumer.
 #[test]
 fn spilled_data_that_cannot_be_read_names_the_operator() {
-    let job = Job { mode: ExecutionMode::Batch, driver: DRIVERS[1], words: 60_000, existing: false };
+    let job = Job { mode: ExecutionMode::Batch, driver: DRIVERS[1], words: SPILLING, existing: false };
     let reads = |plan: FaultPlan| plan.only(&[FileOp::Read]).on_path("/tmp");
     let (outcome, faulty) = job.run(reads(FaultPlan::none()));
     assert!(outcome.result.is_ok() && faulty.operations() > 8);

@@ -39,7 +39,7 @@ impl Toy {
                 StepOperation::Sink(_) => job.sinks[&step.id].operator(),
             };
             let runtime = job.runtime(step, index, 0, 0, accumulators);
-            let context = Context::new(runtime, StateScope::AllKeys, 1 << 20, job.clock.clone());
+            let context = Context::new(runtime, StateScope::AllKeys, 1 << 20, None, job.clock.clone());
             subtasks.push(Subtask { operator, context, open: vec![0; step.inputs], outputs: Vec::new() });
         }
         for edge in &plan.edges {

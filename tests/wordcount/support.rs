@@ -104,7 +104,7 @@ fn example() -> PathBuf {
     let example = test.parent().and_then(Path::parent).unwrap().join("examples/wordcount");
     assert!(
         example.exists(),
-        "{} is missing: cargo test builds it, or cargo build --example wordcount",
+        "{} is missing: cargo test builds it, or cargo build --profile test --example wordcount",
         example.display()
     );
     example

@@ -8,6 +8,9 @@
 //! `QUEUE_ELEMENTS` elements, so memory in a chain is bounded by its length.
 
 mod link;
+mod whereabouts;
+
+pub use whereabouts::Whereabouts;
 
 use super::job::JobEnvironment;
 use crate::base::accumulator::AttemptAccumulators;
@@ -68,7 +71,7 @@ pub struct Chain {
     exits: Vec<Box<dyn Exit>>,
     accumulators: Option<AttemptAccumulators>,
     /// The step whose operator was called last, for errors and panics.
-    at: usize,
+    at: Whereabouts,
     /// Calls that moved something.
     calls: u64,
     /// Links that have been closed.
@@ -146,13 +149,14 @@ impl Chain {
                 is_source,
             });
         }
-        Ok(Chain { links, exits, accumulators: Some(accumulators), at: 0, calls: 0, closed: 0 })
+        let at = Whereabouts::new(links.iter().map(|link| link.name.clone()), at.subtask);
+        Ok(Chain { links, exits, accumulators: Some(accumulators), at, calls: 0, closed: 0 })
     }
 
     /// Opens the operators, the last one first, so that an operator can emit as soon as it is open.
     pub fn open(&mut self) -> Result<()> {
         for i in (0..self.links.len()).rev() {
-            self.at = i;
+            self.at.set(i);
             let link = &mut self.links[i];
             link.operator.open(&mut link.context).map_err(|e| self.named(e))?;
         }
@@ -165,7 +169,7 @@ impl Chain {
         let mut result = Ok(());
         while self.closed < self.links.len() {
             let i = self.closed;
-            self.at = i;
+            self.at.set(i);
             self.closed += 1;
             let Link { tally, metrics, .. } = &mut self.links[i];
             tally.publish(metrics);
@@ -183,8 +187,12 @@ impl Chain {
 
     /// Name of the operator that was called last, and the subtask.
     pub fn last_called(&self) -> (&str, usize) {
-        let link = &self.links[self.at.min(self.links.len() - 1)];
-        (&link.name, link.context.runtime.subtask)
+        self.at.operator()
+    }
+
+    /// The same for another thread.
+    pub fn whereabouts(&self) -> Whereabouts {
+        self.at.clone()
     }
 
     fn named(&self, error: Error) -> Error {
@@ -204,7 +212,7 @@ impl Chain {
 
     /// Asks a source for records. At its end, its watermark rises to the maximum and its consumers see the end.
     pub fn poll(&mut self, source: usize) -> Result<Poll> {
-        self.at = source;
+        self.at.set(source);
         let link = &mut self.links[source];
         let mut watermark = None;
         let polled = link.operator.poll(&mut link.context, &mut watermark);
@@ -268,7 +276,7 @@ impl Chain {
         mut call: impl FnMut(&mut Link) -> Result<Progress>,
     ) -> Result<()> {
         loop {
-            self.at = link;
+            self.at.set(link);
             let progress = call(&mut self.links[link]).map_err(|e| self.named(e))?;
             while self.links[link].operator.is_full() && self.run()? != ChainState::Drained {
                 pause()?;
@@ -301,7 +309,7 @@ impl Chain {
             if !self.links[i].has_work() {
                 continue;
             }
-            self.at = i;
+            self.at.set(i);
             match self.links[i].work() {
                 Ok(Progress::Blocked) => state = ChainState::Blocked,
                 Ok(progress) => {
@@ -368,7 +376,7 @@ impl Chain {
         match target {
             Target::Link { link, feeder } => self.links[link].queue.push_back((feeder, element)),
             Target::Exit(exit) => {
-                self.at = from;
+                self.at.set(from);
                 match self.exits[exit].push(element) {
                     Ok(Some(emptied)) => self.links[from].operator.recycle(emptied),
                     Ok(None) => {}
@@ -407,7 +415,7 @@ impl Chain {
     /// Tells the operators that there is nothing to do at the moment.
     pub fn idle(&mut self) -> Result<()> {
         for i in 0..self.links.len() {
-            self.at = i;
+            self.at.set(i);
             let Link { tally, metrics, .. } = &mut self.links[i];
             tally.publish(metrics);
             self.links[i].operator.idle().map_err(|e| self.named(e))?;

@@ -11,7 +11,7 @@ use crate::base::clock::Clock;
 use crate::base::config::BufferTimeout;
 use crate::base::data::{Timestamp, WATERMARK_MAX};
 use crate::base::error::{Error, Result};
-use crate::executors::chain::{Chain, ChainState};
+use crate::executors::chain::{Chain, ChainState, Whereabouts};
 use crate::executors::job::JobEnvironment;
 use crate::executors::times::{Lack, Stopwatch, TaskTimes};
 use crate::operator::source::Poll;
@@ -136,6 +136,11 @@ impl Subtask {
     /// Name of the operator that user code was last called for.
     pub fn last_called(&self) -> (&str, usize) {
         self.chain.last_called()
+    }
+
+    /// The same for another thread.
+    pub fn whereabouts(&self) -> Whereabouts {
+        self.chain.whereabouts()
     }
 
     /// Elements read so far.

@@ -6,13 +6,15 @@
 use super::subtask::{StepState, Subtask};
 use super::wiring::Wiring;
 use crate::base::error::{Error, Result};
+use crate::executors::chain::Whereabouts;
 use crate::executors::job::Cancellation;
 use crate::plan::PhysicalPlan;
 use crossbeam::channel::{RecvTimeoutError, Sender, unbounded};
 use crossbeam::sync::{Parker, Unparker};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Elements that a subtask takes before the next one has its turn.
@@ -24,8 +26,13 @@ const PARK_MAX: Duration = Duration::from_millis(50);
 /// How long a cancelled job waits for user code to return.
 const CANCEL_GRACE: Duration = Duration::from_secs(1);
 
-/// Name of the operator that a worker is in, to be reported if it does not return.
-type Whereabouts = Arc<Mutex<String>>;
+/// What a worker is doing, for the thread that waits for it.
+struct Watched {
+    unparker: Unparker,
+    subtasks: Vec<Whereabouts>,
+    /// The subtask that it steps.
+    current: Arc<AtomicUsize>,
+}
 
 /// Runs all subtasks to their end. The first error stops the others and is returned. `tick` is called first
 /// and every now and then.
@@ -39,15 +46,19 @@ pub fn run(
     let (ended, endings) = unbounded();
     // Failure of one worker stops the others, which is not the same as a wish of the user to stop.
     let stop = Cancellation::default();
-    let mut handles: Vec<(Unparker, Whereabouts)> = Vec::new();
+    let mut watched: Vec<Watched> = Vec::new();
     let mut threads = Vec::new();
     for (id, worker) in workers.into_iter().enumerate() {
-        let whereabouts = Whereabouts::default();
-        handles.push((worker.parker.unparker().clone(), whereabouts.clone()));
+        let current = Arc::new(AtomicUsize::new(0));
+        watched.push(Watched {
+            unparker: worker.parker.unparker().clone(),
+            subtasks: worker.subtasks.iter().map(Subtask::whereabouts).collect(),
+            current: current.clone(),
+        });
         let (ended, stopping, cancellation) = (ended.clone(), stop.clone(), cancellation.clone());
         let thread = std::thread::Builder::new()
             .name(format!("{}-{id}", worker.name))
-            .spawn(move || worker.run(id, &stopping, &cancellation, &whereabouts, &ended))
+            .spawn(move || worker.run(id, &stopping, &cancellation, &current, &ended))
             .map_err(|e| {
                 Error::Memory(format!("cannot start a worker thread: {e}; use a lower parallelism"))
             });
@@ -60,8 +71,8 @@ pub fn run(
         }
     }
     drop(ended);
-    let wake_all = || handles.iter().for_each(|(unparker, _)| unparker.unpark());
-    let mut open: Vec<usize> = (0..handles.len()).collect();
+    let wake_all = || watched.iter().for_each(|worker| worker.unparker.unpark());
+    let mut open: Vec<usize> = (0..watched.len()).collect();
     let mut result = Ok(());
     let mut deadline: Option<Instant> = None;
     tick();
@@ -91,19 +102,12 @@ pub fn run(
             wake_all();
             let until = *deadline.get_or_insert_with(|| Instant::now() + CANCEL_GRACE);
             if Instant::now() > until {
-                let stuck: Vec<String> = open
-                    .iter()
-                    .map(|&worker| handles[worker].1.lock().unwrap_or_else(PoisonError::into_inner).clone())
-                    .collect();
-                tracing::error!(
-                    operators = stuck.join(", "),
-                    "user code does not return; its thread is left behind"
-                );
-                if result.is_ok() || matches!(result, Err(Error::Cancelled)) {
-                    result = Err(Error::Panic(format!(
-                        "the job was cancelled, but the code of {} did not return within {CANCEL_GRACE:?}",
-                        stuck.join(", ")
-                    )));
+                for worker in open.iter().map(|&worker| &watched[worker]) {
+                    let stuck =
+                        worker.subtasks[worker.current.load(Ordering::Relaxed)].does_not_return(CANCEL_GRACE);
+                    if result.is_ok() || matches!(result, Err(Error::Cancelled)) {
+                        result = Err(stuck);
+                    }
                 }
                 break;
             }
@@ -145,10 +149,10 @@ impl Worker {
         id: usize,
         stop: &Cancellation,
         cancellation: &Cancellation,
-        whereabouts: &Whereabouts,
+        current: &AtomicUsize,
         ended: &Sender<(usize, Result<()>)>,
     ) {
-        let outcome = self.drive(stop, cancellation, whereabouts);
+        let outcome = self.drive(stop, cancellation, current);
         self.subtasks.iter_mut().for_each(Subtask::abandon);
         // User code has destructors, too: whatever they do, the end of the worker must be known.
         let dropped = catch_unwind(AssertUnwindSafe(|| drop(self))).map_err(Error::panic);
@@ -159,7 +163,7 @@ impl Worker {
         &mut self,
         stop: &Cancellation,
         cancellation: &Cancellation,
-        whereabouts: &Whereabouts,
+        current: &AtomicUsize,
     ) -> Result<()> {
         let mut done = vec![false; self.subtasks.len()];
         loop {
@@ -171,13 +175,7 @@ impl Worker {
                 }
                 cancellation.check()?;
                 let subtask = &mut self.subtasks[i];
-                {
-                    let mut at = whereabouts.lock().unwrap_or_else(PoisonError::into_inner);
-                    let (operator, index) = subtask.last_called();
-                    if !at.starts_with(operator) {
-                        *at = format!("operator '{operator}' (subtask {index})");
-                    }
-                }
+                current.store(i, Ordering::Relaxed);
                 let start = Instant::now();
                 let state = subtask.step(STEP_BUDGET)?;
                 let took = start.elapsed();

@@ -55,6 +55,7 @@ pub fn run(
         layouts: layouts.clone(),
         temp_dir: settings.temp_dir.clone(),
         share_bytes: budget / 2 / workers as u64,
+        running: Mutex::default(),
         wait: Box::new(move |time| match &clock {
             // A source that waits for the clock would wait for ever if nothing moved it.
             Some(clock) => clock.advance(time.max(Duration::from_micros(1))),
@@ -75,6 +76,8 @@ pub fn run(
         Some(seed) => state.run_in_turn(&unit_context, &mut Random::new(seed))?,
         None => state.run_on_pool(&unit_context, workers, tick)?,
     }
+    // A wish that came while the last unit ran.
+    job.cancellation.check()?;
     Ok(StagedOutcome { stages: state.stage_stats(job), budget_peak_bytes: retained.peak() })
 }
 
@@ -119,6 +122,7 @@ fn run_unit(context: &UnitContext, id: UnitId, kept: &Mutex<Kept>) -> Finished {
     let outcome =
         outcome.unwrap_or_else(|payload| Err(Error::panic(payload).in_operator(&task.name, subtask)));
     watch.pause(true, Lack::Input);
+    context.running().remove(&(id.stage, id.unit));
     (id, outcome)
 }
 
@@ -249,15 +253,11 @@ impl State<'_> {
             if context.job.cancellation.is_cancelled() {
                 let until = *deadline.get_or_insert_with(|| Instant::now() + CANCEL_GRACE);
                 if Instant::now() > until {
-                    let stuck = running.first().map_or("", |id| &self.plan.tasks[id.stage].name);
-                    tracing::error!(
-                        operators = stuck,
-                        "user code does not return; its thread is left behind"
-                    );
-                    if result.is_ok() || matches!(result, Err(Error::Cancelled)) {
-                        result = Err(Error::Panic(format!(
-                            "the job was cancelled, but the code of '{stuck}' did not return within {CANCEL_GRACE:?}"
-                        )));
+                    for unit in context.running().values() {
+                        let stuck = unit.does_not_return(CANCEL_GRACE);
+                        if result.is_ok() || matches!(result, Err(Error::Cancelled)) {
+                            result = Err(stuck);
+                        }
                     }
                     // Dropping a pool waits for its threads; this one has a thread that may never end.
                     std::mem::forget(pool);

@@ -9,7 +9,7 @@ use crate::base::batch::{BATCH_RECORDS, Element, ErasedBatch};
 use crate::base::data::WATERMARK_MAX;
 use crate::base::error::{Error, Result};
 use crate::base::hash::{hash_of, key_group, subtask_of_group};
-use crate::executors::chain::{Chain, ChainPosition, ChainState, Exit};
+use crate::executors::chain::{Chain, ChainPosition, ChainState, Exit, Whereabouts};
 use crate::executors::job::JobEnvironment;
 use crate::executors::times::{Lack, Stopwatch};
 use crate::operator::exchange::{
@@ -18,9 +18,10 @@ use crate::operator::exchange::{
 use crate::operator::source::Poll;
 use crate::plan::{Edge, PhysicalPlan, Task};
 use crate::services::shuffle::{Concat, Identity, Merge, MergeInput, Partitioning as Ranges, ShuffleContext};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Everything a unit needs; shared by all units of the job.
@@ -31,6 +32,8 @@ pub struct UnitContext {
     pub temp_dir: PathBuf,
     /// Memory of one worker.
     pub share_bytes: u64,
+    /// Where the units that run are, by stage and unit.
+    pub running: Mutex<BTreeMap<(usize, usize), Whereabouts>>,
     /// Lets time pass while a source has nothing.
     pub wait: Box<dyn Fn(Duration) + Send + Sync>,
 }
@@ -89,13 +92,16 @@ impl UnitContext {
             spill: Some(self.shuffle_context(task.id, unit, share)),
         };
         let mut writers: Vec<(usize, SharedWriter)> = Vec::new();
+        let mut refused = Ok(());
         let mut chain = Chain::new(&self.plan, task, at, &self.job, |edge| {
-            let writer: SharedWriter = Arc::new(Mutex::new(
-                self.write_context(edge, task, unit, share).ok().map(|c| edge.exchange.row_writer(c)),
-            ));
+            let writer =
+                self.write_context(edge, task, unit, share).map(|context| edge.exchange.row_writer(context));
+            let writer: SharedWriter = Arc::new(Mutex::new(writer.map_err(|e| refused = Err(e)).ok()));
             writers.push((edge.id, writer.clone()));
             Box::new(RowExit { writer })
         })?;
+        refused?;
+        self.running().insert((task.id, unit), chain.whereabouts());
         let driven = catch_unwind(AssertUnwindSafe(|| {
             chain.open()?;
             self.feed(&mut chain, task, unit, inputs, watch)?;
@@ -118,6 +124,11 @@ impl UnitContext {
             outputs.push((edge, writer.ok_or_else(|| Error::Internal("an edge lost its writer".into()))?));
         }
         Ok(outputs)
+    }
+
+    /// Where the units that run are, by stage and unit.
+    pub fn running(&self) -> MutexGuard<'_, BTreeMap<(usize, usize), Whereabouts>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn shuffle_context(&self, stage: usize, unit: usize, share: u64) -> ShuffleContext {
