@@ -265,7 +265,7 @@ impl Environment {
         self.check()?;
         let settings = self.settings();
         let options = self.options();
-        let mut logical = lock(&self.shared.plan);
+        let logical = lock(&self.shared.plan);
         let physical = PhysicalPlan::new(&logical, &options)?;
         if let Some(format) = settings.explain {
             let text = match format {
@@ -275,7 +275,7 @@ impl Environment {
             println!("{text}");
             return Ok(JobClient::explained(name, physical.mode));
         }
-        logical.executed();
+        let built = logical.nodes.len();
         drop(logical);
         let plan = JobPlan {
             physical: Arc::new(physical),
@@ -284,6 +284,9 @@ impl Environment {
             vfs: lock(&self.shared.vfs).clone(),
             clock: lock(&self.shared.clock).clone(),
         };
-        job::start(name, plan)
+        let client = job::start(name, plan)?;
+        // Only now: what could not start may be executed again.
+        lock(&self.shared.plan).executed(built);
+        Ok(client)
     }
 }

@@ -17,11 +17,7 @@ pub trait ProcessFunction<In, Out: Data>: Send + 'static {
     }
     /// One record, with its timestamp and the current watermark in `ctx`.
     fn process(&mut self, record: In, ctx: &ProcessContext<'_>, out: &mut Collector<'_, Out>) -> UserResult;
-    /// After the last record; what it emits has no timestamp.
-    fn finish(&mut self, _out: &mut Collector<'_, Out>) -> UserResult {
-        Ok(())
-    }
-    /// After everything else, also after a failure.
+    /// After the last record, also after a failure.
     fn close(&mut self) -> UserResult {
         Ok(())
     }
@@ -52,14 +48,13 @@ impl ProcessContext<'_> {
 pub struct Process<T, U, P> {
     function: P,
     reversed: bool,
-    finished: bool,
     types: PhantomData<fn(T) -> U>,
 }
 
 impl<T, U, P> Process<T, U, P> {
     /// The operator around `function`.
     pub fn new(function: P) -> Self {
-        Process { function, reversed: false, finished: false, types: PhantomData }
+        Process { function, reversed: false, types: PhantomData }
     }
 }
 
@@ -86,13 +81,6 @@ impl<T: Data, U: Data, P: ProcessFunction<T, U>> Operator for Process<T, U, P> {
             return Ok(Progress::Yielded);
         }
         self.reversed = false;
-        Ok(Progress::Done)
-    }
-
-    fn end_of_input(&mut self, _ctx: &mut Context, out: &mut Out<U>) -> Result<Progress> {
-        if !std::mem::replace(&mut self.finished, true) {
-            self.function.finish(&mut Collector::new(out, None)).map_err(Error::User)?;
-        }
         Ok(Progress::Done)
     }
 

@@ -157,9 +157,9 @@ impl LogicalPlan {
         }
     }
 
-    /// Marks all sinks as executed: the next execution runs the ones added after this.
-    pub fn executed(&mut self) {
-        self.executed = self.nodes.len();
+    /// Marks the sinks among the first `built` nodes as executed: the next execution runs the others.
+    pub fn executed(&mut self, built: usize) {
+        self.executed = built;
     }
 
     fn is_due(&self, node: &Node) -> bool {

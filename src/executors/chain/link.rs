@@ -25,6 +25,8 @@ pub(super) struct Link {
     pub(super) feeders: Vec<(usize, Option<usize>)>,
     pub(super) queue: VecDeque<(usize, Element)>,
     pub(super) call: Call,
+    /// Goes behind the watermark that is being processed.
+    pub(super) after: Option<Element>,
     pub(super) merge: WatermarkMerge,
     /// Feeders that have not ended, for each logical input.
     pub(super) open: Vec<usize>,
@@ -93,6 +95,15 @@ impl Link {
         !matches!(self.call, Call::None) || !self.queue.is_empty()
     }
 
+    /// The consumer within the chain that is furthest downstream.
+    pub(super) fn last_target(&self) -> Option<usize> {
+        let links = self.targets.iter().filter_map(|target| match target {
+            Target::Link { link, .. } => Some(*link),
+            Target::Exit(_) => None,
+        });
+        links.max()
+    }
+
     /// Makes one call, or takes the next element.
     pub(super) fn work(&mut self) -> Result<Progress> {
         if matches!(self.call, Call::None) {
@@ -117,7 +128,11 @@ impl Link {
         };
         if progress == Progress::Done {
             match std::mem::replace(&mut self.call, Call::None) {
-                Call::Watermark(watermark) => self.forward(Element::Watermark(watermark)),
+                Call::Watermark(watermark) => {
+                    self.forward(Element::Watermark(watermark));
+                    let after = self.after.take();
+                    after.into_iter().for_each(|element| self.forward(element));
+                }
                 Call::EndOfInput(_) if self.open.iter().all(|&open| open == 0) => self.forward(Element::End),
                 _ => {}
             }
@@ -141,7 +156,7 @@ impl Link {
                     _ => 1,
                 };
                 self.barrier = Some((id, seen));
-                if seen == self.feeders.len() {
+                if seen >= self.open.iter().sum() {
                     self.barrier = None;
                     self.forward(Element::Barrier(id));
                 }
@@ -165,13 +180,13 @@ impl Link {
     }
 
     fn apply(&mut self, change: MergeChange) {
-        if let Some(watermark) = change.watermark {
-            self.call = Call::Watermark(watermark);
-        }
-        match change.idle {
-            Some(true) => self.forward(Element::Idle),
-            Some(false) => self.forward(Element::Active),
-            None => {}
+        let status = change.idle.map(|idle| if idle { Element::Idle } else { Element::Active });
+        match change.watermark {
+            Some(watermark) => {
+                self.call = Call::Watermark(watermark);
+                self.after = status;
+            }
+            None => status.into_iter().for_each(|status| self.forward(status)),
         }
     }
 

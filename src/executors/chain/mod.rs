@@ -136,6 +136,7 @@ impl Chain {
                 name,
                 operator,
                 context: Context::new(runtime, scope, at.table_bytes, at.spill.clone(), job.clock.clone()),
+                after: None,
                 merge: WatermarkMerge::new(feeders.len()),
                 feeders,
                 queue: VecDeque::new(),
@@ -289,15 +290,25 @@ impl Chain {
 
     /// Runs until no step can go on.
     pub fn run(&mut self) -> Result<ChainState> {
+        loop {
+            let (moved, state) = self.pass()?;
+            if state == ChainState::Drained || !moved {
+                return Ok(state);
+            }
+        }
+    }
+
+    /// Goes through the steps from the last to the first. Where something moves it goes on at the steps that it moved
+    /// to: those behind them have had nothing to do. Says whether anything moved, and what stands in the way of the rest.
+    fn pass(&mut self) -> Result<(bool, ChainState)> {
         let mut i = self.links.len();
-        let mut state = ChainState::Drained;
+        let (mut any, mut state) = (false, ChainState::Drained);
         while i > 0 {
             i -= 1;
             let delivered = self.deliver(i)?;
             if delivered.moved {
-                // What moved on runs first.
-                i = self.links.len();
-                state = ChainState::Drained;
+                any = true;
+                i = self.links[i].last_target().unwrap_or(i) + 1;
                 continue;
             }
             if !delivered.all {
@@ -313,18 +324,18 @@ impl Chain {
             match self.links[i].work() {
                 Ok(Progress::Blocked) => state = ChainState::Blocked,
                 Ok(progress) => {
+                    any = true;
                     self.calls += 1;
                     if progress == Progress::Done {
                         self.recycle(i);
                     }
-                    // What it emitted runs first.
-                    i = self.links.len();
-                    state = ChainState::Drained;
+                    // What it emitted moves next.
+                    i += 1;
                 }
                 Err(e) => return Err(self.named(e)),
             }
         }
-        Ok(state)
+        Ok((any, state))
     }
 
     /// Moves what link `i` has emitted to its consumers, as far as all of them have room.

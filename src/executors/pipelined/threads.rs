@@ -48,6 +48,7 @@ pub fn run(
     let stop = Cancellation::default();
     let mut watched: Vec<Watched> = Vec::new();
     let mut threads = Vec::new();
+    let mut result = Ok(());
     for (id, worker) in workers.into_iter().enumerate() {
         let current = Arc::new(AtomicUsize::new(0));
         watched.push(Watched {
@@ -65,15 +66,16 @@ pub fn run(
         match thread {
             Ok(thread) => threads.push(Some(thread)),
             Err(e) => {
+                // Those that run already must end before the sinks are told to clean up.
                 stop.cancel();
-                return Err(e);
+                result = Err(e);
+                break;
             }
         }
     }
     drop(ended);
     let wake_all = || watched.iter().for_each(|worker| worker.unparker.unpark());
-    let mut open: Vec<usize> = (0..watched.len()).collect();
-    let mut result = Ok(());
+    let mut open: Vec<usize> = (0..threads.len()).collect();
     let mut deadline: Option<Instant> = None;
     tick();
     while !open.is_empty() {
