@@ -86,8 +86,9 @@ pub fn run(
                     let _ = thread.join();
                 }
                 if let Err(e) = outcome {
-                    let first = result.is_ok();
-                    if first || (matches!(result, Err(Error::Cancelled)) && !matches!(e, Error::Cancelled)) {
+                    // A failure that names its operator says more than a panic while cleaning up.
+                    let vague = |e: &Error| matches!(e, Error::Cancelled | Error::Panic(_));
+                    if result.as_ref().err().is_none_or(|first| vague(first) && !vague(&e)) {
                         result = Err(e);
                     }
                     stop.cancel();
