@@ -244,7 +244,7 @@ pub fn long_rows_batch(job: &Job) -> ProgramResult {
     let keys = job.keys;
     let (sink, totals) = TotalSink::new(|total: &mut [u64; 3], number: u64| {
         // Numbers come in pairs: the row's number within its key, then its check.
-        if total[0] % 2 == 0 {
+        if total[0].is_multiple_of(2) {
             total[1] = total[1].wrapping_add(number);
         } else {
             total[2] = total[2].wrapping_add(number);

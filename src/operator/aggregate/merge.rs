@@ -45,7 +45,7 @@ enum Stage<K, A> {
     /// Entries of the table that have been emitted.
     Draining(usize),
     Merging {
-        rows: shuffle::Merge,
+        rows: Box<shuffle::Merge>,
         current: Option<(K, A)>,
         timestamp: Option<Timestamp>,
     },
@@ -268,7 +268,7 @@ impl<K: Key, T: Data, F: Fold<K, T>> Operator for Merge<K, T, F> {
                     let context = Self::shuffle_context(ctx, output.has_timestamps())?;
                     let input = MergeInput { input: 0, producer: 0, output: Arc::new(output) };
                     let rows = shuffle::Merge::open(context, 0, &[input], key_order::<K>())?;
-                    Stage::Merging { rows, current: None, timestamp: None }
+                    Stage::Merging { rows: Box::new(rows), current: None, timestamp: None }
                 }
                 None => Stage::Draining(0),
             };
