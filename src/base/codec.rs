@@ -40,6 +40,9 @@ fn unreadable<T>(why: String) -> Error {
     ))
 }
 
+/// Bytes of the longest encoded 64-bit number. Such are copied one by one: a call to copy memory costs more.
+const NUMBER_BYTES_MAX: usize = 10;
+
 struct Append<'a>(&'a mut Vec<u8>);
 
 impl Flavor for Append<'_> {
@@ -51,7 +54,12 @@ impl Flavor for Append<'_> {
     }
     #[inline(always)]
     fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
-        self.0.extend_from_slice(bytes);
+        if bytes.len() <= NUMBER_BYTES_MAX {
+            self.0.reserve(NUMBER_BYTES_MAX);
+            bytes.iter().for_each(|&byte| self.0.push(byte));
+        } else {
+            self.0.extend_from_slice(bytes);
+        }
         Ok(())
     }
     #[inline(always)]
