@@ -46,7 +46,7 @@ pub fn explain(logical: &LogicalPlan, physical: &PhysicalPlan) -> String {
                 "     <- {} by {}{} ({})",
                 physical.steps[edge.from].task,
                 edge.partitioning,
-                if batch && edge.partitioning == Partitioning::Hash { ", sorted by key" } else { "" },
+                if batch && edge.exchange.is_sorted() { ", sorted by key" } else { "" },
                 edge.exchange.record_type(),
             );
         }
