@@ -104,7 +104,14 @@ fn control_elements_travel_in_order() {
     let job =
         JobEnvironment::start(&plan, context, clock, vfs, SplitAssignment::Fixed, Cancellation::default())
             .unwrap();
-    let at = ChainPosition { subtask: 0, unit: 0, attempt: 0, table_bytes: 1 << 20, spill: None };
+    let at = ChainPosition {
+        subtask: 0,
+        unit: 0,
+        attempt: 0,
+        table_bytes: 1 << 20,
+        spill: None,
+        short_calls: true,
+    };
     let seen = Arc::new(Mutex::new(Vec::new()));
     let mut chain =
         Chain::new(&plan, &plan.tasks[0], at, &job, |_| Box::new(Recorder(seen.clone()))).unwrap();

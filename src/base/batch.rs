@@ -44,6 +44,17 @@ impl<T> Batch<T> {
     pub fn timestamp(&self, i: usize) -> Option<Timestamp> {
         self.timestamps.get(i).copied()
     }
+    /// Keeps the first `at` records and returns the others.
+    pub fn split(&mut self, at: usize) -> Batch<T> {
+        fn cut<V>(values: &mut Vec<V>, at: usize) -> Vec<V> {
+            values.split_off(at.min(values.len()))
+        }
+        Batch {
+            values: cut(&mut self.values, at),
+            timestamps: cut(&mut self.timestamps, at),
+            hashes: cut(&mut self.hashes, at),
+        }
+    }
     /// Reverses the order, so that records can be taken from the end in the original order.
     pub fn reverse(&mut self) {
         self.values.reverse();
@@ -77,6 +88,8 @@ pub trait AnyBatch: Send {
     fn as_any(&mut self) -> &mut dyn Any;
     /// A copy, for a second consumer.
     fn clone_batch(&self) -> ErasedBatch;
+    /// Cuts the batch: keeps the first `at` records and returns the others.
+    fn split_off(&mut self, at: usize) -> ErasedBatch;
     /// Takes the first record out, as a batch of its own: for an executor that goes record by record.
     fn take_first(&mut self) -> Option<ErasedBatch>;
 }
@@ -95,12 +108,12 @@ impl<T: Clone + Send + 'static> AnyBatch for Batch<T> {
         Box::new(self.clone())
     }
     fn take_first(&mut self) -> Option<ErasedBatch> {
-        fn first<V>(values: &mut Vec<V>) -> Vec<V> {
-            values.drain(..values.len().min(1)).collect()
-        }
-        let (values, timestamps, hashes) =
-            (first(&mut self.values), first(&mut self.timestamps), first(&mut self.hashes));
-        (!values.is_empty()).then(|| Box::new(Batch { values, timestamps, hashes }) as ErasedBatch)
+        let rest = self.split(1);
+        let first = std::mem::replace(self, rest);
+        (!first.is_empty()).then(|| Box::new(first) as ErasedBatch)
+    }
+    fn split_off(&mut self, at: usize) -> ErasedBatch {
+        Box::new(self.split(at))
     }
 }
 

@@ -5,7 +5,7 @@
 //! A call that yields is kept and repeated.
 //! Invariant: a control element is put behind everything that the operator emitted before it.
 
-use crate::base::batch::{CheckpointId, Element, ErasedBatch};
+use crate::base::batch::{BATCH_RECORDS, CheckpointId, Element, ErasedBatch};
 use crate::base::data::Timestamp;
 use crate::base::error::Result;
 use crate::executors::job::StepMetrics;
@@ -14,6 +14,7 @@ use crate::operator::{Context, Progress};
 use crate::semantics::time::{MergeChange, WatermarkMerge};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// One step of a chain.
 pub(super) struct Link {
@@ -36,6 +37,7 @@ pub(super) struct Link {
     pub(super) targets: Vec<Target>,
     pub(super) metrics: Arc<StepMetrics>,
     pub(super) tally: Tally,
+    pub(super) pace: Pace,
     pub(super) is_source: bool,
 }
 
@@ -72,6 +74,52 @@ impl Tally {
         metrics.records_in.add(std::mem::take(&mut self.records_in));
         metrics.records_out.add(std::mem::take(&mut self.records_out));
         metrics.bytes_out.add(std::mem::take(&mut self.bytes_out));
+    }
+}
+
+/// Keeps calls of slow user code short, so that a job can be cancelled between them: a batch of records that take a
+/// millisecond each would be one call of a second.
+///
+/// Only where nothing that comes out may depend on how batches are cut: in BATCH a table looks at its memory once a
+/// call, so there a call is a whole batch, whatever it takes.
+pub(super) struct Pace {
+    on: bool,
+    calls: u64,
+    /// Records of one call, while the operator is slow or not known to be fast.
+    records_max: Option<usize>,
+}
+
+impl Pace {
+    /// Records of the first call.
+    const FIRST_RECORDS: usize = 64;
+    /// A call that takes longer is followed by shorter ones.
+    const SLOW: Duration = Duration::from_millis(50);
+    /// What they should take.
+    const WANTED: Duration = Duration::from_millis(20);
+    /// One of so many calls is timed.
+    const TIMED: u64 = 16;
+
+    /// Keeps calls short, or leaves them as they are.
+    pub(super) fn new(on: bool) -> Pace {
+        Pace { on, calls: 0, records_max: on.then_some(Self::FIRST_RECORDS) }
+    }
+
+    /// Counts a call and says whether it is to be timed.
+    #[inline]
+    fn starts(&mut self) -> bool {
+        self.calls += 1;
+        self.on && (self.calls % Self::TIMED == 1 || self.records_max.is_some())
+    }
+
+    fn took(&mut self, records: usize, time: Duration) {
+        if time > Self::SLOW && records > 1 {
+            let wanted = records as u128 * Self::WANTED.as_nanos() / time.as_nanos();
+            self.records_max = Some((wanted as usize).max(1));
+        } else if time < Self::WANTED / 4 {
+            // Fast again, or never slow.
+            self.records_max =
+                self.records_max.and_then(|records| (records < BATCH_RECORDS).then_some(records * 2));
+        }
     }
 }
 
@@ -115,8 +163,13 @@ impl Link {
             Call::Process { feeder, batch } => {
                 let input = self.feeders[*feeder].0;
                 let before = batch.len();
+                let start = self.pace.starts().then(|| self.context.clock.monotonic());
                 let progress = self.operator.process(input, batch, &mut self.context)?;
-                self.tally.took((before - batch.len()) as u64, &self.metrics);
+                let records = before - batch.len();
+                if let Some(start) = start {
+                    self.pace.took(records, self.context.clock.monotonic().saturating_sub(start));
+                }
+                self.tally.took(records as u64, &self.metrics);
                 // The emptied batch stays until it is given back.
                 return Ok(progress);
             }
@@ -143,7 +196,13 @@ impl Link {
     /// Turns an element into the call it asks for.
     fn take(&mut self, feeder: usize, element: Element) {
         let change = match element {
-            Element::Batch(batch) => {
+            Element::Batch(mut batch) => {
+                if let Some(records) = self.pace.records_max
+                    && batch.len() > records
+                {
+                    let rest = batch.split_off(records);
+                    self.queue.push_front((feeder, Element::Batch(rest)));
+                }
                 self.call = Call::Process { feeder, batch };
                 return;
             }
@@ -193,5 +252,29 @@ impl Link {
     fn forward(&mut self, element: Element) {
         self.operator.flush();
         self.control.push_back(element);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slow_code_gets_short_calls_and_fast_code_whole_batches() {
+        assert!(!Pace::new(false).starts());
+        let mut pace = Pace::new(true);
+        assert!(pace.starts());
+        pace.took(64, Duration::from_millis(640));
+        assert_eq!(pace.records_max, Some(2), "20 ms of records that take 10 ms each");
+        pace.took(2, Duration::from_millis(20));
+        assert_eq!(pace.records_max, Some(2));
+        pace.took(1, Duration::from_secs(1));
+        assert_eq!(pace.records_max, Some(2), "one record cannot be cut");
+        for _ in 0..20 {
+            pace.took(2, Duration::from_micros(1));
+        }
+        assert_eq!(pace.records_max, None);
+        let timed = (0..160).filter(|_| pace.starts()).count();
+        assert_eq!(timed, 10, "one call of sixteen is timed");
     }
 }

@@ -12,7 +12,7 @@ mod whereabouts;
 
 pub use whereabouts::Whereabouts;
 
-use super::job::JobEnvironment;
+use super::job::{Cancellation, JobEnvironment};
 use crate::base::accumulator::AttemptAccumulators;
 use crate::base::batch::{Element, ErasedBatch};
 use crate::base::data::{Timestamp, WATERMARK_MAX, WATERMARK_MIN};
@@ -23,7 +23,7 @@ use crate::plan::{Edge, PhysicalPlan, StepOperation, Task};
 use crate::semantics::state::StateScope;
 use crate::semantics::time::WatermarkMerge;
 use crate::services::shuffle::ShuffleContext;
-use link::{Call, Link, Tally, Target};
+use link::{Call, Link, Pace, Tally, Target};
 use std::collections::VecDeque;
 
 /// Elements that may wait before a step: one being taken, one behind it.
@@ -61,6 +61,8 @@ pub struct ChainPosition {
     pub attempt: usize,
     /// Bytes for each table that a step of the chain holds.
     pub table_bytes: u64,
+    /// Whether batches may be cut so that calls of slow user code stay short.
+    pub short_calls: bool,
     /// Where a table that has grown too large goes.
     pub spill: Option<ShuffleContext>,
 }
@@ -72,6 +74,7 @@ pub struct Chain {
     accumulators: Option<AttemptAccumulators>,
     /// The step whose operator was called last, for errors and panics.
     at: Whereabouts,
+    cancellation: Cancellation,
     /// Calls that moved something.
     calls: u64,
     /// Links that have been closed.
@@ -147,11 +150,13 @@ impl Chain {
                 targets,
                 metrics: job.metrics[id].clone(),
                 tally: Tally::default(),
+                pace: Pace::new(at.short_calls),
                 is_source,
             });
         }
         let at = Whereabouts::new(links.iter().map(|link| link.name.clone()), at.subtask);
-        Ok(Chain { links, exits, accumulators: Some(accumulators), at, calls: 0, closed: 0 })
+        let cancellation = job.cancellation.clone();
+        Ok(Chain { links, exits, accumulators: Some(accumulators), at, cancellation, calls: 0, closed: 0 })
     }
 
     /// Opens the operators, the last one first, so that an operator can emit as soon as it is open.
@@ -320,6 +325,7 @@ impl Chain {
             if !self.links[i].has_work() {
                 continue;
             }
+            self.cancellation.check()?;
             self.at.set(i);
             match self.links[i].work() {
                 Ok(Progress::Blocked) => state = ChainState::Blocked,

@@ -53,8 +53,14 @@ pub fn wire(
     let mut subtasks = Vec::with_capacity(count);
     for task in &plan.tasks {
         for index in 0..task.parallelism {
-            let at =
-                ChainPosition { subtask: index, unit: 0, attempt: 0, table_bytes: u64::MAX, spill: None };
+            let at = ChainPosition {
+                subtask: index,
+                unit: 0,
+                attempt: 0,
+                table_bytes: u64::MAX,
+                spill: None,
+                short_calls: true,
+            };
             let chain = Chain::new(plan, task, at, job, |edge| {
                 let to = &plan.steps[edge.to];
                 let consumers = consumers_of(edge.partitioning, index, task.parallelism, to.parallelism);

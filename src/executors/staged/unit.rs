@@ -90,6 +90,7 @@ impl UnitContext {
             attempt: 0,
             table_bytes: share,
             spill: Some(self.shuffle_context(task.id, unit, share)),
+            short_calls: false,
         };
         let mut writers: Vec<(usize, SharedWriter)> = Vec::new();
         let mut refused = Ok(());
