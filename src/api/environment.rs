@@ -159,7 +159,9 @@ impl Environment {
         stream
     }
 
-    /// Makes `count` records: `f(i)` for each index `i` below it. Subtask `s` of `p` makes `s`, `s + p`, ... in order.
+    /// Makes `count` records: `f(i)` for each index `i` below it. The indices are cut into one series for each of `p`
+    /// subtasks: `s`, `s + p`, ... in order. In BATCH each subtask makes its own; in STREAMING one that has finished its series
+    /// takes another's that nobody has begun.
     /// Bounded. For an unbounded source, a rate or timestamps, [`read`](Environment::read) a [`Generate`].
     pub fn generate<T: Data>(
         &self,
