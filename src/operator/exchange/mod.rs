@@ -4,6 +4,7 @@
 //! (pipelined: values move between subtasks) or for row codecs (staged: records become bytes) and know
 //! nothing of the type themselves.
 
+mod check;
 mod key;
 mod router;
 mod rows;

@@ -3,15 +3,12 @@
 //! Method: the consumers of a whole batch are chosen first, then its records move into one batch under way for
 //! each consumer. Costs: one move per record; none where there is a single consumer.
 
+use super::check::RecordCheck;
 use super::select::Select;
 use crate::base::batch::{BATCH_RECORDS, Batch, ErasedBatch, typed};
-use crate::base::codec;
 use crate::base::data::Data;
 use crate::base::error::Result;
 use std::collections::VecDeque;
-
-/// Records of an edge that are encoded and decoded to find a type that does not survive it.
-const CHECKED_RECORDS: u32 = 8;
 
 /// Where the producing subtask stands.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +41,7 @@ pub(crate) struct Scatter<T> {
     select: Select<T>,
     targets: Vec<Target<T>>,
     chosen: Vec<u32>,
-    checked: u32,
+    check: RecordCheck,
 }
 
 struct Target<T> {
@@ -84,16 +81,7 @@ impl<T: Data> Scatter<T> {
     pub(crate) fn new(select: Select<T>, targets: usize) -> Self {
         let targets =
             (0..targets).map(|_| Target { current: Batch::new(), ready: VecDeque::new() }).collect();
-        Scatter { select, targets, chosen: Vec::new(), checked: 0 }
-    }
-
-    fn check(&mut self, batch: &Batch<T>) -> Result<()> {
-        for value in batch.values.iter().take((CHECKED_RECORDS - self.checked) as usize) {
-            codec::check_record(value)?;
-            self.select.check(value)?;
-            self.checked += 1;
-        }
-        Ok(())
+        Scatter { select, targets, chosen: Vec::new(), check: RecordCheck::default() }
     }
 
     fn scatter(&mut self, batch: &mut Batch<T>) {
@@ -133,9 +121,7 @@ impl<T: Data> Router for Scatter<T> {
         if batch.is_empty() {
             return Ok(());
         }
-        if self.checked < CHECKED_RECORDS {
-            self.check(batch)?;
-        }
+        self.check.check(&batch.values, |value| self.select.check(value))?;
         self.chosen.clear();
         match (&mut self.select, self.targets.len()) {
             (Select::One(target), _) => self.targets[*target].append(batch),

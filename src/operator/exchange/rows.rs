@@ -3,10 +3,11 @@
 //! Place: a producing unit of work owns a [`RowWriter`] for each edge out of its stage; a consuming one owns a
 //! [`RowReader`] for each input. Both run typed loops over a whole batch or a whole key.
 
+use super::check::RecordCheck;
 use super::select::Select;
 use super::{KeySelector, RouteContext};
 use crate::base::batch::{Batch, ErasedBatch, typed};
-use crate::base::codec::{self, decode, encode};
+use crate::base::codec::{decode, encode};
 use crate::base::data::{Data, Key, Timestamp};
 use crate::base::error::{Error, Result};
 use crate::services::shuffle::{
@@ -15,9 +16,6 @@ use crate::services::shuffle::{
 };
 use std::marker::PhantomData;
 use std::sync::Arc;
-
-/// Records of an edge that are decoded again to find a type that does not survive it.
-const CHECKED_RECORDS: u32 = 8;
 
 /// What a writer is told about its edge.
 pub struct WriteContext {
@@ -103,7 +101,7 @@ pub(super) struct KeyedWriter<T, K> {
     keys: Vec<K>,
     key_bytes: Vec<u8>,
     value_bytes: Vec<u8>,
-    checked: u32,
+    check: RecordCheck,
 }
 
 /// The order of encoded keys: that of the keys.
@@ -124,7 +122,7 @@ impl<T: Data, K: Key> KeyedWriter<T, K> {
             keys: Vec::new(),
             key_bytes: Vec::new(),
             value_bytes: Vec::new(),
-            checked: 0,
+            check: RecordCheck::default(),
         }
     }
 }
@@ -135,13 +133,7 @@ impl<T: Data, K: Key> RowWriter for KeyedWriter<T, K> {
         if batch.is_empty() {
             return Ok(());
         }
-        if self.checked < CHECKED_RECORDS {
-            for value in batch.values.iter().take((CHECKED_RECORDS - self.checked) as usize) {
-                codec::check_record(value)?;
-                self.selector.check(value)?;
-                self.checked += 1;
-            }
-        }
+        self.check.check(&batch.values, |value| self.selector.check(value))?;
         let ranges = &self.ranges;
         let buffer = self.buffer.open(!batch.timestamps.is_empty(), |context| {
             SortBuffer::new(context, ranges.clone(), key_order::<K>())
@@ -176,7 +168,7 @@ pub(super) struct UnkeyedWriter<T> {
     buffer: Lazy<PartitionBuffer>,
     chosen: Vec<u32>,
     value_bytes: Vec<u8>,
-    checked: u32,
+    check: RecordCheck,
 }
 
 impl<T: Data> UnkeyedWriter<T> {
@@ -188,7 +180,7 @@ impl<T: Data> UnkeyedWriter<T> {
             buffer: Lazy::Waiting(ctx.shuffle),
             chosen: Vec::new(),
             value_bytes: Vec::new(),
-            checked: 0,
+            check: RecordCheck::default(),
         }
     }
 }
@@ -199,13 +191,7 @@ impl<T: Data> RowWriter for UnkeyedWriter<T> {
         if batch.is_empty() {
             return Ok(());
         }
-        if self.checked < CHECKED_RECORDS {
-            for value in batch.values.iter().take((CHECKED_RECORDS - self.checked) as usize) {
-                codec::check_record(value)?;
-                self.select.check(value)?;
-                self.checked += 1;
-            }
-        }
+        self.check.check(&batch.values, |value| self.select.check(value))?;
         let partitions = self.partitions;
         let buffer = self
             .buffer
