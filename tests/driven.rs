@@ -62,14 +62,18 @@ impl SplitReader for Reader {
 fn job(clock: Arc<mainstem::base::clock::VirtualClock>) -> (JobEnvironment, Wiring) {
     let mut logical = LogicalPlan::default();
     let from = logical.add(Node::new("script", Operation::Source(Arc::new(Script)), Vec::new()));
-    let edge = LogicalEdge { from, exchange: Arc::new(Unkeyed::<u64>::new(Partitioning::Rebalance)) };
+    let edge = LogicalEdge::new(from, Arc::new(Unkeyed::<u64>::new(Partitioning::Rebalance)));
     let sink = Arc::new(TypedSink::<u64, _>::new(FnSink::new(|_: u64| {})));
     logical.add(Node::new("sink", Operation::Sink(sink), vec![vec![edge]]));
     let mode = ExecutionMode::Streaming;
     let options = PlanOptions { mode, parallelism: 2, max_parallelism: None, chaining: true };
     let plan = PhysicalPlan::new(&logical, &options).unwrap();
-    let context =
-        JobContext { name: "driven".into(), id: "driven".into(), parameters: Parameters::default() };
+    let context = JobContext {
+        name: "driven".into(),
+        id: "driven".into(),
+        parameters: Parameters::default(),
+        auto_watermark_interval: std::time::Duration::from_millis(200),
+    };
     let vfs = Arc::new(mainstem::base::vfs::MemVfs::new());
     let job =
         JobEnvironment::start(&plan, context, clock, vfs, SplitAssignment::Fixed, Cancellation::default())

@@ -311,7 +311,12 @@ fn a16_buffer_timeout() {
             into.fetch_add(1, Ordering::SeqCst);
         }));
         let plan = env.physical_plan().unwrap();
-        let context = JobContext { name: "job".into(), id: "job".into(), parameters: Parameters::new() };
+        let context = JobContext {
+            name: "job".into(),
+            id: "job".into(),
+            parameters: Parameters::new(),
+            auto_watermark_interval: std::time::Duration::from_millis(200),
+        };
         let clock = VirtualClock::new();
         let (vfs, cancel) = (OsVfs::shared(), Cancellation::default());
         let job = JobEnvironment::start(&plan, context, clock.clone(), vfs, SplitAssignment::Fixed, cancel)

@@ -99,7 +99,12 @@ fn control_elements_travel_in_order() {
     let env = Environment::new().parallelism(1);
     env.generate(2500, |i| i).map(|n| n + 1).filter(|_| true).rebalance().sink_to(DiscardSink);
     let plan = env.physical_plan().unwrap();
-    let context = JobContext { name: "job".into(), id: "job".into(), parameters: Parameters::new() };
+    let context = JobContext {
+        name: "job".into(),
+        id: "job".into(),
+        parameters: Parameters::new(),
+        auto_watermark_interval: std::time::Duration::from_millis(200),
+    };
     let (clock, vfs) = (VirtualClock::new(), OsVfs::shared());
     let job =
         JobEnvironment::start(&plan, context, clock, vfs, SplitAssignment::Fixed, Cancellation::default())
@@ -111,6 +116,7 @@ fn control_elements_travel_in_order() {
         table_bytes: 1 << 20,
         spill: None,
         short_calls: true,
+        perfect_watermarks: false,
     };
     let seen = Arc::new(Mutex::new(Vec::new()));
     let mut chain =

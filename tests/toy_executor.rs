@@ -15,7 +15,12 @@ use mainstem::prelude::*;
 /// Runs what the environment was given with the toy executor.
 fn run_toy(env: &Environment) -> mainstem::Result<()> {
     let plan = env.physical_plan()?;
-    let context = JobContext { name: "toy".into(), id: "toy".into(), parameters: Parameters::new() };
+    let context = JobContext {
+        name: "toy".into(),
+        id: "toy".into(),
+        parameters: Parameters::new(),
+        auto_watermark_interval: std::time::Duration::from_millis(200),
+    };
     let (clock, vfs) = (VirtualClock::new(), OsVfs::shared());
     let job =
         JobEnvironment::start(&plan, context, clock, vfs, SplitAssignment::Fixed, Cancellation::default())?;

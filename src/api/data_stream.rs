@@ -13,8 +13,11 @@ use crate::operator::filter::{Filter, TryFilter};
 use crate::operator::flat_map::{FlatMap, TryFlatMap};
 use crate::operator::map::{Map, TryMap};
 use crate::operator::process::{Process, ProcessFunction};
+use crate::operator::side_output::SideOutput;
 use crate::operator::sink::TypedSink;
-use crate::plan::{Chaining, LogicalEdge, Node, NodeId, Operation, OperatorFactory};
+use crate::operator::timestamps::AssignTimestamps;
+use crate::plan::{Chaining, LogicalEdge, Node, NodeId, Operation, OperatorFactory, Timestamps};
+use crate::semantics::time::WatermarkStrategy;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -50,7 +53,7 @@ where
 impl<T: Data> DataStream<T> {
     pub(super) fn of_node(env: &Environment, node: NodeId) -> DataStream<T> {
         let exchange: Arc<dyn ExchangeType> = Arc::new(Unkeyed::<T>::new(Partitioning::Auto));
-        DataStream { env: env.clone(), from: vec![LogicalEdge { from: node, exchange }], types: PhantomData }
+        DataStream { env: env.clone(), from: vec![LogicalEdge::new(node, exchange)], types: PhantomData }
     }
 
     pub(super) fn add<U: Data>(&self, name: &str, operation: Operation) -> DataStream<U> {
@@ -167,14 +170,60 @@ impl<T: Data> DataStream<T> {
         KeyedStream::new(self.redistributed(exchange), selector)
     }
 
+    /// Gives records event time: timestamps, and watermarks that say how far it has come. No shuffle.
+    ///
+    /// Directly behind a source each split has a watermark of its own and that of a subtask is the lowest of them;
+    /// elsewhere there is one for each subtask, and those of the streams before end here. In BATCH only
+    /// timestamps are assigned: there nothing is late.
+    pub fn assign_timestamps(&self, strategy: WatermarkStrategy<T>) -> DataStream<T> {
+        fn factory<T: Data>(strategy: WatermarkStrategy<T>) -> OperatorFactory {
+            Arc::new(move || OneInput::boxed(AssignTimestamps::new(strategy.clone())))
+        }
+        let mistake = strategy.mistake();
+        let batch = strategy.timestamps_only();
+        let timestamps = Timestamps {
+            streaming: factory(strategy.clone()),
+            batch: factory(batch.clone()),
+            streaming_strategy: Arc::new(strategy),
+            batch_strategy: Arc::new(batch),
+        };
+        let mut node = Node::new("timestamps", Operation::Timestamps(timestamps), vec![self.from.clone()]);
+        node.mistakes.extend(mistake);
+        DataStream::of_node(&self.env, self.env.add(node))
+    }
+
+    /// The records that the operator emits to a side output. A program may read it any number of times; what nobody reads
+    /// is dropped. No shuffle.
+    pub fn side_output<U: Data>(&self, output: &SideOutput<U>) -> DataStream<U> {
+        let exchange: Arc<dyn ExchangeType> = Arc::new(Unkeyed::<U>::new(Partitioning::Auto));
+        let mut from = Vec::with_capacity(self.from.len());
+        for edge in &self.from {
+            self.env.change(edge.from, |node| {
+                let known = node.side_outputs.iter().position(|side| side.name() == output.name());
+                let index = known.unwrap_or_else(|| {
+                    node.side_outputs.push(Arc::new(output.clone()));
+                    node.side_outputs.len() - 1
+                });
+                let (here, there) = (std::any::type_name::<U>(), node.side_outputs[index].record_type());
+                if here != there {
+                    node.mistakes.push(format!(
+                        "side output '{}' is read as {here} and as {there}; a side output has one type",
+                        output.name()
+                    ));
+                }
+                from.push(LogicalEdge { from: edge.from, port: index + 1, exchange: exchange.clone() });
+            });
+        }
+        DataStream { env: self.env.clone(), from, types: PhantomData }
+    }
+
     /// Name of the operator that the stream, or the first of a union, comes from.
     fn operator_name(&self) -> String {
         self.from.first().map_or(String::new(), |edge| self.env.name_of(edge.from))
     }
 
     fn redistributed(&self, exchange: Arc<dyn ExchangeType>) -> DataStream<T> {
-        let from =
-            self.from.iter().map(|e| LogicalEdge { from: e.from, exchange: exchange.clone() }).collect();
+        let from = self.from.iter().map(|e| e.by(exchange.clone())).collect();
         DataStream { env: self.env.clone(), from, types: PhantomData }
     }
 

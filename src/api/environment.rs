@@ -13,6 +13,7 @@ use crate::base::vfs::{OsVfs, SharedVfs};
 use crate::connectors::source::{Generate, IterSource, Source};
 use crate::plan::{LogicalPlan, Node, NodeId, Operation, PhysicalPlan, PlanOptions, explain, mermaid};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Where a program begins. Cloning gives another handle to the same plan.
 ///
@@ -105,6 +106,10 @@ impl Environment {
     /// How long a record may wait in a batch that is not full (STREAMING).
     pub fn buffer_timeout(self, timeout: BufferTimeout) -> Self {
         self.set(PartialSettings { buffer_timeout: Some(timeout), ..Default::default() })
+    }
+    /// How often periodic watermarks are made, in processing time (STREAMING).
+    pub fn auto_watermark_interval(self, interval: Duration) -> Self {
+        self.set(PartialSettings { auto_watermark_interval: Some(interval), ..Default::default() })
     }
     /// Whether neighbouring operators may share a chain (STREAMING).
     pub fn chaining(self, chaining: bool) -> Self {

@@ -119,7 +119,12 @@ pub(super) struct JobPlan {
 pub(super) fn start(name: &str, plan: JobPlan) -> Result<JobClient> {
     let id = new_job_id();
     let cancellation = Cancellation::default();
-    let context = JobContext { name: name.to_string(), id: id.clone(), parameters: plan.parameters.clone() };
+    let context = JobContext {
+        name: name.to_string(),
+        id: id.clone(),
+        parameters: plan.parameters.clone(),
+        auto_watermark_interval: plan.settings.auto_watermark_interval,
+    };
     let simulated = match plan.settings.driver {
         Driver::Simulation { seed } => Some((VirtualClock::new(), seed)),
         Driver::Threads => None,

@@ -47,7 +47,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
             merge: pristine(fold, Merge::<K, T, F>::new),
         };
         let mut node = Node::new(name, Operation::Combining(combining), vec![self.stream.from.clone()]);
-        node.semantics = Semantics { rolling: true, stateful: true, processing_time: false };
+        node.semantics = Semantics { rolling: true, stateful: true, ..Semantics::default() };
         DataStream::of_node(&self.stream.env, self.stream.env.add(node))
     }
 

@@ -88,14 +88,16 @@ impl JobEnvironment {
         let metrics: Vec<Arc<StepMetrics>> = plan.steps.iter().map(|_| Arc::default()).collect();
         let mut sources = BTreeMap::new();
         for step in &plan.steps {
-            if let StepOperation::Source(source) = &step.operation {
+            if let StepOperation::Source(source, strategy) = &step.operation {
                 let ctx = SourceContext {
                     parallelism: step.parallelism,
                     vfs: vfs.clone(),
                     clock: clock.clone(),
                     counters: metrics[step.id].counters.clone(),
                 };
-                let run = source.clone().start(ctx, assignment).map_err(|e| e.in_operator(&step.name, 0))?;
+                let strategy = strategy.as_ref().map(|strategy| &**strategy as &dyn std::any::Any);
+                let run = source.clone().start(ctx, assignment, strategy);
+                let run = run.map_err(|e| e.in_operator(&step.name, 0))?;
                 sources.insert(step.id, run);
             }
         }

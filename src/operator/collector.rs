@@ -1,6 +1,7 @@
 //! Collector: what user code emits into.
 
 use super::output::Out;
+use super::side_output::SideOutput;
 use crate::base::data::{Data, Timestamp};
 
 /// Takes the records that a user function emits. They carry the timestamp of the record being processed.
@@ -19,6 +20,15 @@ impl<'a, T: Data> Collector<'a, T> {
     #[inline(always)]
     pub fn emit(&mut self, value: T) {
         self.out.push(value, self.timestamp);
+    }
+    /// Emits one record to a side output, where it is dropped if the program does not read that output.
+    #[inline]
+    pub fn emit_to<U: Data>(&mut self, output: &SideOutput<U>, value: U) {
+        self.out.push_to(output, value, self.timestamp);
+    }
+    /// What a record emitted now would carry.
+    pub fn timestamp(&self) -> Option<Timestamp> {
+        self.timestamp
     }
 }
 

@@ -9,6 +9,7 @@ use crate::base::parameters::Parameters;
 use crate::semantics::state::StateScope;
 use crate::services::shuffle::ShuffleContext;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What user code may know about the subtask it runs in.
 #[derive(Clone)]
@@ -32,6 +33,8 @@ pub struct JobContext {
     pub id: String,
     /// What the program was given beside the engine's options.
     pub parameters: Parameters,
+    /// Time between periodic watermarks.
+    pub auto_watermark_interval: Duration,
 }
 
 impl RuntimeContext {

@@ -1,48 +1,74 @@
 //! Erased operators: the one place where an operator meets batches whose type it knows and its caller does not.
 
+use super::output::AnyOut;
 use super::source::Poll;
-use super::{Context, Operator, Out, Progress};
+use super::{Context, Operator, Out, Progress, TwoInputOperator};
 use crate::base::batch::{ErasedBatch, typed};
 use crate::base::data::Timestamp;
 use crate::base::error::Result;
+use crate::semantics::state::OperatorSnapshot;
 
 /// An operator as executors see it: a dynamic call for each batch, none for a record.
 pub trait AnyOperator: Send {
     /// See [`Operator::open`].
-    fn open(&mut self, ctx: &mut Context) -> Result<()>;
+    fn open(&mut self, _ctx: &mut Context) -> Result<()> {
+        Ok(())
+    }
     /// See [`Operator::process`]; `input` is the index of the logical input.
     fn process(&mut self, input: usize, batch: &mut ErasedBatch, ctx: &mut Context) -> Result<Progress>;
     /// See [`Operator::watermark`].
-    fn watermark(&mut self, watermark: Timestamp, ctx: &mut Context) -> Result<Progress>;
+    fn watermark(&mut self, _watermark: Timestamp, _ctx: &mut Context) -> Result<Progress> {
+        Ok(Progress::Done)
+    }
+    /// See [`Operator::processing_time`].
+    fn processing_time(&mut self, _now: Timestamp, _ctx: &mut Context) -> Result<Progress> {
+        Ok(Progress::Done)
+    }
+    /// See [`Operator::next_timer`].
+    fn next_timer(&self) -> Option<Timestamp> {
+        None
+    }
+    /// See [`Operator::makes_watermarks`].
+    fn makes_watermarks(&self) -> bool {
+        false
+    }
     /// See [`Operator::end_of_key`].
-    fn end_of_key(&mut self, ctx: &mut Context) -> Result<Progress>;
-    /// See [`Operator::end_of_input`].
-    fn end_of_input(&mut self, input: usize, ctx: &mut Context) -> Result<Progress>;
+    fn end_of_key(&mut self, _ctx: &mut Context) -> Result<Progress> {
+        Ok(Progress::Done)
+    }
+    /// One logical input has ended. The operator learns of it with the last of them.
+    fn end_of_input(&mut self, _input: usize, _ctx: &mut Context) -> Result<Progress> {
+        Ok(Progress::Done)
+    }
     /// See [`Operator::idle`].
-    fn idle(&mut self) -> Result<()>;
+    fn idle(&mut self) -> Result<()> {
+        Ok(())
+    }
+    /// See [`Operator::snapshot`].
+    fn snapshot(&mut self) -> Result<OperatorSnapshot> {
+        Ok(OperatorSnapshot::default())
+    }
+    /// See [`Operator::restore`].
+    fn restore(&mut self, _snapshot: &OperatorSnapshot, _ctx: &mut Context) -> Result<()> {
+        Ok(())
+    }
     /// See [`Operator::close`].
-    fn close(&mut self) -> Result<()>;
+    fn close(&mut self) -> Result<()> {
+        Ok(())
+    }
 
-    /// Reads the next records; only a source has any. `watermark` receives what the source promises behind them.
-    fn poll(&mut self, _ctx: &mut Context, _watermark: &mut Option<Timestamp>) -> Result<Poll> {
+    /// Reads the next records; only a source has any.
+    fn poll(&mut self, _ctx: &mut Context) -> Result<Poll> {
         Ok(Poll::End)
     }
 
-    /// Whether a batch waits to be taken.
-    fn is_full(&self) -> bool;
-    /// Makes a batch that is under way available.
-    fn flush(&mut self);
-    /// The oldest waiting batch.
-    fn take(&mut self) -> Option<ErasedBatch>;
-    /// Takes an emptied batch that came from this operator.
-    fn recycle(&mut self, batch: ErasedBatch);
-    /// Records and bytes emitted so far.
-    fn totals(&self) -> (u64, u64);
+    /// What the operator has emitted.
+    fn out(&mut self) -> &mut dyn AnyOut;
     /// Name of the operator's type, for plans and tests.
     fn type_name(&self) -> &'static str;
 }
 
-/// An operator with one logical input and its output.
+/// An operator with one logical input and its outputs.
 pub struct OneInput<O: Operator> {
     operator: O,
     out: Out<O::Out>,
@@ -65,6 +91,15 @@ impl<O: Operator> AnyOperator for OneInput<O> {
     fn watermark(&mut self, watermark: Timestamp, ctx: &mut Context) -> Result<Progress> {
         self.operator.watermark(watermark, ctx, &mut self.out)
     }
+    fn processing_time(&mut self, now: Timestamp, ctx: &mut Context) -> Result<Progress> {
+        self.operator.processing_time(now, ctx, &mut self.out)
+    }
+    fn next_timer(&self) -> Option<Timestamp> {
+        self.operator.next_timer()
+    }
+    fn makes_watermarks(&self) -> bool {
+        self.operator.makes_watermarks()
+    }
     fn end_of_key(&mut self, ctx: &mut Context) -> Result<Progress> {
         self.operator.end_of_key(ctx, &mut self.out)
     }
@@ -74,23 +109,78 @@ impl<O: Operator> AnyOperator for OneInput<O> {
     fn idle(&mut self) -> Result<()> {
         self.operator.idle()
     }
+    fn snapshot(&mut self) -> Result<OperatorSnapshot> {
+        self.operator.snapshot()
+    }
+    fn restore(&mut self, snapshot: &OperatorSnapshot, ctx: &mut Context) -> Result<()> {
+        self.operator.restore(snapshot, ctx)
+    }
     fn close(&mut self) -> Result<()> {
         self.operator.close()
     }
-    fn is_full(&self) -> bool {
-        self.out.is_full()
+    fn out(&mut self) -> &mut dyn AnyOut {
+        &mut self.out
     }
-    fn flush(&mut self) {
-        self.out.flush()
+    fn type_name(&self) -> &'static str {
+        std::any::type_name::<O>()
     }
-    fn take(&mut self) -> Option<ErasedBatch> {
-        self.out.take_erased()
+}
+
+/// An operator with two logical inputs and its outputs.
+pub struct TwoInput<O: TwoInputOperator> {
+    operator: O,
+    out: Out<O::Out>,
+    inputs_open: usize,
+}
+
+impl<O: TwoInputOperator> TwoInput<O> {
+    /// The operator, boxed for an executor.
+    pub fn boxed(operator: O) -> Box<dyn AnyOperator> {
+        Box::new(TwoInput { operator, out: Out::new(), inputs_open: 2 })
     }
-    fn recycle(&mut self, batch: ErasedBatch) {
-        self.out.recycle(batch)
+}
+
+impl<O: TwoInputOperator> AnyOperator for TwoInput<O> {
+    fn open(&mut self, ctx: &mut Context) -> Result<()> {
+        self.operator.open(ctx)
     }
-    fn totals(&self) -> (u64, u64) {
-        self.out.totals()
+    fn process(&mut self, input: usize, batch: &mut ErasedBatch, ctx: &mut Context) -> Result<Progress> {
+        match input {
+            0 => self.operator.process_left(typed::<O::Left>(&mut **batch), ctx, &mut self.out),
+            _ => self.operator.process_right(typed::<O::Right>(&mut **batch), ctx, &mut self.out),
+        }
+    }
+    fn watermark(&mut self, watermark: Timestamp, ctx: &mut Context) -> Result<Progress> {
+        self.operator.watermark(watermark, ctx, &mut self.out)
+    }
+    fn processing_time(&mut self, now: Timestamp, ctx: &mut Context) -> Result<Progress> {
+        self.operator.processing_time(now, ctx, &mut self.out)
+    }
+    fn next_timer(&self) -> Option<Timestamp> {
+        self.operator.next_timer()
+    }
+    fn end_of_key(&mut self, ctx: &mut Context) -> Result<Progress> {
+        self.operator.end_of_key(ctx, &mut self.out)
+    }
+    fn end_of_input(&mut self, _input: usize, ctx: &mut Context) -> Result<Progress> {
+        if self.inputs_open > 1 {
+            self.inputs_open -= 1;
+            return Ok(Progress::Done);
+        }
+        // The last input stays open until the call that ends it is done.
+        self.operator.end_of_input(ctx, &mut self.out)
+    }
+    fn snapshot(&mut self) -> Result<OperatorSnapshot> {
+        self.operator.snapshot()
+    }
+    fn restore(&mut self, snapshot: &OperatorSnapshot, ctx: &mut Context) -> Result<()> {
+        self.operator.restore(snapshot, ctx)
+    }
+    fn close(&mut self) -> Result<()> {
+        self.operator.close()
+    }
+    fn out(&mut self) -> &mut dyn AnyOut {
+        &mut self.out
     }
     fn type_name(&self) -> &'static str {
         std::any::type_name::<O>()

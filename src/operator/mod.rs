@@ -6,7 +6,7 @@
 //!
 //! The law of the contract, in call order:
 //! 1. `open` once, before anything else.
-//! 2. `process`, `watermark`, `end_of_key` any number of times. Each returns [`Progress::Done`], or
+//! 2. `process`, `watermark`, `processing_time`, `end_of_key` any number of times. Each returns [`Progress::Done`], or
 //!    [`Progress::Yielded`] when `out` is full: the operator keeps its cursor (for `process`: the records it has
 //!    not taken stay in the batch) and the *same* call is repeated when there is room. Between two calls to user
 //!    code an operator looks at [`Out::is_full`], so overshoot is at most one user call.
@@ -14,7 +14,8 @@
 //! 4. `close` once, after the last input or on failure.
 //!
 //! Watermarks, barriers and the end travel on by themselves once the call has returned `Done` and everything it
-//! emitted is on its way: an operator never forwards them.
+//! emitted is on its way: an operator never forwards them. Only one that makes watermarks of its own
+//! ([`Operator::makes_watermarks`]) emits any.
 
 pub mod aggregate;
 pub mod collector;
@@ -27,12 +28,16 @@ pub mod keyed_process;
 pub mod map;
 pub mod output;
 pub mod process;
+pub mod side_output;
 pub mod sink;
 pub mod source;
+pub mod timestamps;
+pub mod window;
 
 use crate::base::batch::Batch;
 use crate::base::data::{Data, Timestamp};
 use crate::base::error::{BoxError, Result};
+use crate::semantics::state::OperatorSnapshot;
 pub use context::{Context, RuntimeContext};
 pub use output::Out;
 
@@ -77,6 +82,25 @@ pub trait Operator: Send + 'static {
     ) -> Result<Progress> {
         Ok(Progress::Done)
     }
+    /// The clock has reached [`next_timer`](Operator::next_timer); `now` is in milliseconds since the epoch. Not in BATCH,
+    /// where the clock stands still.
+    fn processing_time(
+        &mut self,
+        _now: Timestamp,
+        _ctx: &mut Context,
+        _out: &mut Out<Self::Out>,
+    ) -> Result<Progress> {
+        Ok(Progress::Done)
+    }
+    /// The processing time at which [`processing_time`](Operator::processing_time) is to be called: asked after each call.
+    fn next_timer(&self) -> Option<Timestamp> {
+        None
+    }
+    /// Whether the operator puts watermarks into its output: then those of its inputs end here, but for the maximum at the
+    /// end.
+    fn makes_watermarks(&self) -> bool {
+        false
+    }
     /// The records of the current key have ended. Only for input that is grouped by key: there it comes after
     /// each key's last record, with the context's watermark at its maximum, and state of the key is dropped.
     fn end_of_key(&mut self, _ctx: &mut Context, _out: &mut Out<Self::Out>) -> Result<Progress> {
@@ -90,7 +114,88 @@ pub trait Operator: Send + 'static {
     fn idle(&mut self) -> Result<()> {
         Ok(())
     }
+    /// Everything the operator would need to go on from here, between two calls that returned `Done`.
+    fn snapshot(&mut self) -> Result<OperatorSnapshot> {
+        Ok(OperatorSnapshot::default())
+    }
+    /// Takes a snapshot up, after `open` and before anything else.
+    fn restore(&mut self, _snapshot: &OperatorSnapshot, _ctx: &mut Context) -> Result<()> {
+        Ok(())
+    }
     /// After the last call, also after a failure.
+    fn close(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// One processing step with two logical inputs of different types. The contract is that of [`Operator`]; records of the
+/// inputs come in no order between them in STREAMING, and in BATCH in the order of their timestamps if both inputs are
+/// keyed.
+pub trait TwoInputOperator: Send + 'static {
+    /// Records of the first input.
+    type Left: Data;
+    /// Records of the second input.
+    type Right: Data;
+    /// Records out.
+    type Out: Data;
+
+    /// See [`Operator::open`].
+    fn open(&mut self, _ctx: &mut Context) -> Result<()> {
+        Ok(())
+    }
+    /// Takes records of the first input; see [`Operator::process`].
+    fn process_left(
+        &mut self,
+        batch: &mut Batch<Self::Left>,
+        ctx: &mut Context,
+        out: &mut Out<Self::Out>,
+    ) -> Result<Progress>;
+    /// Takes records of the second input; see [`Operator::process`].
+    fn process_right(
+        &mut self,
+        batch: &mut Batch<Self::Right>,
+        ctx: &mut Context,
+        out: &mut Out<Self::Out>,
+    ) -> Result<Progress>;
+    /// See [`Operator::watermark`].
+    fn watermark(
+        &mut self,
+        _watermark: Timestamp,
+        _ctx: &mut Context,
+        _out: &mut Out<Self::Out>,
+    ) -> Result<Progress> {
+        Ok(Progress::Done)
+    }
+    /// See [`Operator::processing_time`].
+    fn processing_time(
+        &mut self,
+        _now: Timestamp,
+        _ctx: &mut Context,
+        _out: &mut Out<Self::Out>,
+    ) -> Result<Progress> {
+        Ok(Progress::Done)
+    }
+    /// See [`Operator::next_timer`].
+    fn next_timer(&self) -> Option<Timestamp> {
+        None
+    }
+    /// See [`Operator::end_of_key`]. Both inputs have given all records of the key.
+    fn end_of_key(&mut self, _ctx: &mut Context, _out: &mut Out<Self::Out>) -> Result<Progress> {
+        Ok(Progress::Done)
+    }
+    /// Both inputs have ended.
+    fn end_of_input(&mut self, _ctx: &mut Context, _out: &mut Out<Self::Out>) -> Result<Progress> {
+        Ok(Progress::Done)
+    }
+    /// See [`Operator::snapshot`].
+    fn snapshot(&mut self) -> Result<OperatorSnapshot> {
+        Ok(OperatorSnapshot::default())
+    }
+    /// See [`Operator::restore`].
+    fn restore(&mut self, _snapshot: &OperatorSnapshot, _ctx: &mut Context) -> Result<()> {
+        Ok(())
+    }
+    /// See [`Operator::close`].
     fn close(&mut self) -> Result<()> {
         Ok(())
     }

@@ -1,13 +1,19 @@
 //! Out: where an operator puts its records; cut into batches, sampled for their size.
 //!
+//! Records for side outputs go through an `Out` of their own type within it, so that everything leaves in one queue and
+//! one look tells whether the operator should yield. An operator that makes watermarks puts them here, too: they
+//! stay behind the records before them.
 //! Invariants: a batch holds at most [`BATCH_RECORDS`] records, fewer when they are large (about
 //! [`BATCH_BYTES`]), except that a bulk append may overshoot by one input batch; either all records of a batch
 //! have a timestamp or none has.
 
-use crate::base::batch::{BATCH_RECORDS, Batch, ErasedBatch, typed};
+use super::side_output::{SideOutput, SidePort};
+use crate::base::batch::{BATCH_RECORDS, Batch, Element, ErasedBatch, typed};
 use crate::base::codec;
 use crate::base::data::{Data, Timestamp};
+use std::any::Any;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// Bytes, as they would be encoded, that a batch should not exceed by much.
 pub const BATCH_BYTES: u64 = 256 << 10;
@@ -15,10 +21,48 @@ pub const BATCH_BYTES: u64 = 256 << 10;
 /// Emptied batches kept for reuse: one under way, one with the consumer, one to spare.
 const POOL: usize = 3;
 
-/// The output of one operator.
+/// Number of an output of an operator: 0 is the main one, side outputs follow in the order in which the plan names
+/// them.
+pub type Port = usize;
+
+/// The main output.
+pub const MAIN: Port = 0;
+
+/// The outputs of an operator as executors see them.
+pub trait AnyOut: Send {
+    /// Makes room for the records of side outputs that somebody reads; those of others are dropped.
+    fn attach(&mut self, sides: &[Arc<dyn SidePort>]);
+    /// Whether something waits to be taken.
+    fn is_full(&self) -> bool;
+    /// Makes batches that are under way available.
+    fn flush(&mut self);
+    /// What waits longest. A control element is for all ports.
+    fn take(&mut self) -> Option<(Port, Element)>;
+    /// Takes an emptied batch that came from this port.
+    fn recycle(&mut self, port: Port, batch: ErasedBatch);
+    /// Records emitted so far, and their encoded size as estimated by sampling.
+    fn totals(&self) -> (u64, u64);
+    /// For the downcast in [`Out::push_to`]; nowhere else.
+    fn as_any(&mut self) -> &mut dyn Any;
+}
+
+/// What waits to be taken.
+enum Sealed<T> {
+    Main(Box<Batch<T>>),
+    Other(Port, Element),
+}
+
+/// A side output that somebody reads.
+struct Side {
+    name: Arc<str>,
+    out: Box<dyn AnyOut>,
+}
+
+/// The outputs of one operator.
 pub struct Out<T> {
     current: Box<Batch<T>>,
-    sealed: VecDeque<Box<Batch<T>>>,
+    sealed: VecDeque<Sealed<T>>,
+    sides: Vec<Side>,
     #[allow(clippy::vec_box, reason = "a batch travels in its box, which is reused with it")]
     pool: Vec<Box<Batch<T>>>,
     /// Records per batch, from the sampled size.
@@ -33,6 +77,7 @@ impl<T: Data> Default for Out<T> {
         Out {
             current: Box::default_batch(),
             sealed: VecDeque::new(),
+            sides: Vec::new(),
             pool: Vec::new(),
             limit: BATCH_RECORDS,
             sampler: SizeSampler::default(),
@@ -133,7 +178,32 @@ impl<T: Data> Out<T> {
         }
         self.records += batch.len() as u64;
         self.bytes += self.sampler.bytes_per_record * batch.len() as u64;
-        self.sealed.push_back(batch);
+        self.sealed.push_back(Sealed::Main(batch));
+    }
+
+    /// Appends a record to a side output. Dropped if nobody reads that output.
+    pub fn push_to<U: Data>(&mut self, output: &SideOutput<U>, value: U, timestamp: Option<Timestamp>) {
+        let Some(port) = self.sides.iter().position(|side| *side.name == **output.name()) else { return };
+        let side = &mut self.sides[port].out;
+        if let Some(out) = side.as_any().downcast_mut::<Out<U>>() {
+            out.push(value, timestamp);
+        }
+        if side.is_full() {
+            self.collect_side(port);
+        }
+    }
+
+    fn collect_side(&mut self, index: usize) {
+        while let Some((_, element)) = self.sides[index].out.take() {
+            self.sealed.push_back(Sealed::Other(index + 1, element));
+        }
+    }
+
+    /// Lets a watermark, or idleness, out behind the records emitted so far: for operators that
+    /// [make watermarks](super::Operator::makes_watermarks).
+    pub fn control(&mut self, element: Element) {
+        self.flush();
+        self.sealed.push_back(Sealed::Other(MAIN, element));
     }
 
     /// Whether the operator should yield: a batch waits to be taken.
@@ -142,7 +212,7 @@ impl<T: Data> Out<T> {
         !self.sealed.is_empty()
     }
 
-    /// Whether nothing waits, not even a part of a batch.
+    /// Whether nothing waits for the main output, not even a part of a batch.
     pub fn is_empty(&self) -> bool {
         self.sealed.is_empty() && self.current.is_empty()
     }
@@ -152,30 +222,63 @@ impl<T: Data> Out<T> {
         if !self.current.is_empty() {
             self.seal();
         }
+        for index in 0..self.sides.len() {
+            self.sides[index].out.flush();
+            self.collect_side(index);
+        }
     }
 
-    /// The oldest waiting batch.
+    /// The oldest waiting batch of the main output, before which nothing else may wait: for tests of operators.
     pub fn take(&mut self) -> Option<Box<Batch<T>>> {
-        self.sealed.pop_front()
+        match self.sealed.pop_front() {
+            Some(Sealed::Main(batch)) => Some(batch),
+            Some(other) => {
+                self.sealed.push_front(other);
+                None
+            }
+            None => None,
+        }
     }
 
-    /// The oldest waiting batch, for an edge.
-    pub fn take_erased(&mut self) -> Option<ErasedBatch> {
-        self.take().map(|batch| batch as ErasedBatch)
+    /// Records emitted so far to all outputs, and their encoded size as estimated by sampling.
+    pub fn totals(&self) -> (u64, u64) {
+        let add = |sum: (u64, u64), more: (u64, u64)| (sum.0 + more.0, sum.1 + more.1);
+        self.sides.iter().map(|side| side.out.totals()).fold((self.records, self.bytes), add)
     }
+}
 
-    /// Gives an emptied batch back for reuse.
-    pub fn recycle(&mut self, mut batch: ErasedBatch) {
-        if self.pool.len() < POOL {
+impl<T: Data> AnyOut for Out<T> {
+    fn attach(&mut self, sides: &[Arc<dyn SidePort>]) {
+        self.sides = sides.iter().map(|side| Side { name: side.name().clone(), out: side.out() }).collect();
+    }
+    fn is_full(&self) -> bool {
+        Out::is_full(self)
+    }
+    fn flush(&mut self) {
+        Out::flush(self)
+    }
+    fn take(&mut self) -> Option<(Port, Element)> {
+        Some(match self.sealed.pop_front()? {
+            Sealed::Main(batch) => (MAIN, Element::Batch(batch)),
+            Sealed::Other(port, element) => (port, element),
+        })
+    }
+    fn recycle(&mut self, port: Port, mut batch: ErasedBatch) {
+        if port > MAIN {
+            if let Some(side) = self.sides.get_mut(port - 1) {
+                side.out.recycle(MAIN, batch);
+            }
+        } else if self.pool.len() < POOL {
             let batch = typed::<T>(&mut *batch);
             batch.clear();
             self.pool.push(Box::new(std::mem::replace(batch, Batch::new())));
         }
     }
-
-    /// Records taken so far, and their encoded size as estimated by sampling.
-    pub fn totals(&self) -> (u64, u64) {
-        (self.records, self.bytes)
+    fn totals(&self) -> (u64, u64) {
+        Out::totals(self)
+    }
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
     }
 }
 

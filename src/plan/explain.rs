@@ -14,15 +14,21 @@ pub fn explain(logical: &LogicalPlan, physical: &PhysicalPlan) -> String {
     for node in &logical.nodes {
         let inputs: Vec<String> = node
             .edges()
-            .map(|e| match e.exchange.partitioning() {
-                Partitioning::Auto => format!("{}", e.from),
-                other => format!("{} by {other}", e.from),
+            .map(|e| {
+                let side =
+                    e.port.checked_sub(1).and_then(|side| logical.nodes[e.from].side_outputs.get(side));
+                let side = side.map_or(String::new(), |side| format!(" side '{}'", side.name()));
+                match e.exchange.partitioning() {
+                    Partitioning::Auto => format!("{}{side}", e.from),
+                    other => format!("{}{side} by {other}", e.from),
+                }
             })
             .collect();
         let kind = match &node.operation {
             Operation::Source(_) => "source",
             Operation::Sink(_) => "sink",
             Operation::Combining(_) => "fold",
+            Operation::Timestamps(_) => "timestamps",
             Operation::Operator(_) => "operator",
         };
         let _ = write!(text, "  {}: {kind} '{}'", node.id, node.name);
@@ -31,6 +37,9 @@ pub fn explain(logical: &LogicalPlan, physical: &PhysicalPlan) -> String {
         }
         if !inputs.is_empty() {
             let _ = write!(text, " <- {}", inputs.join(", "));
+        }
+        if let Some(implementation) = &node.implementation {
+            let _ = write!(text, " ({implementation})");
         }
         for state in &node.states {
             let _ = write!(text, " [{} state '{}': {}]", state.kind, state.name, state.type_name);
@@ -68,6 +77,7 @@ fn warnings(logical: &LogicalPlan) -> Vec<String> {
     let mut warnings = Vec::new();
     let mut after_rolling: Vec<Option<&str>> = Vec::with_capacity(logical.nodes.len());
     for node in &logical.nodes {
+        let semantics = &node.semantics;
         let before = node.edges().find_map(|e| after_rolling[e.from]);
         if node.semantics.rolling {
             warnings.push(format!(
@@ -86,6 +96,26 @@ fn warnings(logical: &LogicalPlan) -> Vec<String> {
                 "'{}' uses processing time, which follows the clock in STREAMING and stands still in BATCH",
                 node.name
             ));
+        }
+        for (applies, what) in [
+            (semantics.drops_late, "finds records late in STREAMING; in BATCH nothing is late"),
+            (
+                semantics.fires_repeatedly,
+                "may emit several results for a window in STREAMING and the final one in BATCH",
+            ),
+            (semantics.ordered, "depends on the order of records: arrival in STREAMING, timestamps in BATCH"),
+            (
+                semantics.interleaved,
+                "sees its inputs as they arrive in STREAMING, and in a fixed order in BATCH",
+            ),
+            (
+                semantics.reads_watermark,
+                "may read the watermark, which rises in STREAMING and stands at its minimum until the end in BATCH",
+            ),
+        ] {
+            if applies {
+                warnings.push(format!("'{}' {what}", node.name));
+            }
         }
         after_rolling.push(if node.semantics.rolling { Some(&node.name) } else { before });
     }

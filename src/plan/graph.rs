@@ -13,7 +13,7 @@ pub fn mermaid(plan: &PhysicalPlan) -> String {
         for &id in &task.steps {
             let step = &plan.steps[id];
             let (open, close) = match step.operation {
-                StepOperation::Source(_) => ("([", "])"),
+                StepOperation::Source(..) => ("([", "])"),
                 StepOperation::Sink(_) => ("[(", ")]"),
                 StepOperation::Operator(_) => ("[", "]"),
             };

@@ -3,9 +3,12 @@
 use crate::base::error::{Error, Result};
 use crate::operator::erased::AnyOperator;
 use crate::operator::exchange::ExchangeType;
+use crate::operator::output::{MAIN, Port};
+use crate::operator::side_output::SidePort;
 use crate::operator::sink::AnySink;
 use crate::operator::source::AnySource;
 use crate::semantics::state::StateDescriptor;
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -41,6 +44,10 @@ pub struct Node {
     pub blocking: bool,
     /// Declared state.
     pub states: Vec<StateDescriptor>,
+    /// Side outputs that somebody reads; the first one is port 1.
+    pub side_outputs: Vec<Arc<dyn SidePort>>,
+    /// Which of several implementations the planner has chosen, for readers of the plan.
+    pub implementation: Option<String>,
     /// What a reader of the plan should know of its meaning.
     pub semantics: Semantics,
     /// Mistakes found while the node was built, reported when the plan is checked.
@@ -56,6 +63,16 @@ pub struct Semantics {
     pub stateful: bool,
     /// Uses the clock.
     pub processing_time: bool,
+    /// Drops late records, or sends them elsewhere.
+    pub drops_late: bool,
+    /// Depends on the order of records: count windows, count triggers.
+    pub ordered: bool,
+    /// Joins streams of which at least one has no timestamps, or does not use them.
+    pub interleaved: bool,
+    /// User code may read the watermark.
+    pub reads_watermark: bool,
+    /// May emit a result before the last one, or an updated one after it.
+    pub fires_repeatedly: bool,
 }
 
 /// What a node does.
@@ -65,10 +82,25 @@ pub enum Operation {
     Source(Arc<dyn AnySource>),
     /// Runs an operator, the same in both modes.
     Operator(OperatorFactory),
+    /// Gives records timestamps and watermarks.
+    Timestamps(Timestamps),
     /// Folds the records of a key.
     Combining(Combining),
     /// Writes output.
     Sink(Arc<dyn AnySink>),
+}
+
+/// Timestamps and watermarks, after a strategy. Directly behind a source the planner moves it into the source.
+#[derive(Clone)]
+pub struct Timestamps {
+    /// STREAMING: timestamps and watermarks.
+    pub streaming: OperatorFactory,
+    /// BATCH: timestamps.
+    pub batch: OperatorFactory,
+    /// The [`WatermarkStrategy`](crate::semantics::time::WatermarkStrategy) of STREAMING, for a source.
+    pub streaming_strategy: Arc<dyn Any + Send + Sync>,
+    /// That of BATCH.
+    pub batch_strategy: Arc<dyn Any + Send + Sync>,
 }
 
 /// A fold over the records of a key: each mode has its own best operators, and the planner chooses.
@@ -89,8 +121,21 @@ pub struct Combining {
 pub struct LogicalEdge {
     /// The node the records come from.
     pub from: NodeId,
+    /// Which of its outputs they leave.
+    pub port: Port,
     /// How they travel.
     pub exchange: Arc<dyn ExchangeType>,
+}
+
+impl LogicalEdge {
+    /// An edge from the main output of a node.
+    pub fn new(from: NodeId, exchange: Arc<dyn ExchangeType>) -> LogicalEdge {
+        LogicalEdge { from, port: MAIN, exchange }
+    }
+    /// The same records, travelling in another way.
+    pub fn by(&self, exchange: Arc<dyn ExchangeType>) -> LogicalEdge {
+        LogicalEdge { exchange, ..self.clone() }
+    }
 }
 
 /// Whether an operator may share a chain with its neighbours.
@@ -130,6 +175,8 @@ impl Node {
             slot_group: None,
             blocking: false,
             states: Vec::new(),
+            side_outputs: Vec::new(),
+            implementation: None,
             semantics: Semantics::default(),
             mistakes: Vec::new(),
         }

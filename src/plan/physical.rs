@@ -9,15 +9,18 @@
 //!
 //! The outcome is plain data: equal programs and options give equal plans.
 
-use super::logical::{Chaining, LogicalPlan, NodeId, Operation, OperatorFactory};
+use super::logical::{Chaining, LogicalPlan, Node, NodeId, Operation, OperatorFactory};
 use super::stages;
 use crate::base::config::ExecutionMode;
 use crate::base::error::{Error, Result};
 use crate::base::hash::default_max_parallelism;
 use crate::operator::exchange::{ExchangeType, Partitioning};
+use crate::operator::output::{MAIN, Port};
+use crate::operator::side_output::SidePort;
 use crate::operator::sink::AnySink;
 use crate::operator::source::AnySource;
 use crate::operator::source::Boundedness;
+use std::any::Any;
 use std::sync::Arc;
 
 /// What the plan depends on beside the program.
@@ -55,6 +58,8 @@ pub struct Step {
     pub grouped: bool,
     /// Whether it holds a table in memory that counts against the budget.
     pub combines: bool,
+    /// Side outputs that somebody reads.
+    pub side_outputs: Vec<Arc<dyn SidePort>>,
     pub(super) chaining: Chaining,
     pub(super) slot_group: String,
     pub(super) blocking: bool,
@@ -63,8 +68,8 @@ pub struct Step {
 /// What a step does.
 #[derive(Clone)]
 pub enum StepOperation {
-    /// Reads input.
-    Source(Arc<dyn AnySource>),
+    /// Reads input, with timestamps and watermarks after a strategy if there is one.
+    Source(Arc<dyn AnySource>, Option<Arc<dyn Any + Send + Sync>>),
     /// Runs an operator.
     Operator(OperatorFactory),
     /// Writes output.
@@ -79,6 +84,8 @@ pub struct Edge {
     pub from: usize,
     /// Consuming step.
     pub to: usize,
+    /// Output of the producer.
+    pub port: Port,
     /// Logical input of the consumer.
     pub input: usize,
     /// How records travel, with their type.
@@ -215,16 +222,29 @@ fn lower(
             task: 0,
             grouped: false,
             combines: false,
+            side_outputs: node.side_outputs.clone(),
             chaining: node.chaining,
             slot_group: groups[node.id].clone(),
             blocking: node.blocking,
         };
-        let connect = |edges: &mut Vec<Edge>, from, to, input, exchange: Arc<dyn ExchangeType>| {
+        let connect = |edges: &mut Vec<Edge>, (from, port), to, input, exchange: Arc<dyn ExchangeType>| {
             let partitioning = exchange.partitioning();
-            edges.push(Edge { id: edges.len(), from, to, input, exchange, partitioning, local: false });
+            edges.push(Edge { id: edges.len(), from, port, to, input, exchange, partitioning, local: false });
         };
+        let batch = mode == ExecutionMode::Batch;
+        if let Operation::Timestamps(timestamps) = &node.operation
+            && let Some(source) = source_before(logical, &needed, node)
+            && let from = &mut steps[step_of[source]]
+            && from.parallelism == parallelism
+            && let StepOperation::Source(_, strategy) = &mut from.operation
+        {
+            let (streaming, batched) = (&timestamps.streaming_strategy, &timestamps.batch_strategy);
+            *strategy = Some(if batch { batched.clone() } else { streaming.clone() });
+            step_of[node.id] = step_of[source];
+            continue;
+        }
         let combining = match &node.operation {
-            Operation::Combining(c) if mode == ExecutionMode::Batch => Some(c),
+            Operation::Combining(c) if batch => Some(c),
             _ => None,
         };
         if let Some(combining) = combining {
@@ -239,7 +259,8 @@ fn lower(
                 );
                 combine.parallelism = steps[from].parallelism;
                 combine.combines = true;
-                connect(&mut edges, from, combine.id, 0, edge.exchange.forward());
+                combine.side_outputs.clear();
+                connect(&mut edges, (from, edge.port), combine.id, 0, edge.exchange.forward());
                 partials.push(combine.id);
                 steps.push(combine);
             }
@@ -247,14 +268,16 @@ fn lower(
                 step(steps.len(), node.name.clone(), StepOperation::Operator(combining.merge.clone()), 1);
             merge.combines = true;
             for from in partials {
-                connect(&mut edges, from, merge.id, 0, combining.exchange.clone());
+                connect(&mut edges, (from, MAIN), merge.id, 0, combining.exchange.clone());
             }
             step_of[node.id] = merge.id;
             steps.push(merge);
             continue;
         }
         let operation = match &node.operation {
-            Operation::Source(source) => StepOperation::Source(source.clone()),
+            Operation::Source(source) => StepOperation::Source(source.clone(), None),
+            Operation::Timestamps(t) if batch => StepOperation::Operator(t.batch.clone()),
+            Operation::Timestamps(t) => StepOperation::Operator(t.streaming.clone()),
             Operation::Operator(factory) => StepOperation::Operator(factory.clone()),
             Operation::Combining(combining) => StepOperation::Operator(combining.rolling.clone()),
             Operation::Sink(sink) => StepOperation::Sink(sink.clone()),
@@ -264,11 +287,23 @@ fn lower(
         step_of[node.id] = id;
         for (input, from) in node.inputs.iter().enumerate() {
             for edge in from {
-                connect(&mut edges, step_of[edge.from], id, input, edge.exchange.clone());
+                connect(&mut edges, (step_of[edge.from], edge.port), id, input, edge.exchange.clone());
             }
         }
     }
     Ok((steps, edges))
+}
+
+/// The source that a node reads, if it is the only one that reads it and takes its records as they come: then a
+/// watermark strategy can be applied to each split.
+fn source_before(logical: &LogicalPlan, needed: &[bool], node: &Node) -> Option<NodeId> {
+    let mut edges = node.edges();
+    let (edge, None) = (edges.next()?, edges.next()) else { return None };
+    let readers = logical.nodes.iter().filter(|n| needed[n.id]).flat_map(Node::edges);
+    let alone = readers.filter(|e| e.from == edge.from).count() == 1;
+    let direct = matches!(edge.exchange.partitioning(), Partitioning::Auto | Partitioning::Forward);
+    let is_source = matches!(logical.nodes[edge.from].operation, Operation::Source(_));
+    (alone && direct && is_source).then_some(edge.from)
 }
 
 /// Decides what is still open about edges, now that parallelism is known.

@@ -2,7 +2,7 @@
 //! sources and sinks: nothing in them knows what drives them.
 
 use mainstem::base::accumulator::AttemptAccumulators;
-use mainstem::base::batch::ErasedBatch;
+use mainstem::base::batch::{Element, ErasedBatch};
 use mainstem::base::data::WATERMARK_MAX;
 use mainstem::connectors::source::Poll;
 use mainstem::executors::job::JobEnvironment;
@@ -19,8 +19,8 @@ struct Subtask {
     context: Context,
     /// Producers of each input that have not ended.
     open: Vec<usize>,
-    /// Input, router, and the consumers behind it.
-    outputs: Vec<(usize, Box<dyn Router>, Vec<usize>)>,
+    /// Port, input, router, and the consumers behind it.
+    outputs: Vec<(usize, usize, Box<dyn Router>, Vec<usize>)>,
 }
 
 /// All subtasks of a plan for STREAMING.
@@ -33,11 +33,12 @@ impl Toy {
         let mut subtasks: Vec<Subtask> = Vec::new();
         for &(step, index) in numbers.keys() {
             let step = &plan.steps[step];
-            let operator = match &step.operation {
+            let mut operator = match &step.operation {
                 StepOperation::Operator(factory) => factory(),
-                StepOperation::Source(_) => job.sources[&step.id].operator(index),
+                StepOperation::Source(..) => job.sources[&step.id].operator(index),
                 StepOperation::Sink(_) => job.sinks[&step.id].operator(),
             };
+            operator.out().attach(&step.side_outputs);
             let runtime = job.runtime(step, index, 0, 0, accumulators);
             let context = Context::new(runtime, StateScope::AllKeys, 1 << 20, None, job.clock.clone());
             subtasks.push(Subtask { operator, context, open: vec![0; step.inputs], outputs: Vec::new() });
@@ -51,6 +52,7 @@ impl Toy {
                 let consumers: Vec<usize> = consumers.map(|consumer| numbers[&(edge.to, consumer)]).collect();
                 consumers.iter().for_each(|&consumer| subtasks[consumer].open[edge.input] += 1);
                 subtasks[numbers[&(edge.from, subtask)]].outputs.push((
+                    edge.port,
                     edge.input,
                     edge.exchange.router(&at),
                     consumers,
@@ -68,7 +70,7 @@ impl Toy {
         let mut sources: Vec<usize> = (0..self.0.len()).filter(|&i| self.0[i].open.is_empty()).collect();
         while let Some(source) = sources.pop() {
             let subtask = &mut self.0[source];
-            match subtask.operator.poll(&mut subtask.context, &mut None)? {
+            match subtask.operator.poll(&mut subtask.context)? {
                 Poll::End => self.end(source)?,
                 Poll::More | Poll::Idle(_) => {
                     self.deliver(source)?;
@@ -95,11 +97,15 @@ impl Toy {
     }
 
     fn deliver(&mut self, at: usize) -> mainstem::Result<()> {
-        self.0[at].operator.flush();
-        while let Some(mut emitted) = self.0[at].operator.take() {
+        self.0[at].operator.out().flush();
+        while let Some((port, emitted)) = self.0[at].operator.out().take() {
+            // Event time stands still until the end: what sources promise before is left out.
+            let Element::Batch(mut emitted) = emitted else { continue };
             while let Some(record) = emitted.take_first() {
                 for output in 0..self.0[at].outputs.len() {
-                    self.route(at, output, record.clone_batch())?;
+                    if self.0[at].outputs[output].0 == port {
+                        self.route(at, output, record.clone_batch())?;
+                    }
                 }
             }
         }
@@ -107,7 +113,7 @@ impl Toy {
     }
 
     fn route(&mut self, at: usize, output: usize, mut record: ErasedBatch) -> mainstem::Result<()> {
-        let (input, router, consumers) = &mut self.0[at].outputs[output];
+        let (_, input, router, consumers) = &mut self.0[at].outputs[output];
         router.route(&mut record)?;
         router.flush();
         let mut routed = Vec::new();
@@ -127,7 +133,7 @@ impl Toy {
         let ended: Vec<(usize, usize)> = self.0[at]
             .outputs
             .iter()
-            .flat_map(|(input, _, consumers)| consumers.iter().map(|&consumer| (consumer, *input)))
+            .flat_map(|(_, input, _, consumers)| consumers.iter().map(|&consumer| (consumer, *input)))
             .collect();
         for (consumer, input) in ended {
             self.0[consumer].open[input] -= 1;

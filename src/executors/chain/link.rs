@@ -6,10 +6,11 @@
 //! Invariant: a control element is put behind everything that the operator emitted before it.
 
 use crate::base::batch::{BATCH_RECORDS, CheckpointId, Element, ErasedBatch};
-use crate::base::data::Timestamp;
+use crate::base::data::{Timestamp, WATERMARK_MAX};
 use crate::base::error::Result;
 use crate::executors::job::StepMetrics;
 use crate::operator::erased::AnyOperator;
+use crate::operator::output::Port;
 use crate::operator::{Context, Progress};
 use crate::semantics::time::{MergeChange, WatermarkMerge};
 use std::collections::VecDeque;
@@ -22,8 +23,8 @@ pub(super) struct Link {
     pub(super) name: Arc<str>,
     pub(super) operator: Box<dyn AnyOperator>,
     pub(super) context: Context,
-    /// Logical input and, for an edge within the chain, the producing link of each feeder.
-    pub(super) feeders: Vec<(usize, Option<usize>)>,
+    /// Logical input and, for an edge within the chain, the producing link and its output of each feeder.
+    pub(super) feeders: Vec<(usize, Option<(usize, Port)>)>,
     pub(super) queue: VecDeque<(usize, Element)>,
     pub(super) call: Call,
     /// Goes behind the watermark that is being processed.
@@ -39,6 +40,12 @@ pub(super) struct Link {
     pub(super) tally: Tally,
     pub(super) pace: Pace,
     pub(super) is_source: bool,
+    /// The operator puts watermarks into its output: those of its feeders end here.
+    pub(super) makes_watermarks: bool,
+    /// When the operator wants to be called next, as it said after its last call.
+    pub(super) next_timer: Option<Timestamp>,
+    /// The clock has reached that time.
+    pub(super) clock_reached: Option<Timestamp>,
 }
 
 /// Numbers that were not added to the shared ones yet: adding for each batch would have the subtasks of a step take
@@ -128,11 +135,19 @@ pub(super) enum Call {
     None,
     Process { feeder: usize, batch: ErasedBatch },
     Watermark(Timestamp),
+    ProcessingTime(Timestamp),
     EndOfInput(usize),
 }
 
+/// A consumer of one of the outputs.
 #[derive(Clone, Copy)]
-pub(super) enum Target {
+pub(super) struct Target {
+    pub(super) port: Port,
+    pub(super) to: Consumer,
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum Consumer {
     Link { link: usize, feeder: usize },
     Exit(usize),
 }
@@ -140,14 +155,14 @@ pub(super) enum Target {
 impl Link {
     /// Whether there is a call to make or an element to take.
     pub(super) fn has_work(&self) -> bool {
-        !matches!(self.call, Call::None) || !self.queue.is_empty()
+        !matches!(self.call, Call::None) || !self.queue.is_empty() || self.clock_reached.is_some()
     }
 
     /// The consumer within the chain that is furthest downstream.
     pub(super) fn last_target(&self) -> Option<usize> {
-        let links = self.targets.iter().filter_map(|target| match target {
-            Target::Link { link, .. } => Some(*link),
-            Target::Exit(_) => None,
+        let links = self.targets.iter().filter_map(|target| match target.to {
+            Consumer::Link { link, .. } => Some(link),
+            Consumer::Exit(_) => None,
         });
         links.max()
     }
@@ -155,9 +170,19 @@ impl Link {
     /// Makes one call, or takes the next element.
     pub(super) fn work(&mut self) -> Result<Progress> {
         if matches!(self.call, Call::None) {
-            let Some((feeder, element)) = self.queue.pop_front() else { return Ok(Progress::Done) };
-            self.take(feeder, element);
+            if let Some(now) = self.clock_reached.take() {
+                self.call = Call::ProcessingTime(now);
+            } else {
+                let Some((feeder, element)) = self.queue.pop_front() else { return Ok(Progress::Done) };
+                self.take(feeder, element);
+            }
         }
+        let progress = self.make_call()?;
+        self.next_timer = self.operator.next_timer();
+        Ok(progress)
+    }
+
+    fn make_call(&mut self) -> Result<Progress> {
         let progress = match &mut self.call {
             Call::None => return Ok(Progress::Done),
             Call::Process { feeder, batch } => {
@@ -177,12 +202,15 @@ impl Link {
                 self.context.watermark = *watermark;
                 self.operator.watermark(*watermark, &mut self.context)?
             }
+            Call::ProcessingTime(now) => self.operator.processing_time(*now, &mut self.context)?,
             Call::EndOfInput(input) => self.operator.end_of_input(*input, &mut self.context)?,
         };
         if progress == Progress::Done {
             match std::mem::replace(&mut self.call, Call::None) {
                 Call::Watermark(watermark) => {
-                    self.forward(Element::Watermark(watermark));
+                    if !self.makes_watermarks || watermark == WATERMARK_MAX {
+                        self.forward(Element::Watermark(watermark));
+                    }
                     let after = self.after.take();
                     after.into_iter().for_each(|element| self.forward(element));
                 }
@@ -250,7 +278,7 @@ impl Link {
     }
 
     fn forward(&mut self, element: Element) {
-        self.operator.flush();
+        self.operator.out().flush();
         self.control.push_back(element);
     }
 }

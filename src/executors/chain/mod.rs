@@ -17,13 +17,14 @@ use crate::base::accumulator::AttemptAccumulators;
 use crate::base::batch::{Element, ErasedBatch};
 use crate::base::data::{Timestamp, WATERMARK_MAX, WATERMARK_MIN};
 use crate::base::error::{Error, Result};
+use crate::operator::output::Port;
 use crate::operator::source::Poll;
 use crate::operator::{Context, Progress};
 use crate::plan::{Edge, PhysicalPlan, StepOperation, Task};
 use crate::semantics::state::StateScope;
 use crate::semantics::time::WatermarkMerge;
 use crate::services::shuffle::ShuffleContext;
-use link::{Call, Link, Pace, Tally, Target};
+use link::{Call, Consumer, Link, Pace, Tally, Target};
 use std::collections::VecDeque;
 
 /// Elements that may wait before a step: one being taken, one behind it.
@@ -63,6 +64,8 @@ pub struct ChainPosition {
     pub table_bytes: u64,
     /// Whether batches may be cut so that calls of slow user code stay short.
     pub short_calls: bool,
+    /// Whether event time stands still until the end of a key, or of the input: what sources promise is left out.
+    pub perfect_watermarks: bool,
     /// Where a table that has grown too large goes.
     pub spill: Option<ShuffleContext>,
 }
@@ -75,6 +78,7 @@ pub struct Chain {
     /// The step whose operator was called last, for errors and panics.
     at: Whereabouts,
     cancellation: Cancellation,
+    perfect_watermarks: bool,
     /// Calls that moved something.
     calls: u64,
     /// Links that have been closed.
@@ -103,11 +107,12 @@ impl Chain {
         let accumulators = job.accumulators.attempt();
         for &id in &task.steps {
             let step = &plan.steps[id];
-            let (operator, is_source) = match &step.operation {
+            let (mut operator, is_source) = match &step.operation {
                 StepOperation::Operator(factory) => (factory(), false),
-                StepOperation::Source(_) => (job.sources[&id].operator(at.subtask), true),
+                StepOperation::Source(..) => (job.sources[&id].operator(at.subtask), true),
                 StepOperation::Sink(_) => (job.sinks[&id].operator(), false),
             };
+            operator.out().attach(&step.side_outputs);
             let runtime = job.runtime(step, at.subtask, at.unit, at.attempt, &accumulators);
             let name = runtime.operator.clone();
             let _ = job.metrics[id].operator_type.set(operator.type_name());
@@ -116,8 +121,9 @@ impl Chain {
             for edge in plan.edges_into(id).filter(|e| e.local) {
                 let from = position(task, edge.from);
                 let link = links.len();
-                links[from].targets.push(Target::Link { link, feeder: feeders.len() });
-                feeders.push((edge.input, Some(from)));
+                let to = Consumer::Link { link, feeder: feeders.len() };
+                links[from].targets.push(Target { port: edge.port, to });
+                feeders.push((edge.input, Some((from, edge.port))));
             }
             // What comes from outside arrives merged: one feeder for each logical input that has such edges.
             for input in 0..step.inputs {
@@ -130,13 +136,16 @@ impl Chain {
                 .filter(|e| !e.local)
                 .map(|edge| {
                     exits.push(exit(edge));
-                    Target::Exit(exits.len() - 1)
+                    Target { port: edge.port, to: Consumer::Exit(exits.len() - 1) }
                 })
                 .collect();
             let open = (0..step.inputs).map(|i| feeders.iter().filter(|f| f.0 == i).count()).collect();
             links.push(Link {
                 step: id,
                 name,
+                makes_watermarks: operator.makes_watermarks(),
+                next_timer: None,
+                clock_reached: None,
                 operator,
                 context: Context::new(runtime, scope, at.table_bytes, at.spill.clone(), job.clock.clone()),
                 after: None,
@@ -154,9 +163,18 @@ impl Chain {
                 is_source,
             });
         }
-        let at = Whereabouts::new(links.iter().map(|link| link.name.clone()), at.subtask);
+        let whereabouts = Whereabouts::new(links.iter().map(|link| link.name.clone()), at.subtask);
         let cancellation = job.cancellation.clone();
-        Ok(Chain { links, exits, accumulators: Some(accumulators), at, cancellation, calls: 0, closed: 0 })
+        Ok(Chain {
+            links,
+            exits,
+            accumulators: Some(accumulators),
+            at: whereabouts,
+            cancellation,
+            perfect_watermarks: at.perfect_watermarks,
+            calls: 0,
+            closed: 0,
+        })
     }
 
     /// Opens the operators, the last one first, so that an operator can emit as soon as it is open.
@@ -220,24 +238,17 @@ impl Chain {
     pub fn poll(&mut self, source: usize) -> Result<Poll> {
         self.at.set(source);
         let link = &mut self.links[source];
-        let mut watermark = None;
-        let polled = link.operator.poll(&mut link.context, &mut watermark);
+        let polled = link.operator.poll(&mut link.context);
         if let Ok(Poll::End) = polled {
-            link.operator.flush();
+            link.operator.out().flush();
             link.control.extend([Element::Watermark(WATERMARK_MAX), Element::End]);
-        } else if let Some(watermark) = watermark
-            && watermark > link.context.watermark
-        {
-            link.context.watermark = watermark;
-            link.operator.flush();
-            link.control.push_back(Element::Watermark(watermark));
         }
         polled.map_err(|e| self.named(e))
     }
 
     /// Lets a control element out of a source, behind what it has emitted.
     pub fn inject(&mut self, source: usize, element: Element) {
-        self.links[source].operator.flush();
+        self.links[source].operator.out().flush();
         self.links[source].control.push_back(element);
     }
 
@@ -284,7 +295,7 @@ impl Chain {
         loop {
             self.at.set(link);
             let progress = call(&mut self.links[link]).map_err(|e| self.named(e))?;
-            while self.links[link].operator.is_full() && self.run()? != ChainState::Drained {
+            while self.links[link].operator.out().is_full() && self.run()? != ChainState::Drained {
                 pause()?;
             }
             if progress == Progress::Done {
@@ -349,53 +360,73 @@ impl Chain {
         let mut moved = false;
         loop {
             let link = &mut self.links[i];
-            if !link.operator.is_full() && link.control.is_empty() {
+            if !link.operator.out().is_full() && link.control.is_empty() {
                 return Ok(Delivered { moved, all: true });
             }
             if !self.has_room(i) {
                 return Ok(Delivered { moved, all: false });
             }
+            let perfect = self.perfect_watermarks;
             let link = &mut self.links[i];
-            let element = match link.operator.take() {
-                Some(batch) => {
-                    link.tally.emitted(batch.len() as u64, link.operator.totals(), &link.metrics);
-                    Element::Batch(batch)
+            match link.operator.out().take() {
+                Some((port, Element::Batch(batch))) => {
+                    let totals = link.operator.out().totals();
+                    link.tally.emitted(batch.len() as u64, totals, &link.metrics);
+                    self.send_batch(i, port, batch)?;
                 }
+                // Made by this operator.
+                Some((_, Element::Watermark(watermark))) if !perfect => {
+                    link.context.watermark = watermark.max(link.context.watermark);
+                    self.send_control(i, Element::Watermark(watermark))?;
+                }
+                Some((_, Element::Watermark(_) | Element::Idle | Element::Active)) if perfect => {}
+                Some((_, control)) => self.send_control(i, control)?,
                 None => match link.control.pop_front() {
-                    Some(control) => control,
+                    Some(control) => self.send_control(i, control)?,
                     None => return Ok(Delivered { moved, all: true }),
                 },
-            };
-            self.send(i, element)?;
+            }
             moved = true;
         }
     }
 
     fn has_room(&mut self, i: usize) -> bool {
-        (0..self.links[i].targets.len()).all(|t| match self.links[i].targets[t] {
-            Target::Link { link, .. } => self.links[link].queue.len() < QUEUE_ELEMENTS,
-            Target::Exit(exit) => !self.exits[exit].is_full(),
+        (0..self.links[i].targets.len()).all(|t| match self.links[i].targets[t].to {
+            Consumer::Link { link, .. } => self.links[link].queue.len() < QUEUE_ELEMENTS,
+            Consumer::Exit(exit) => !self.exits[exit].is_full(),
         })
     }
 
-    fn send(&mut self, i: usize, element: Element) -> Result<()> {
-        let count = self.links[i].targets.len();
-        for t in 1..count {
+    /// Control elements go to the consumers of all outputs.
+    fn send_control(&mut self, i: usize, element: Element) -> Result<()> {
+        for t in 0..self.links[i].targets.len() {
             self.send_to(i, self.links[i].targets[t], element.duplicate())?;
         }
-        match count {
-            0 => Ok(()),
-            _ => self.send_to(i, self.links[i].targets[0], element),
+        Ok(())
+    }
+
+    fn send_batch(&mut self, i: usize, port: Port, batch: ErasedBatch) -> Result<()> {
+        // The batch itself goes to the first consumer, and copies to the others.
+        let mut first = None;
+        for t in 0..self.links[i].targets.len() {
+            let target = self.links[i].targets[t];
+            if target.port == port {
+                match first {
+                    None => first = Some(target),
+                    Some(_) => self.send_to(i, target, Element::Batch(batch.clone_batch()))?,
+                }
+            }
         }
+        first.map_or(Ok(()), |target| self.send_to(i, target, Element::Batch(batch)))
     }
 
     fn send_to(&mut self, from: usize, target: Target, element: Element) -> Result<()> {
-        match target {
-            Target::Link { link, feeder } => self.links[link].queue.push_back((feeder, element)),
-            Target::Exit(exit) => {
+        match target.to {
+            Consumer::Link { link, feeder } => self.links[link].queue.push_back((feeder, element)),
+            Consumer::Exit(exit) => {
                 self.at.set(from);
                 match self.exits[exit].push(element) {
-                    Ok(Some(emptied)) => self.links[from].operator.recycle(emptied),
+                    Ok(Some(emptied)) => self.links[from].operator.out().recycle(target.port, emptied),
                     Ok(None) => {}
                     Err(e) => return Err(self.named(e)),
                 }
@@ -410,9 +441,9 @@ impl Chain {
             return;
         }
         if let Call::Process { feeder, batch } = std::mem::replace(&mut self.links[i].call, Call::None)
-            && let Some(from) = self.links[i].feeders[feeder].1
+            && let Some((from, port)) = self.links[i].feeders[feeder].1
         {
-            self.links[from].operator.recycle(batch);
+            self.links[from].operator.out().recycle(port, batch);
         }
     }
 
@@ -420,7 +451,7 @@ impl Chain {
     /// drained between this call and the next. Says no where an exit was full, and something may wait still.
     pub fn flush(&mut self) -> Result<bool> {
         for i in 0..self.links.len() {
-            self.links[i].operator.flush();
+            self.links[i].operator.out().flush();
             if self.run()? != ChainState::Drained {
                 return Ok(false);
             }
@@ -438,6 +469,20 @@ impl Chain {
             self.links[i].operator.idle().map_err(|e| self.named(e))?;
         }
         Ok(())
+    }
+
+    /// The earliest processing time at which an operator wants to be called.
+    pub fn next_timer(&self) -> Option<Timestamp> {
+        self.links.iter().filter(|link| link.clock_reached.is_none()).filter_map(|link| link.next_timer).min()
+    }
+
+    /// The clock says `now`: the operators that asked for it are called when the chain runs.
+    pub fn clock_reached(&mut self, now: Timestamp) {
+        for link in &mut self.links {
+            if link.next_timer.is_some_and(|time| time <= now) {
+                link.clock_reached = Some(now);
+            }
+        }
     }
 
     /// Whether all exits have passed on what they were given.

@@ -174,6 +174,14 @@ impl Subtask {
                 ChainState::Full => return Ok(self.no_room(None)),
                 ChainState::Blocked => return Ok(self.no_room(Some(EXTERNAL_WAIT))),
             }
+            if let Some(time) = self.chain.next_timer()
+                && self.clock.now_ms() >= time
+            {
+                self.chain.clock_reached(self.clock.now_ms());
+                self.unflushed = true;
+                self.unshown = true;
+                continue;
+            }
             if self.unflushed && self.waited_enough() {
                 self.flush()?;
                 continue;
@@ -267,6 +275,12 @@ impl Subtask {
             self.unshown = false;
         }
         self.lack = Lack::Input;
-        Ok(StepState::Waiting(wait))
+        let timer = self.chain.next_timer().map(|time| {
+            Duration::from_millis(time.saturating_sub(self.clock.now_ms()).clamp(0, i64::MAX) as u64)
+        });
+        Ok(StepState::Waiting(match (wait, timer) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }))
     }
 }

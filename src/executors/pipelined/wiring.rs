@@ -60,6 +60,7 @@ pub fn wire(
                 table_bytes: u64::MAX,
                 spill: None,
                 short_calls: true,
+                perfect_watermarks: false,
             };
             let chain = Chain::new(plan, task, at, job, |edge| {
                 let to = &plan.steps[edge.to];

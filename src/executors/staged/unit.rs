@@ -91,6 +91,7 @@ impl UnitContext {
             table_bytes: share,
             spill: Some(self.shuffle_context(task.id, unit, share)),
             short_calls: false,
+            perfect_watermarks: true,
         };
         let mut writers: Vec<(usize, SharedWriter)> = Vec::new();
         let mut refused = Ok(());

@@ -110,7 +110,9 @@ impl<T> SourceOutput<T> {
         self.batch.timestamps.push(timestamp);
     }
     /// Promises that no record with a timestamp at or below this one will follow from this split. Goes out
-    /// behind the records emitted so far; the reader should return from `poll` after it.
+    /// behind the records emitted so far; the reader should return from `poll` after it. The watermark of a subtask is
+    /// the lowest of its splits, and of none while splits wait to be read. Without effect where the stream has a
+    /// [strategy](crate::semantics::time::WatermarkStrategy) of its own, and in BATCH.
     pub fn emit_watermark(&mut self, watermark: Timestamp) {
         self.watermark = Some(self.watermark.map_or(watermark, |w| w.max(watermark)));
     }

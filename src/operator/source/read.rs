@@ -1,11 +1,19 @@
-//! Source operator: opens splits, polls their readers in turn and emits what they have.
+//! Source operator: opens splits, polls their readers in turn and emits what they have, with a watermark for each split.
+//!
+//! Rules: the watermark of a subtask is the minimum over its open splits, idle ones excepted; none goes out
+//! while splits wait to be opened, since they may hold anything. Those that a reader emits count unless the stream has a
+//! strategy.
 
 use super::contract::{Boundedness, Poll, Source, SourceContext, SourceOutput, SplitReader};
-use crate::base::batch::ErasedBatch;
-use crate::base::data::Timestamp;
+use crate::base::batch::{Batch, Element, ErasedBatch};
+use crate::base::data::{Data, Timestamp};
 use crate::base::error::{Error, Result};
 use crate::operator::erased::AnyOperator;
+use crate::operator::output::AnyOut;
+use crate::operator::timestamps::to_ms;
 use crate::operator::{Context, Out, Progress};
+use crate::semantics::time::{MergeChange, Timing, WatermarkMerge, WatermarkStrategy};
+use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -25,8 +33,14 @@ pub trait AnySource: Send + Sync {
     fn describe(&self) -> String;
     /// Whether it ends by itself.
     fn boundedness(&self) -> Boundedness;
-    /// Enumerates the splits for one execution.
-    fn start(self: Arc<Self>, ctx: SourceContext, assignment: SplitAssignment) -> Result<Arc<dyn SourceRun>>;
+    /// Enumerates the splits for one execution. `strategy` is a [`WatermarkStrategy`] for the records of this source, if
+    /// the stream has one.
+    fn start(
+        self: Arc<Self>,
+        ctx: SourceContext,
+        assignment: SplitAssignment,
+        strategy: Option<&dyn Any>,
+    ) -> Result<Arc<dyn SourceRun>>;
 }
 
 /// A source in one execution of a job.
@@ -42,7 +56,17 @@ impl<S: Source> AnySource for S {
     fn boundedness(&self) -> Boundedness {
         Source::boundedness(self)
     }
-    fn start(self: Arc<Self>, ctx: SourceContext, assignment: SplitAssignment) -> Result<Arc<dyn SourceRun>> {
+    fn start(
+        self: Arc<Self>,
+        ctx: SourceContext,
+        assignment: SplitAssignment,
+        strategy: Option<&dyn Any>,
+    ) -> Result<Arc<dyn SourceRun>> {
+        let strategy = match strategy.map(|any| any.downcast_ref::<WatermarkStrategy<S::Item>>()) {
+            Some(None) => return Err(Error::Internal("a watermark strategy is for other records".into())),
+            Some(Some(strategy)) => Some(strategy.clone()),
+            None => None,
+        };
         let splits = self.splits(&ctx)?;
         let unbounded = Source::boundedness(&*self) == Boundedness::Unbounded;
         let splits = if assignment == SplitAssignment::OnDemand && !unbounded {
@@ -50,7 +74,7 @@ impl<S: Source> AnySource for S {
         } else {
             Splits::Own(assign_by_weight(splits, ctx.parallelism, |split| self.weight(split)))
         };
-        Ok(Arc::new(Run { source: self, ctx, splits: Mutex::new(splits), together: unbounded }))
+        Ok(Arc::new(Run { source: self, ctx, splits: Mutex::new(splits), together: unbounded, strategy }))
     }
 }
 
@@ -80,6 +104,7 @@ struct Run<S: Source> {
     ctx: SourceContext,
     splits: Mutex<Splits<S::Split>>,
     together: bool,
+    strategy: Option<WatermarkStrategy<S::Item>>,
 }
 
 impl<S: Source> SourceRun for Run<S> {
@@ -93,11 +118,23 @@ impl<S: Source> SourceRun for Run<S> {
             ctx: self.ctx.clone(),
             queue,
             together: self.together,
+            strategy: self.strategy.clone(),
             readers: VecDeque::new(),
+            merge: WatermarkMerge::new(0),
             output: SourceOutput::default(),
             out: Out::new(),
+            next_periodic: i64::MIN,
+            interval_ms: 0,
         })
     }
+}
+
+/// A split that is being read.
+struct OpenSplit<S: Source> {
+    reader: S::Reader,
+    /// Its number in the merge of watermarks.
+    input: usize,
+    timing: Option<Timing<S::Item>>,
 }
 
 struct SourceOperator<S: Source> {
@@ -106,93 +143,189 @@ struct SourceOperator<S: Source> {
     queue: SplitQueue<S::Split>,
     /// All splits are read at once, in turn; otherwise one after the other.
     together: bool,
-    readers: VecDeque<S::Reader>,
+    strategy: Option<WatermarkStrategy<S::Item>>,
+    readers: VecDeque<OpenSplit<S>>,
+    merge: WatermarkMerge,
     output: SourceOutput<S::Item>,
     out: Out<S::Item>,
+    /// When periodic watermarks are due, in milliseconds of processing time.
+    next_periodic: Timestamp,
+    interval_ms: i64,
+}
+
+fn emit<T: Data>(change: MergeChange, out: &mut Out<T>) {
+    // The maximum is the business of the end.
+    if let Some(watermark) = change.watermark.filter(|&watermark| watermark < Timestamp::MAX) {
+        out.control(Element::Watermark(watermark));
+    }
+    if let Some(idle) = change.idle {
+        out.control(if idle { Element::Idle } else { Element::Active });
+    }
 }
 
 impl<S: Source> SourceOperator<S> {
     fn open_splits(&mut self) -> Result<()> {
+        let mut waiting = true;
         while self.together || self.readers.is_empty() {
             let split = self.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-            let Some(split) = split else { break };
-            self.readers.push_back(self.source.open(split, &self.ctx)?);
+            let Some(split) = split else {
+                waiting = false;
+                break;
+            };
+            let reader = self.source.open(split, &self.ctx)?;
+            let timing = self.strategy.as_ref().map(|s| s.start(self.ctx.clock.monotonic()));
+            self.readers.push_back(OpenSplit { reader, input: self.merge.add(), timing });
         }
+        // Another subtask may have taken the last one.
+        let held = waiting
+            && !self.readers.is_empty()
+            && !self.queue.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+        emit(self.merge.hold(held), &mut self.out);
         Ok(())
+    }
+
+    /// Lets out what the splits promise by now.
+    fn tick(&mut self) {
+        let (now, monotonic) = (self.ctx.clock.now_ms(), self.ctx.clock.monotonic());
+        let due = self.interval_ms == 0 || now >= self.next_periodic;
+        for split in &mut self.readers {
+            let Some(timing) = split.timing.as_mut().filter(|timing| timing.makes_watermarks()) else {
+                continue;
+            };
+            if due && let Some(watermark) = timing.periodic() {
+                emit(self.merge.watermark_of(split.input, watermark), &mut self.out);
+            }
+            if timing.falls_idle(monotonic) {
+                emit(self.merge.idle(split.input), &mut self.out);
+            }
+        }
+        if due {
+            self.next_periodic = now.saturating_add(self.interval_ms.max(1));
+        }
+    }
+
+    /// Processing time until `tick` may have something to do.
+    fn next_tick(&self) -> Option<Duration> {
+        let (now, monotonic) = (self.ctx.clock.now_ms(), self.ctx.clock.monotonic());
+        let periodic = Duration::from_millis(self.next_periodic.saturating_sub(now).max(0) as u64);
+        let timings = self.readers.iter().filter_map(|split| split.timing.as_ref());
+        timings
+            .filter(|timing| timing.makes_watermarks())
+            .flat_map(|timing| {
+                [timing.wants_periodic().then_some(periodic), timing.idle_in(monotonic)].into_iter().flatten()
+            })
+            .min()
     }
 }
 
+/// Emits what a reader has put into `output`. Says whether that was anything.
+fn pass_on<S: Source>(
+    split: &mut OpenSplit<S>,
+    output: &mut SourceOutput<S::Item>,
+    merge: &mut WatermarkMerge,
+    out: &mut Out<S::Item>,
+    ctx: &SourceContext,
+) -> Result<bool> {
+    let batch: &mut Batch<S::Item> = &mut output.batch;
+    let watermark = output.watermark.take();
+    let emitted = !batch.is_empty() || watermark.is_some();
+    if !batch.is_empty() {
+        if let Some(timing) = &mut split.timing {
+            timing.stamp(&batch.values, &mut batch.timestamps);
+        }
+        let stamps = batch.timestamps.len();
+        if stamps != 0 && stamps != batch.len() {
+            return Err(Error::user("a source gave some records a timestamp and others none".to_string()));
+        }
+        if let Some(timing) = split.timing.as_mut().filter(|timing| timing.makes_watermarks()) {
+            if stamps == 0 {
+                return Err(Error::user(
+                    "records without timestamps cannot have watermarks; give the strategy a timestamp(...)",
+                ));
+            }
+            if timing.awake(ctx.clock.monotonic()) {
+                emit(merge.active(split.input), out);
+            }
+            while let Some((to, watermark)) = timing.observe(&batch.values, &batch.timestamps, 0) {
+                let rest = batch.split(to);
+                out.forward(batch);
+                *batch = rest;
+                emit(merge.watermark_of(split.input, watermark), out);
+            }
+        }
+        out.forward(batch);
+    }
+    if let Some(watermark) = watermark.filter(|_| split.timing.is_none()) {
+        emit(merge.watermark_of(split.input, watermark), out);
+    }
+    Ok(emitted)
+}
+
 impl<S: Source> AnyOperator for SourceOperator<S> {
-    fn open(&mut self, _ctx: &mut Context) -> Result<()> {
+    fn open(&mut self, ctx: &mut Context) -> Result<()> {
+        self.interval_ms = to_ms(ctx.runtime.job.auto_watermark_interval);
         Ok(())
     }
 
-    fn poll(&mut self, _ctx: &mut Context, watermark: &mut Option<Timestamp>) -> Result<Poll> {
+    fn poll(&mut self, _ctx: &mut Context) -> Result<Poll> {
         self.open_splits()?;
         let mut wait: Option<Option<Duration>> = None;
+        let mut progress = false;
         for _ in 0..self.readers.len() {
-            let Some(mut reader) = self.readers.pop_front() else { break };
-            let polled = reader.poll(&mut self.output)?;
-            if !matches!(polled, Poll::End) {
-                self.readers.push_back(reader);
-            }
-            let emitted = !self.output.batch.is_empty();
-            if emitted
-                && !matches!(self.output.batch.timestamps.len(), n if n == 0 || n == self.output.batch.len())
-            {
-                return Err(Error::user(
-                    "a source gave some records a timestamp and others none".to_string(),
-                ));
-            }
-            self.out.forward(&mut self.output.batch);
-            *watermark = self.output.watermark.take();
+            let Some(mut split) = self.readers.pop_front() else { break };
+            let polled = split.reader.poll(&mut self.output)?;
+            let emitted = pass_on(&mut split, &mut self.output, &mut self.merge, &mut self.out, &self.ctx)?;
             match polled {
-                Poll::Idle(hint) if !emitted && watermark.is_none() => {
+                Poll::End => {
+                    // The splits that wait hold the watermark back, or there are none.
+                    let held = !self.together
+                        && !self.queue.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+                    emit(self.merge.hold(held), &mut self.out);
+                    emit(self.merge.end(split.input), &mut self.out);
+                }
+                _ => self.readers.push_back(split),
+            }
+            match polled {
+                Poll::Idle(hint) if !emitted => {
                     wait = Some(match (wait, hint) {
                         (Some(Some(a)), Some(b)) => Some(a.min(b)),
                         (None, b) => b,
                         (Some(a), b) => a.or(b),
                     });
                 }
-                _ => return Ok(Poll::More),
+                _ => {
+                    progress = true;
+                    break;
+                }
             }
         }
-        Ok(wait.map_or(Poll::End, Poll::Idle))
+        if self.strategy.is_some() {
+            self.tick();
+        }
+        if progress {
+            return Ok(Poll::More);
+        }
+        Ok(match wait {
+            None => Poll::End,
+            Some(hint) => Poll::Idle(match (hint, self.next_tick()) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            }),
+        })
     }
 
     fn process(&mut self, _: usize, _: &mut ErasedBatch, _: &mut Context) -> Result<Progress> {
         Err(Error::Internal("a source was given records".into()))
     }
-    fn watermark(&mut self, _: Timestamp, _: &mut Context) -> Result<Progress> {
-        Ok(Progress::Done)
-    }
-    fn end_of_key(&mut self, _: &mut Context) -> Result<Progress> {
-        Ok(Progress::Done)
-    }
-    fn end_of_input(&mut self, _: usize, _: &mut Context) -> Result<Progress> {
-        Ok(Progress::Done)
-    }
-    fn idle(&mut self) -> Result<()> {
-        Ok(())
+    fn makes_watermarks(&self) -> bool {
+        true
     }
     fn close(&mut self) -> Result<()> {
         self.readers.clear();
         Ok(())
     }
-    fn is_full(&self) -> bool {
-        self.out.is_full()
-    }
-    fn flush(&mut self) {
-        self.out.flush()
-    }
-    fn take(&mut self) -> Option<ErasedBatch> {
-        self.out.take_erased()
-    }
-    fn recycle(&mut self, batch: ErasedBatch) {
-        self.out.recycle(batch)
-    }
-    fn totals(&self) -> (u64, u64) {
-        self.out.totals()
+    fn out(&mut self) -> &mut dyn AnyOut {
+        &mut self.out
     }
     fn type_name(&self) -> &'static str {
         std::any::type_name::<S>()

@@ -4,11 +4,13 @@ mod declare;
 mod index;
 pub mod paged;
 mod prefetch;
+mod snapshot;
 pub mod table;
 mod value;
 
 pub use declare::{AnyColumn, StateDescriptor, States};
 pub use paged::Paged;
+pub use snapshot::OperatorSnapshot;
 pub use table::{KeyTable, Slot, Upsert};
 pub use value::{KeyedAccess, ValueState};
 

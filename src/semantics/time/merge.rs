@@ -19,6 +19,7 @@ pub struct WatermarkMerge {
     inputs: Vec<(Timestamp, Status)>,
     output: Timestamp,
     idle: bool,
+    held: bool,
 }
 
 /// What the merged output does after an input changed.
@@ -37,7 +38,29 @@ impl WatermarkMerge {
             inputs: vec![(WATERMARK_MIN, Status::Active); inputs],
             output: WATERMARK_MIN,
             idle: false,
+            held: false,
         }
+    }
+
+    /// Adds an input that is active and has promised nothing. The number may be that of one that has ended.
+    pub fn add(&mut self) -> usize {
+        let new = (WATERMARK_MIN, Status::Active);
+        match self.inputs.iter().position(|input| input.1 == Status::Ended) {
+            Some(i) => {
+                self.inputs[i] = new;
+                i
+            }
+            None => {
+                self.inputs.push(new);
+                self.inputs.len() - 1
+            }
+        }
+    }
+
+    /// While held, the output does not change: an input that will be added may promise less than those that are known.
+    pub fn hold(&mut self, held: bool) -> MergeChange {
+        self.held = held;
+        self.update()
     }
 
     /// The merged watermark.
@@ -75,6 +98,9 @@ impl WatermarkMerge {
     }
 
     fn update(&mut self) -> MergeChange {
+        if self.held {
+            return MergeChange::default();
+        }
         let with = |status| self.inputs.iter().filter(move |(_, s)| *s == status).map(|(t, _)| *t);
         let active = with(Status::Active).count();
         let idle = with(Status::Idle).count();

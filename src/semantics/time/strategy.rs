@@ -1,0 +1,264 @@
+//! WatermarkStrategy: which timestamp a record has, and what its stream promises about those to come.
+//!
+//! Place: a program gives a strategy to a stream; the operator that reads the source (for each split) or one in the
+//! middle of the plan (for each subtask) makes a [`Timing`] of it and drives it batch by batch.
+//! Rules: a watermark `w` promises that no record with a timestamp at or below `w` will follow. Bounded disorder `d`
+//! promises `highest - d - 1`. A generator may promise less than before; what goes out never falls.
+
+use crate::base::data::{Timestamp, WATERMARK_MIN};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Makes watermarks from records, after Flink's interface of the same name. One value serves one split, or one subtask.
+pub trait WatermarkGenerator<T>: Send + 'static {
+    /// Sees each record with its timestamp. A generator for markers in the data (punctuated) emits here.
+    fn on_event(&mut self, record: &T, timestamp: Timestamp, output: &mut WatermarkOutput);
+    /// Called at every auto-watermark interval of processing time. A periodic generator emits here.
+    fn on_periodic_emit(&mut self, output: &mut WatermarkOutput);
+}
+
+/// Takes the watermark that a generator emits.
+#[derive(Debug, Default)]
+pub struct WatermarkOutput {
+    watermark: Option<Timestamp>,
+}
+
+impl WatermarkOutput {
+    /// Promises that no record with a timestamp at or below `watermark` will follow. Ignored if it does not exceed
+    /// what was promised before.
+    pub fn emit(&mut self, watermark: Timestamp) {
+        self.watermark = self.watermark.max(Some(watermark));
+    }
+    /// Takes what was emitted since the last call.
+    pub fn take(&mut self) -> Option<Timestamp> {
+        self.watermark.take()
+    }
+}
+
+/// Appends the timestamps of records, given those they have: one dynamic call for a batch.
+type Stamp<T> = Arc<dyn Fn(&[T], &mut Vec<Timestamp>) + Send + Sync>;
+
+/// A generator as it is driven: one dynamic call for a batch.
+trait BatchGenerator<T>: Send {
+    /// Looks at records from `from` on. If a watermark must go out behind one of them: the number of records up to and
+    /// with it, and the watermark.
+    fn observe(&mut self, values: &[T], stamps: &[Timestamp], from: usize) -> Option<(usize, Timestamp)>;
+    /// What is promised now.
+    fn periodic(&mut self) -> Option<Timestamp>;
+    /// Whether `periodic` may say something new though no record has come.
+    fn is_restless(&self) -> bool;
+}
+
+type MakeGenerator<T> = Arc<dyn Fn() -> Box<dyn BatchGenerator<T>> + Send + Sync>;
+
+/// How the records of a stream get timestamps and watermarks.
+///
+/// ```
+/// # use mainstem::prelude::*;
+/// # use std::time::Duration;
+/// # #[derive(Clone)] struct Click { at_ms: i64 }
+/// let strategy = WatermarkStrategy::bounded_out_of_orderness(Duration::from_secs(5))
+///     .timestamp(|click: &Click| click.at_ms)
+///     .idle_after(Duration::from_secs(30));
+/// # let _ = strategy;
+/// ```
+pub struct WatermarkStrategy<T> {
+    stamp: Option<Stamp<T>>,
+    make: Option<MakeGenerator<T>>,
+    idle_after: Option<Duration>,
+}
+
+impl<T> Clone for WatermarkStrategy<T> {
+    fn clone(&self) -> Self {
+        WatermarkStrategy { stamp: self.stamp.clone(), make: self.make.clone(), idle_after: self.idle_after }
+    }
+}
+
+impl<T: 'static> WatermarkStrategy<T> {
+    /// Timestamps never fall (within a split): the watermark is the highest one, less one millisecond.
+    pub fn monotonous() -> Self {
+        WatermarkStrategy::bounded_out_of_orderness(Duration::ZERO)
+    }
+
+    /// No record comes later than `disorder` behind one with a higher timestamp: the watermark is the highest
+    /// timestamp less `disorder`, less one millisecond.
+    pub fn bounded_out_of_orderness(disorder: Duration) -> Self {
+        let disorder = i64::try_from(disorder.as_millis()).unwrap_or(i64::MAX);
+        let make: MakeGenerator<T> = Arc::new(move || Box::new(Bounded { highest: None, disorder }));
+        WatermarkStrategy { stamp: None, make: Some(make), idle_after: None }
+    }
+
+    /// Watermarks from a generator of your own, periodic or punctuated. `make` is called for each split, or each subtask.
+    pub fn generator<G: WatermarkGenerator<T>>(make: impl Fn() -> G + Send + Sync + 'static) -> Self {
+        let make: MakeGenerator<T> =
+            Arc::new(move || Box::new(EachEvent { generator: make(), output: WatermarkOutput::default() }));
+        WatermarkStrategy { stamp: None, make: Some(make), idle_after: None }
+    }
+
+    /// Timestamps without watermarks: event time stands still until the end of the input.
+    pub fn no_watermarks() -> Self {
+        WatermarkStrategy { stamp: None, make: None, idle_after: None }
+    }
+
+    /// Gives each record a timestamp, in milliseconds. Without it records keep those of their source.
+    #[must_use]
+    pub fn timestamp(mut self, timestamp: impl Fn(&T) -> Timestamp + Send + Sync + 'static) -> Self {
+        self.stamp = Some(Arc::new(move |records, into| {
+            into.clear();
+            into.extend(records.iter().map(&timestamp));
+        }));
+        self
+    }
+
+    /// A split without records for this long (of processing time) no longer holds the watermark back, until it has
+    /// records again. Without it one empty split holds every window open.
+    #[must_use]
+    pub fn idle_after(mut self, time: Duration) -> Self {
+        self.idle_after = Some(time);
+        self
+    }
+
+    /// Timestamps only: what is left of a strategy where the watermark is perfect anyway.
+    #[must_use]
+    pub fn timestamps_only(&self) -> Self {
+        WatermarkStrategy { stamp: self.stamp.clone(), make: None, idle_after: None }
+    }
+
+    /// What is wrong with it, if anything.
+    pub fn mistake(&self) -> Option<String> {
+        (self.idle_after == Some(Duration::ZERO))
+            .then(|| "idle_after(0) would make every split idle at once; give a time above 0".to_string())
+    }
+
+    /// Starts timing one split, or one subtask, at processing time `now`.
+    pub fn start(&self, now: Duration) -> Timing<T> {
+        Timing {
+            stamp: self.stamp.clone(),
+            generator: self.make.as_ref().map(|make| make()),
+            watermark: WATERMARK_MIN,
+            idle_after: self.idle_after,
+            last_record: now,
+            idle: false,
+            unsent: false,
+        }
+    }
+}
+
+struct Bounded {
+    highest: Option<Timestamp>,
+    disorder: i64,
+}
+
+impl<T> BatchGenerator<T> for Bounded {
+    fn observe(&mut self, _: &[T], stamps: &[Timestamp], from: usize) -> Option<(usize, Timestamp)> {
+        self.highest = self.highest.max(stamps[from.min(stamps.len())..].iter().copied().max());
+        None
+    }
+    fn periodic(&mut self) -> Option<Timestamp> {
+        self.highest.map(|highest| highest.saturating_sub(self.disorder).saturating_sub(1))
+    }
+    fn is_restless(&self) -> bool {
+        false
+    }
+}
+
+struct EachEvent<G> {
+    generator: G,
+    output: WatermarkOutput,
+}
+
+impl<T, G: WatermarkGenerator<T>> BatchGenerator<T> for EachEvent<G> {
+    fn observe(&mut self, values: &[T], stamps: &[Timestamp], from: usize) -> Option<(usize, Timestamp)> {
+        for (i, (value, &timestamp)) in values.iter().zip(stamps).enumerate().skip(from) {
+            self.generator.on_event(value, timestamp, &mut self.output);
+            if let Some(watermark) = self.output.take() {
+                return Some((i + 1, watermark));
+            }
+        }
+        None
+    }
+    fn periodic(&mut self) -> Option<Timestamp> {
+        self.generator.on_periodic_emit(&mut self.output);
+        self.output.take()
+    }
+    fn is_restless(&self) -> bool {
+        true
+    }
+}
+
+/// A strategy at work on one split, or in one subtask.
+pub struct Timing<T> {
+    stamp: Option<Stamp<T>>,
+    generator: Option<Box<dyn BatchGenerator<T>>>,
+    /// The highest promise so far.
+    watermark: Timestamp,
+    idle_after: Option<Duration>,
+    last_record: Duration,
+    idle: bool,
+    /// Records have come since the last periodic watermark.
+    unsent: bool,
+}
+
+impl<T> Timing<T> {
+    /// Whether watermarks are made.
+    pub fn makes_watermarks(&self) -> bool {
+        self.generator.is_some()
+    }
+
+    /// Gives records their timestamps.
+    pub fn stamp(&self, values: &[T], stamps: &mut Vec<Timestamp>) {
+        if let Some(stamp) = &self.stamp {
+            stamp(values, stamps);
+        }
+    }
+
+    /// Records come at processing time `now`. True if that ends an idle time.
+    pub fn awake(&mut self, now: Duration) -> bool {
+        self.last_record = now;
+        self.unsent = true;
+        std::mem::replace(&mut self.idle, false)
+    }
+
+    /// Looks at records from `from` on. If a watermark must go out behind one of them: the number of records up to and
+    /// with it, and the watermark.
+    pub fn observe(&mut self, values: &[T], stamps: &[Timestamp], from: usize) -> Option<(usize, Timestamp)> {
+        let generator = self.generator.as_mut()?;
+        let mut from = from;
+        loop {
+            let (to, watermark) = generator.observe(values, stamps, from)?;
+            if watermark > self.watermark {
+                self.watermark = watermark;
+                return Some((to, watermark));
+            }
+            from = to;
+        }
+    }
+
+    /// The watermark to send now, if it has risen.
+    pub fn periodic(&mut self) -> Option<Timestamp> {
+        self.unsent = false;
+        let watermark = self.generator.as_mut()?.periodic()?;
+        if watermark <= self.watermark {
+            return None;
+        }
+        self.watermark = watermark;
+        Some(watermark)
+    }
+
+    /// Whether a periodic watermark should be asked for in time.
+    pub fn wants_periodic(&self) -> bool {
+        self.unsent || self.generator.as_ref().is_some_and(|generator| generator.is_restless())
+    }
+
+    /// Whether the time without records has just become an idle one, at processing time `now`.
+    pub fn falls_idle(&mut self, now: Duration) -> bool {
+        let idle = self.idle_after.is_some_and(|after| now.saturating_sub(self.last_record) >= after);
+        idle && !std::mem::replace(&mut self.idle, true)
+    }
+
+    /// Processing time from `now` until it may fall idle.
+    pub fn idle_in(&self, now: Duration) -> Option<Duration> {
+        let after = self.idle_after.filter(|_| !self.idle)?;
+        Some(after.saturating_sub(now.saturating_sub(self.last_record)))
+    }
+}
