@@ -11,7 +11,7 @@ use crate::base::batch::Batch;
 use crate::base::data::{Data, Key, Timestamp, WATERMARK_MAX, WATERMARK_MIN};
 use crate::base::error::{Error, Result};
 use crate::base::hash::hash_of;
-use crate::semantics::state::{KeyTable, KeyedAccess, Slot, StateScope, States};
+use crate::semantics::state::{KeyTable, KeyedAccess, KeyedScope, Slot, StateScope, States};
 use qcell::QCellOwner;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -38,13 +38,10 @@ pub trait KeyedProcessFunction<K: Key, In, Out: Data>: Send + 'static {
 
 /// The current key with its state, and what is known of the record at hand.
 pub struct KeyedContext<K> {
-    states: States,
+    scope: KeyedScope,
     keys: Keys<K>,
-    slot: Slot,
     timestamp: Option<Timestamp>,
     watermark: Timestamp,
-    /// Slots that may hold no state any more.
-    cleared: Vec<Slot>,
     runtime: RuntimeContext,
 }
 
@@ -57,7 +54,7 @@ impl<K: Key> KeyedContext<K> {
     /// The current key.
     pub fn key(&self) -> &K {
         let key = match &self.keys {
-            Keys::All(table) => table.key(self.slot),
+            Keys::All(table) => table.key(self.scope.slot()),
             Keys::One(key) => key.as_ref(),
         };
         match key {
@@ -82,14 +79,15 @@ impl<K: Key> KeyedContext<K> {
 impl<K> KeyedAccess for KeyedContext<K> {
     #[inline(always)]
     fn state(&self) -> (&QCellOwner, Slot) {
-        (self.states.owner(), self.slot)
+        self.scope.state()
     }
     #[inline(always)]
     fn state_mut(&mut self) -> (&mut QCellOwner, Slot) {
-        (self.states.owner_mut(), self.slot)
+        self.scope.state_mut()
     }
+    #[inline]
     fn cleared(&mut self) {
-        self.cleared.push(self.slot);
+        self.scope.cleared();
     }
 }
 
@@ -102,6 +100,7 @@ pub struct KeyedProcess<K, T, U, P> {
     /// Slot of each record that is still in the batch, the next one last.
     slots: Vec<Slot>,
     keys: Vec<K>,
+    /// Slots of keys that are new in the batch.
     created: Vec<Slot>,
     looked_up: bool,
     types: PhantomData<fn(T) -> U>,
@@ -158,16 +157,18 @@ impl<K: Key, T: Data, U: Data, P: KeyedProcessFunction<K, T, U>> KeyedProcess<K,
     /// Forgets the keys that hold no state after the batch.
     fn release(&mut self) {
         let Some(context) = &mut self.context else { return };
+        let mut touched = std::mem::take(&mut self.created);
+        context.scope.take_cleared(&mut touched);
         if let Keys::All(table) = &mut context.keys {
-            for &slot in self.created.iter().chain(&context.cleared) {
-                if context.states.is_empty(slot) {
+            for &slot in &touched {
+                if context.scope.states().is_empty(slot) {
                     table.remove(slot);
                 }
             }
-            self.created.clear();
             table.end_batch();
         }
-        context.cleared.clear();
+        touched.clear();
+        self.created = touched;
     }
 }
 
@@ -181,12 +182,10 @@ impl<K: Key, T: Data, U: Data, P: KeyedProcessFunction<K, T, U>> Operator for Ke
             StateScope::OneKey => Keys::One(None),
         };
         self.context = Some(KeyedContext {
-            states: self.states.take().ok_or_else(not_open)?,
+            scope: KeyedScope::new(self.states.take().ok_or_else(not_open)?),
             keys,
-            slot: 0,
             timestamp: None,
             watermark: WATERMARK_MIN,
-            cleared: Vec::new(),
             runtime: ctx.runtime.clone(),
         });
         self.function.open(&ctx.runtime).map_err(Error::User)
@@ -202,10 +201,10 @@ impl<K: Key, T: Data, U: Data, P: KeyedProcessFunction<K, T, U>> Operator for Ke
             let left = self.slots.len();
             if left.is_multiple_of(PREFETCH) {
                 let near = left.saturating_sub(PREFETCH);
-                context.states.prefetch(&self.slots[near.saturating_sub(PREFETCH)..near]);
+                context.scope.states().prefetch(&self.slots[near.saturating_sub(PREFETCH)..near]);
             }
             let (Some((record, timestamp)), Some(slot)) = (batch.pop(), self.slots.pop()) else { break };
-            context.slot = slot;
+            context.scope.set_slot(slot);
             context.timestamp = timestamp;
             self.function
                 .process(record, context, &mut Collector::new(out, timestamp))
@@ -222,7 +221,7 @@ impl<K: Key, T: Data, U: Data, P: KeyedProcessFunction<K, T, U>> Operator for Ke
     fn end_of_key(&mut self, _ctx: &mut Context, _out: &mut Out<U>) -> Result<Progress> {
         let context = self.context.as_mut().ok_or_else(not_open)?;
         context.watermark = WATERMARK_MAX;
-        context.states.clear(0);
+        context.scope.states_mut().clear(0);
         if let Keys::One(key) = &mut context.keys {
             *key = None;
         }
