@@ -34,3 +34,6 @@ pub enum StateScope {
     /// All records of a key come before those of the next: a single slot, cleared at the key's end.
     OneKey,
 }
+
+#[cfg(test)]
+mod tests;
