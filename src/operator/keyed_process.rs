@@ -233,3 +233,122 @@ impl<K: Key, T: Data, U: Data, P: KeyedProcessFunction<K, T, U>> Operator for Ke
         self.function.close().map_err(Error::User)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::accumulator::Accumulators;
+    use crate::base::clock::VirtualClock;
+    use crate::base::metrics::Counters;
+    use crate::base::parameters::Parameters;
+    use crate::operator::context::JobContext;
+    use crate::operator::exchange::FnKey;
+    use crate::semantics::state::{ListState, MapState, ReducingState};
+
+    fn context(state_scope: StateScope) -> Context {
+        let runtime = RuntimeContext {
+            job: Arc::new(JobContext {
+                name: "job".into(),
+                id: "id".into(),
+                parameters: Parameters::default(),
+            }),
+            operator: Arc::from("process"),
+            subtask: 0,
+            parallelism: 1,
+            max_parallelism: 128,
+            unit: 0,
+            attempt: 0,
+            counters: Counters::new(),
+            accumulators: Accumulators::new().attempt().handles(),
+        };
+        Context::new(runtime, state_scope, 1 << 20, None, VirtualClock::new())
+    }
+
+    /// Keeps what comes with `true`, and forgets it all again, each kind in its own way, with `false`.
+    struct Kept {
+        list: ListState<u64>,
+        map: MapState<u64, u64>,
+        sum: ReducingState<u64>,
+    }
+
+    impl KeyedProcessFunction<u64, (u64, bool), usize> for Kept {
+        fn process(
+            &mut self,
+            (n, keep): (u64, bool),
+            ctx: &mut KeyedContext<u64>,
+            out: &mut Collector<'_, usize>,
+        ) -> UserResult {
+            if keep {
+                self.list.add(ctx, n);
+                self.map.insert(ctx, n, n);
+                self.sum.add(ctx, n);
+            } else {
+                self.list.retain(ctx, |_| false);
+                self.map.remove(ctx, &n);
+                self.sum.clear(ctx);
+            }
+            out.emit(self.list.len(ctx) + self.map.len(ctx) + self.sum.get(ctx).iter().count());
+            Ok(())
+        }
+    }
+
+    type Kept64 = KeyedProcess<u64, (u64, bool), usize, Kept>;
+
+    fn opened(ctx: &mut Context) -> Kept64 {
+        let mut states = States::default();
+        let function = Kept {
+            list: states.list("list"),
+            map: states.map("map"),
+            sum: states.reducing("sum", |sum, n| *sum += n),
+        };
+        let mut operator = Kept64::new(function, states, Arc::new(FnKey(|record: &(u64, bool)| record.0)));
+        operator.open(ctx).unwrap();
+        operator
+    }
+
+    fn run(operator: &mut Kept64, ctx: &mut Context, values: Vec<(u64, bool)>) -> Vec<usize> {
+        let mut out = Out::new();
+        let mut batch = Batch { values, ..Batch::default() };
+        assert_eq!(operator.process(&mut batch, ctx, &mut out).unwrap(), Progress::Done);
+        out.flush();
+        out.take().map(|batch| batch.values).unwrap_or_default()
+    }
+
+    fn keys(operator: &Kept64) -> usize {
+        match &operator.context.as_ref().unwrap().keys {
+            Keys::All(table) => table.len(),
+            Keys::One(key) => key.iter().count(),
+        }
+    }
+
+    /// S1: a key whose list and map became empty holds nothing, and leaves no entry behind.
+    #[test]
+    fn s1_keys_that_hold_nothing_are_forgotten() {
+        let mut ctx = context(StateScope::AllKeys);
+        let mut operator = opened(&mut ctx);
+        assert_eq!(run(&mut operator, &mut ctx, (0..100).map(|n| (n, true)).collect()), [3; 100]);
+        assert_eq!(keys(&operator), 100);
+        assert_eq!(run(&mut operator, &mut ctx, (0..60).map(|n| (n, false)).collect()), [0; 60]);
+        assert_eq!(keys(&operator), 40);
+        // Emptied and filled again within a batch; new, filled and emptied; new, and never filled.
+        let mixed = vec![(99, false), (99, true), (500, true), (500, false), (501, false)];
+        assert_eq!(run(&mut operator, &mut ctx, mixed), [0, 3, 3, 0, 0]);
+        assert_eq!(keys(&operator), 40);
+        // The slots that became free serve new keys, which find nothing of the old ones.
+        assert_eq!(run(&mut operator, &mut ctx, (1000..1100).map(|n| (n, true)).collect()), [3; 100]);
+        assert_eq!(keys(&operator), 140);
+    }
+
+    /// S1: key by key, the next one starts with nothing.
+    #[test]
+    fn s1_state_ends_with_its_key() {
+        let mut ctx = context(StateScope::OneKey);
+        let mut operator = opened(&mut ctx);
+        for key in 0..3 {
+            assert_eq!(run(&mut operator, &mut ctx, vec![(key, true), (key, true)]), [3, 4]);
+            assert_eq!(run(&mut operator, &mut ctx, vec![(key, true)]), [5]);
+            assert_eq!(operator.end_of_key(&mut ctx, &mut Out::new()).unwrap(), Progress::Done);
+            assert_eq!(keys(&operator), 0);
+        }
+    }
+}
