@@ -3,8 +3,9 @@
 //! - to begin and to end: [`Environment`], [`EngineArgs`], [`ExecutionMode`], [`ByteSize`], [`JobResult`], [`JobClient`];
 //! - streams: [`DataStream`], [`KeyedStream`]; sources [`TextSource`], [`Generate`], [`IterSource`]; sinks [`TextSink`],
 //!   [`CsvSink`], [`PrintSink`], [`DiscardSink`], [`FnSink`];
-//! - functions: [`Collector`], [`ProcessFunction`], [`KeyedProcessFunction`] with its [`States`] and [`ValueState`],
-//!   [`Aggregator`], and what they return, [`UserResult`];
+//! - functions: [`Collector`], [`ProcessFunction`], [`KeyedProcessFunction`] with its [`States`] ([`ValueState`],
+//!   [`ListState`], [`MapState`], [`ReducingState`], [`AggregatingState`]; [`BroadcastState`]), [`Aggregator`], and what
+//!   they return, [`UserResult`];
 //! - the bounds of records, keys and state: [`Data`], [`Key`], [`State`].
 //!
 //! `Result` and `Error` are not in it, so that those of the program keep their names: write `mainstem::Result`.
@@ -25,7 +26,10 @@ pub use crate::operator::keyed_process::{KeyedContext, KeyedProcessFunction};
 pub use crate::operator::process::{ProcessContext, ProcessFunction};
 pub use crate::operator::side_output::SideOutput;
 pub use crate::operator::{RuntimeContext, UserResult};
-pub use crate::semantics::state::{States, ValueState};
+pub use crate::semantics::state::{
+    AggregatingState, BroadcastRead, BroadcastState, BroadcastWrite, ListState, MapState, ReducingState,
+    States, ValueState,
+};
 pub use crate::semantics::time::{WatermarkGenerator, WatermarkOutput, WatermarkStrategy};
 pub use crate::text::words;
 pub use compact_str::CompactString;

@@ -11,7 +11,7 @@ use crate::base::batch::Batch;
 use crate::base::data::{Data, Key, Timestamp, WATERMARK_MAX, WATERMARK_MIN};
 use crate::base::error::{Error, Result};
 use crate::base::hash::hash_of;
-use crate::semantics::state::{KeyTable, KeyedAccess, Slot, StateScope, States};
+use crate::semantics::state::{KeyTable, KeyedAccess, KeyedScope, Slot, StateScope, States};
 use qcell::QCellOwner;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -38,13 +38,10 @@ pub trait KeyedProcessFunction<K: Key, In, Out: Data>: Send + 'static {
 
 /// The current key with its state, and what is known of the record at hand.
 pub struct KeyedContext<K> {
-    states: States,
+    scope: KeyedScope,
     keys: Keys<K>,
-    slot: Slot,
     timestamp: Option<Timestamp>,
     watermark: Timestamp,
-    /// Slots that may hold no state any more.
-    cleared: Vec<Slot>,
     runtime: RuntimeContext,
 }
 
@@ -57,7 +54,7 @@ impl<K: Key> KeyedContext<K> {
     /// The current key.
     pub fn key(&self) -> &K {
         let key = match &self.keys {
-            Keys::All(table) => table.key(self.slot),
+            Keys::All(table) => table.key(self.scope.slot()),
             Keys::One(key) => key.as_ref(),
         };
         match key {
@@ -82,14 +79,15 @@ impl<K: Key> KeyedContext<K> {
 impl<K> KeyedAccess for KeyedContext<K> {
     #[inline(always)]
     fn state(&self) -> (&QCellOwner, Slot) {
-        (self.states.owner(), self.slot)
+        self.scope.state()
     }
     #[inline(always)]
     fn state_mut(&mut self) -> (&mut QCellOwner, Slot) {
-        (self.states.owner_mut(), self.slot)
+        self.scope.state_mut()
     }
+    #[inline]
     fn cleared(&mut self) {
-        self.cleared.push(self.slot);
+        self.scope.cleared();
     }
 }
 
@@ -102,6 +100,7 @@ pub struct KeyedProcess<K, T, U, P> {
     /// Slot of each record that is still in the batch, the next one last.
     slots: Vec<Slot>,
     keys: Vec<K>,
+    /// Slots of keys that are new in the batch.
     created: Vec<Slot>,
     looked_up: bool,
     types: PhantomData<fn(T) -> U>,
@@ -158,16 +157,18 @@ impl<K: Key, T: Data, U: Data, P: KeyedProcessFunction<K, T, U>> KeyedProcess<K,
     /// Forgets the keys that hold no state after the batch.
     fn release(&mut self) {
         let Some(context) = &mut self.context else { return };
+        let mut touched = std::mem::take(&mut self.created);
+        context.scope.take_cleared(&mut touched);
         if let Keys::All(table) = &mut context.keys {
-            for &slot in self.created.iter().chain(&context.cleared) {
-                if context.states.is_empty(slot) {
+            for &slot in &touched {
+                if context.scope.states().is_empty(slot) {
                     table.remove(slot);
                 }
             }
-            self.created.clear();
             table.end_batch();
         }
-        context.cleared.clear();
+        touched.clear();
+        self.created = touched;
     }
 }
 
@@ -181,12 +182,10 @@ impl<K: Key, T: Data, U: Data, P: KeyedProcessFunction<K, T, U>> Operator for Ke
             StateScope::OneKey => Keys::One(None),
         };
         self.context = Some(KeyedContext {
-            states: self.states.take().ok_or_else(not_open)?,
+            scope: KeyedScope::new(self.states.take().ok_or_else(not_open)?),
             keys,
-            slot: 0,
             timestamp: None,
             watermark: WATERMARK_MIN,
-            cleared: Vec::new(),
             runtime: ctx.runtime.clone(),
         });
         self.function.open(&ctx.runtime).map_err(Error::User)
@@ -202,10 +201,10 @@ impl<K: Key, T: Data, U: Data, P: KeyedProcessFunction<K, T, U>> Operator for Ke
             let left = self.slots.len();
             if left.is_multiple_of(PREFETCH) {
                 let near = left.saturating_sub(PREFETCH);
-                context.states.prefetch(&self.slots[near.saturating_sub(PREFETCH)..near]);
+                context.scope.states().prefetch(&self.slots[near.saturating_sub(PREFETCH)..near]);
             }
             let (Some((record, timestamp)), Some(slot)) = (batch.pop(), self.slots.pop()) else { break };
-            context.slot = slot;
+            context.scope.set_slot(slot);
             context.timestamp = timestamp;
             self.function
                 .process(record, context, &mut Collector::new(out, timestamp))
@@ -222,7 +221,7 @@ impl<K: Key, T: Data, U: Data, P: KeyedProcessFunction<K, T, U>> Operator for Ke
     fn end_of_key(&mut self, _ctx: &mut Context, _out: &mut Out<U>) -> Result<Progress> {
         let context = self.context.as_mut().ok_or_else(not_open)?;
         context.watermark = WATERMARK_MAX;
-        context.states.clear(0);
+        context.scope.states_mut().clear(0);
         if let Keys::One(key) = &mut context.keys {
             *key = None;
         }
@@ -232,5 +231,124 @@ impl<K: Key, T: Data, U: Data, P: KeyedProcessFunction<K, T, U>> Operator for Ke
 
     fn close(&mut self) -> Result<()> {
         self.function.close().map_err(Error::User)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::accumulator::Accumulators;
+    use crate::base::clock::VirtualClock;
+    use crate::base::metrics::Counters;
+    use crate::base::parameters::Parameters;
+    use crate::operator::context::JobContext;
+    use crate::operator::exchange::FnKey;
+    use crate::semantics::state::{ListState, MapState, ReducingState};
+
+    fn context(state_scope: StateScope) -> Context {
+        let runtime = RuntimeContext {
+            job: Arc::new(JobContext {
+                name: "job".into(),
+                id: "id".into(),
+                parameters: Parameters::default(),
+            }),
+            operator: Arc::from("process"),
+            subtask: 0,
+            parallelism: 1,
+            max_parallelism: 128,
+            unit: 0,
+            attempt: 0,
+            counters: Counters::new(),
+            accumulators: Accumulators::new().attempt().handles(),
+        };
+        Context::new(runtime, state_scope, 1 << 20, None, VirtualClock::new())
+    }
+
+    /// Keeps what comes with `true`, and forgets it all again, each kind in its own way, with `false`.
+    struct Kept {
+        list: ListState<u64>,
+        map: MapState<u64, u64>,
+        sum: ReducingState<u64>,
+    }
+
+    impl KeyedProcessFunction<u64, (u64, bool), usize> for Kept {
+        fn process(
+            &mut self,
+            (n, keep): (u64, bool),
+            ctx: &mut KeyedContext<u64>,
+            out: &mut Collector<'_, usize>,
+        ) -> UserResult {
+            if keep {
+                self.list.add(ctx, n);
+                self.map.insert(ctx, n, n);
+                self.sum.add(ctx, n);
+            } else {
+                self.list.retain(ctx, |_| false);
+                self.map.remove(ctx, &n);
+                self.sum.clear(ctx);
+            }
+            out.emit(self.list.len(ctx) + self.map.len(ctx) + self.sum.get(ctx).iter().count());
+            Ok(())
+        }
+    }
+
+    type Kept64 = KeyedProcess<u64, (u64, bool), usize, Kept>;
+
+    fn opened(ctx: &mut Context) -> Kept64 {
+        let mut states = States::default();
+        let function = Kept {
+            list: states.list("list"),
+            map: states.map("map"),
+            sum: states.reducing("sum", |sum, n| *sum += n),
+        };
+        let mut operator = Kept64::new(function, states, Arc::new(FnKey(|record: &(u64, bool)| record.0)));
+        operator.open(ctx).unwrap();
+        operator
+    }
+
+    fn run(operator: &mut Kept64, ctx: &mut Context, values: Vec<(u64, bool)>) -> Vec<usize> {
+        let mut out = Out::new();
+        let mut batch = Batch { values, ..Batch::default() };
+        assert_eq!(operator.process(&mut batch, ctx, &mut out).unwrap(), Progress::Done);
+        out.flush();
+        out.take().map(|batch| batch.values).unwrap_or_default()
+    }
+
+    fn keys(operator: &Kept64) -> usize {
+        match &operator.context.as_ref().unwrap().keys {
+            Keys::All(table) => table.len(),
+            Keys::One(key) => key.iter().count(),
+        }
+    }
+
+    /// S1: a key whose list and map became empty holds nothing, and leaves no entry behind.
+    #[test]
+    fn s1_keys_that_hold_nothing_are_forgotten() {
+        let mut ctx = context(StateScope::AllKeys);
+        let mut operator = opened(&mut ctx);
+        assert_eq!(run(&mut operator, &mut ctx, (0..100).map(|n| (n, true)).collect()), [3; 100]);
+        assert_eq!(keys(&operator), 100);
+        assert_eq!(run(&mut operator, &mut ctx, (0..60).map(|n| (n, false)).collect()), [0; 60]);
+        assert_eq!(keys(&operator), 40);
+        // Emptied and filled again within a batch; new, filled and emptied; new, and never filled.
+        let mixed = vec![(99, false), (99, true), (500, true), (500, false), (501, false)];
+        assert_eq!(run(&mut operator, &mut ctx, mixed), [0, 3, 3, 0, 0]);
+        assert_eq!(keys(&operator), 40);
+        // The slots that became free serve new keys, which find nothing of the old ones.
+        assert_eq!(run(&mut operator, &mut ctx, (1000..1100).map(|n| (n, true)).collect()), [3; 100]);
+        assert_eq!(keys(&operator), 140);
+    }
+
+    /// S1: key by key, the next one starts with nothing.
+    #[test]
+    fn s1_state_ends_with_its_key() {
+        let mut ctx = context(StateScope::OneKey);
+        let mut operator = opened(&mut ctx);
+        for key in 0..3 {
+            assert_eq!(run(&mut operator, &mut ctx, vec![(key, true), (key, true)]), [3, 4]);
+            assert_eq!(run(&mut operator, &mut ctx, vec![(key, true)]), [5]);
+            assert_eq!(operator.end_of_key(&mut ctx, &mut Out::new()).unwrap(), Progress::Done);
+            assert_eq!(keys(&operator), 0);
+        }
     }
 }

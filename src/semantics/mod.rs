@@ -1,4 +1,5 @@
 //! What time, windows and state mean, without threads, files or execution modes.
 
+pub mod aggregate;
 pub mod state;
 pub mod time;

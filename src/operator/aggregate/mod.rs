@@ -10,7 +10,8 @@ mod heap;
 mod merge;
 mod rolling;
 
+pub use crate::semantics::aggregate::{Aggregator, Count};
 pub use combine::Combine;
-pub use fold::{Aggregate, Aggregator, Count, ExtremeField, Fold, Reduce, SumField};
+pub use fold::{Aggregate, ExtremeField, Fold, Reduce, SumField};
 pub use merge::Merge;
 pub use rolling::Rolling;

@@ -6,9 +6,16 @@
 //! Method: a column is shared between its handle and the engine; the owner token that opens it (crate `qcell`)
 //! lives in the context, so that a handle can only be used while the engine has a current key.
 
-use super::value::{Column, ValueState};
-use crate::base::data::State;
-use qcell::{QCell, QCellOwner};
+use super::broadcast::{AnyBroadcast, BroadcastState};
+use super::column::{AnyColumn, Handle};
+use super::folded::{AggregatingState, ReducingState};
+use super::list::ListState;
+use super::map::MapState;
+use super::value::ValueState;
+use crate::base::data::{Key, State};
+use crate::semantics::aggregate::Aggregator;
+use qcell::QCellOwner;
+use std::any::type_name;
 use std::sync::Arc;
 
 /// Name and type of one declared state.
@@ -16,33 +23,93 @@ use std::sync::Arc;
 pub struct StateDescriptor {
     /// Unique within the operator.
     pub name: String,
-    /// The kind of state: `value`, ...
+    /// The kind of state: `value`, `list`, `map`, `reducing`, `aggregating` or `broadcast`.
     pub kind: &'static str,
-    /// The type of what is stored.
+    /// The type of a value, an element or an accumulator; of a map, the pair of key and value.
     pub type_name: &'static str,
 }
 
-/// Declares the states of one function.
+/// Something declared, and where its descriptor is.
+pub(super) struct Declared<T: ?Sized> {
+    pub(super) descriptor: usize,
+    pub(super) stored: Arc<T>,
+}
+
+/// What is declared, apart from the token that opens it.
+pub(super) struct Parts<'a> {
+    pub(super) columns: &'a [Declared<dyn AnyColumn>],
+    pub(super) broadcasts: &'a [Declared<dyn AnyBroadcast>],
+    pub(super) descriptors: &'a [StateDescriptor],
+}
+
+/// Declares the states of one function. Their names differ: using one twice is an error when the plan is built.
 pub struct States {
     owner: QCellOwner,
-    columns: Vec<Arc<dyn AnyColumn>>,
+    /// State of keys, in the order of declaration.
+    pub(super) columns: Vec<Declared<dyn AnyColumn>>,
+    /// State of the subtask, in the order of declaration.
+    pub(super) broadcasts: Vec<Declared<dyn AnyBroadcast>>,
     descriptors: Vec<StateDescriptor>,
 }
 
 impl Default for States {
     fn default() -> Self {
-        States { owner: QCellOwner::new(), columns: Vec::new(), descriptors: Vec::new() }
+        States {
+            owner: QCellOwner::new(),
+            columns: Vec::new(),
+            broadcasts: Vec::new(),
+            descriptors: Vec::new(),
+        }
     }
 }
 
 impl States {
-    /// Declares one value for each key. Using a name twice is an error when the plan is built.
+    /// Declares one value for each key.
     pub fn value<S: State>(&mut self, name: &str) -> ValueState<S> {
-        let column: Arc<QCell<Column<S>>> = Arc::new(QCell::new(&self.owner, Column::default()));
-        self.columns.push(column.clone());
-        let type_name = std::any::type_name::<S>();
-        self.descriptors.push(StateDescriptor { name: name.to_string(), kind: "value", type_name });
-        ValueState::new(column)
+        ValueState::new(self.keyed(name, "value", type_name::<S>()))
+    }
+
+    /// Declares a list for each key.
+    pub fn list<S: State>(&mut self, name: &str) -> ListState<S> {
+        ListState::new(self.keyed(name, "list", type_name::<S>()))
+    }
+
+    /// Declares a map for each key.
+    pub fn map<MK: Key + Sync, MV: State>(&mut self, name: &str) -> MapState<MK, MV> {
+        MapState::new(self.keyed(name, "map", type_name::<(MK, MV)>()))
+    }
+
+    /// Declares one value for each key that `fold` folds further ones into.
+    pub fn reducing<S: State, F: Fn(&mut S, S)>(&mut self, name: &str, fold: F) -> ReducingState<S, F> {
+        ReducingState::new(self.keyed(name, "reducing", type_name::<S>()), fold)
+    }
+
+    /// Declares one accumulator for each key that `aggregator` adds records to.
+    pub fn aggregating<In, A: Aggregator<In>>(&mut self, name: &str, aggregator: A) -> AggregatingState<In, A>
+    where
+        A::Acc: State,
+    {
+        AggregatingState::new(self.keyed(name, "aggregating", type_name::<A::Acc>()), aggregator)
+    }
+
+    /// Declares a map that is not of a key but of the subtask, for what a broadcast input says.
+    pub fn broadcast<K: Key + Sync, V: State>(&mut self, name: &str) -> BroadcastState<K, V> {
+        let state = BroadcastState::new(&self.owner);
+        let descriptor = self.describe(name, "broadcast", type_name::<(K, V)>());
+        self.broadcasts.push(Declared { descriptor, stored: state.map() });
+        state
+    }
+
+    fn keyed<S: State>(&mut self, name: &str, kind: &'static str, type_name: &'static str) -> Handle<S> {
+        let handle = Handle::new(&self.owner);
+        let descriptor = self.describe(name, kind, type_name);
+        self.columns.push(Declared { descriptor, stored: handle.column() });
+        handle
+    }
+
+    fn describe(&mut self, name: &str, kind: &'static str, type_name: &'static str) -> usize {
+        self.descriptors.push(StateDescriptor { name: name.to_string(), kind, type_name });
+        self.descriptors.len() - 1
     }
 
     /// What has been declared.
@@ -57,39 +124,37 @@ impl States {
         })
     }
 
+    #[inline(always)]
     pub(crate) fn owner(&self) -> &QCellOwner {
         &self.owner
     }
 
+    #[inline(always)]
     pub(crate) fn owner_mut(&mut self) -> &mut QCellOwner {
         &mut self.owner
+    }
+
+    /// What is declared, and the token to change it.
+    pub(super) fn parts_mut(&mut self) -> (Parts<'_>, &mut QCellOwner) {
+        let States { owner, columns, broadcasts, descriptors } = self;
+        (Parts { columns, broadcasts, descriptors }, owner)
     }
 
     /// Fetches the cells of slots that will be used soon.
     #[inline]
     pub(crate) fn prefetch(&self, slots: &[u32]) {
-        self.columns.iter().for_each(|column| column.prefetch(&self.owner, slots));
+        self.columns.iter().for_each(|column| column.stored.prefetch(&self.owner, slots));
     }
 
-    /// Whether no column has anything at `slot`.
+    /// Whether the key of `slot` holds no state. Broadcast state is not asked: it is of no key.
     pub(crate) fn is_empty(&self, slot: u32) -> bool {
-        self.columns.iter().all(|column| column.is_empty(&self.owner, slot))
+        self.columns.iter().all(|column| column.stored.is_empty(&self.owner, slot))
     }
 
-    /// Drops everything at `slot`.
+    /// Drops all state of the key of `slot`. Broadcast state stays.
     pub(crate) fn clear(&mut self, slot: u32) {
         for column in &self.columns {
-            column.clear(&mut self.owner, slot);
+            column.stored.clear(&mut self.owner, slot);
         }
     }
-}
-
-/// A column of state as the engine sees it.
-pub trait AnyColumn: Send + Sync {
-    /// Whether nothing is stored at `slot`.
-    fn is_empty(&self, owner: &QCellOwner, slot: u32) -> bool;
-    /// Drops what is stored at `slot`.
-    fn clear(&self, owner: &mut QCellOwner, slot: u32);
-    /// Fetches cells into the cache.
-    fn prefetch(&self, owner: &QCellOwner, slots: &[u32]);
 }

@@ -1,18 +1,30 @@
 //! State of keys: declared before use, stored in columns, looked up for a whole batch at once.
 
+mod broadcast;
+mod column;
 mod declare;
+mod folded;
 mod index;
+mod list;
+mod map;
 pub mod paged;
 mod prefetch;
+mod scope;
 mod snapshot;
 pub mod table;
 mod value;
 
-pub use declare::{AnyColumn, StateDescriptor, States};
+pub use broadcast::{BroadcastRead, BroadcastState, BroadcastWrite};
+pub use column::AnyColumn;
+pub use declare::{StateDescriptor, States};
+pub use folded::{AggregatingState, ReducingState};
+pub use list::ListState;
+pub use map::MapState;
 pub use paged::Paged;
+pub use scope::{KeyedAccess, KeyedScope};
 pub use snapshot::OperatorSnapshot;
 pub use table::{KeyTable, Slot, Upsert};
-pub use value::{KeyedAccess, ValueState};
+pub use value::ValueState;
 
 /// How the records of a keyed input come, and with them where state lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,3 +34,6 @@ pub enum StateScope {
     /// All records of a key come before those of the next: a single slot, cleared at the key's end.
     OneKey,
 }
+
+#[cfg(test)]
+mod tests;
