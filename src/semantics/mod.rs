@@ -3,3 +3,4 @@
 pub mod aggregate;
 pub mod state;
 pub mod time;
+pub mod window;

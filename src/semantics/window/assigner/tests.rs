@@ -1,0 +1,1 @@
+//! Assigners: against brute force and at the ends of time.

@@ -1,0 +1,1 @@
+//! Triggers: what they answer and which timers they ask for.
