@@ -1,7 +1,9 @@
 //! Unit: one attempt of one unit of work: reads its inputs, drives its chain, leaves its outputs.
 //!
-//! Order of inputs: sources, then broadcast edges, then other edges, then keyed ones, of which all records of one
-//! key come before the next key's. Within an input: by producer, then sequence; keyed: by timestamp first.
+//! Order of inputs: sources, then broadcast edges, then other edges, then keyed ones. Within an input: by producer,
+//! then sequence. The keyed inputs of a step are read as one: all records of one key, of whichever input, come
+//! before the next key's, and those of a key by timestamp, then input, then producer, then sequence. Records of an
+//! input without timestamps count as the earliest there can be.
 
 use super::kept::Outputs;
 use super::layout::{StageLayout, partition_of_unit, partitions};
@@ -13,10 +15,10 @@ use crate::executors::chain::{Chain, ChainPosition, ChainState, Exit, Whereabout
 use crate::executors::job::JobEnvironment;
 use crate::executors::times::{Lack, Stopwatch};
 use crate::operator::exchange::{
-    Partitioning, ReadState, RouteContext, RowWriter, WriteContext, consumers_of,
+    Partitioning, ReadState, RouteContext, RowReader, RowWriter, WriteContext, consumers_of,
 };
 use crate::operator::source::Poll;
-use crate::plan::{Edge, PhysicalPlan, Task};
+use crate::plan::{Edge, PhysicalPlan, Step, Task};
 use crate::services::shuffle::{Concat, Identity, Merge, MergeInput, Partitioning as Ranges, ShuffleContext};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -185,7 +187,7 @@ impl UnitContext {
         chain: &mut Chain,
         task: &Task,
         unit: usize,
-        inputs: &Outputs,
+        outputs: &Outputs,
         watch: &mut Stopwatch,
     ) -> Result<()> {
         let share = self.part_bytes(task);
@@ -199,8 +201,29 @@ impl UnitContext {
                 self.run_chain(chain)?;
             }
         }
-        // Broadcast, then regular, then keyed.
-        let mut open: Vec<(usize, usize, usize)> = Vec::new();
+        let mut sides = self.sides(task);
+        sides.sort();
+        for together in sides.chunk_by(|a, b| a.is_read_with(b)) {
+            let step = &self.plan.steps[together[0].step];
+            let link =
+                chain.link_of_step(step.id).ok_or_else(|| Error::Internal("a stage lost a step".into()))?;
+            let inputs: Vec<usize> = together.iter().map(|side| side.input).collect();
+            let place = Place { step, link, layout: &layout, unit, outputs, share };
+            self.read_inputs(chain, &place, &inputs)
+                .map_err(|e| e.in_operator(&step.name, layout.subtask(unit)))?;
+            for &input in &inputs {
+                for element in [Element::Watermark(WATERMARK_MAX), Element::End] {
+                    chain.push(link, input, element);
+                    self.run_chain(chain)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The inputs of a stage that come from others.
+    fn sides(&self, task: &Task) -> Vec<Side> {
+        let mut sides = Vec::new();
         for &step in &task.steps {
             for input in 0..self.plan.steps[step].inputs {
                 let outside = |e: &&Edge| !e.local && e.input == input;
@@ -210,22 +233,11 @@ impl UnitContext {
                         Partitioning::Hash => 2,
                         _ => 1,
                     };
-                    open.push((rank, step, input));
+                    sides.push(Side { rank, step, sorted: edge.exchange.is_sorted(), input });
                 }
             }
         }
-        open.sort();
-        for (_, step, input) in open {
-            let link =
-                chain.link_of_step(step).ok_or_else(|| Error::Internal("a stage lost a step".into()))?;
-            self.read_edges(chain, link, step, input, &layout, unit, inputs, share)
-                .map_err(|e| e.in_operator(&self.plan.steps[step].name, layout.subtask(unit)))?;
-            for element in [Element::Watermark(WATERMARK_MAX), Element::End] {
-                chain.push(link, input, element);
-                self.run_chain(chain)?;
-            }
-        }
-        Ok(())
+        sides
     }
 
     fn read_source(&self, chain: &mut Chain, source: usize, watch: &mut Stopwatch) -> Result<()> {
@@ -262,73 +274,115 @@ impl UnitContext {
         Ok(())
     }
 
-    #[allow(clippy::too_many_arguments)] // the place of one input: nothing here belongs together elsewhere
-    fn read_edges(
-        &self,
-        chain: &mut Chain,
-        link: usize,
-        step: usize,
-        input: usize,
-        layout: &StageLayout,
-        unit: usize,
-        outputs: &Outputs,
-        share: u64,
-    ) -> Result<()> {
-        let edges: Vec<&Edge> = self.plan.edges_into(step).filter(|e| !e.local && e.input == input).collect();
-        let (keyed, unkeyed): (Vec<&Edge>, Vec<&Edge>) =
-            edges.into_iter().partition(|e| e.exchange.is_sorted());
-        let named = |e: Error| e.in_operator(&self.plan.steps[step].name, layout.subtask(unit));
-        for edge in unkeyed {
-            let Some(partition) = partition_of_unit(edge, self.plan.steps[step].grouped, layout, unit) else {
-                continue;
-            };
-            let merge_inputs = merge_inputs(&[edge], input, outputs).map_err(named)?;
-            let mut rows = Concat::new(partition, &merge_inputs);
-            let mut reader = edge.exchange.row_reader();
-            loop {
-                self.job.cancellation.check()?;
-                let mut batch = reader.new_batch();
-                let state = reader.read(&mut rows, BATCH_RECORDS, &mut batch)?;
-                if !batch.is_empty() {
-                    chain.push(link, input, Element::Batch(batch));
-                    self.run_chain(chain)?;
-                }
-                if state == ReadState::End {
-                    break;
-                }
+    /// Reads one input, or several that have their keys in common: these as one, key by key.
+    fn read_inputs(&self, chain: &mut Chain, place: &Place<'_>, inputs: &[usize]) -> Result<()> {
+        let mut merge_inputs = Vec::new();
+        let mut lanes: Vec<Lane> = Vec::new();
+        let mut order = None;
+        for &input in inputs {
+            let outside = self.plan.edges_into(place.step.id).filter(|e| !e.local && e.input == input);
+            let (keyed, unkeyed): (Vec<&Edge>, Vec<&Edge>) = outside.partition(|e| e.exchange.is_sorted());
+            for edge in unkeyed {
+                self.read_unkeyed(chain, place, edge)?;
             }
+            let Some(first) = keyed.first() else { continue };
+            merge_inputs.extend(producers(&keyed, lanes.len(), place.outputs)?);
+            let reader = first.exchange.row_reader();
+            lanes.push(Lane { input, batch: reader.new_batch(), reader });
+            order = order.or_else(|| first.exchange.key_order());
         }
-        let Some(first) = keyed.first() else { return Ok(()) };
-        let merge_inputs = merge_inputs(&keyed, input, outputs).map_err(named)?;
-        let Some(any) = merge_inputs.first() else { return Ok(()) };
-        let mut context = self.shuffle_context(self.plan.steps[step].task, unit, share);
-        context.timestamps = any.output.has_timestamps();
-        let order =
-            first.exchange.key_order().ok_or_else(|| Error::Internal("a hash edge has no key".into()))?;
-        let mut rows = Merge::open(context, unit, &merge_inputs, order)?;
-        let mut reader = first.exchange.row_reader();
-        let mut batch = reader.new_batch();
-        let mut keys = 0u64;
+        if merge_inputs.is_empty() {
+            return Ok(());
+        }
+        let order = order.ok_or_else(|| Error::Internal("a hash edge has no key".into()))?;
+        let context = self.shuffle_context(place.step.task, place.unit, place.share);
+        let mut rows = Merge::open(context, place.unit, &merge_inputs, order)?;
+        self.read_keyed(chain, place, &mut rows, &mut lanes)
+    }
+
+    fn read_unkeyed(&self, chain: &mut Chain, place: &Place<'_>, edge: &Edge) -> Result<()> {
+        let Some(partition) = partition_of_unit(edge, place.step.grouped, place.layout, place.unit) else {
+            return Ok(());
+        };
+        let mut rows = Concat::new(partition, &producers(&[edge], edge.input, place.outputs)?);
+        let reader = edge.exchange.row_reader();
         loop {
-            let state = reader.read_key(&mut rows, BATCH_RECORDS, &mut batch)?;
-            let key_ends = state != ReadState::Full;
-            if !batch.is_empty() || (key_ends && keys > 0) {
-                chain.push_grouped((link, input), &mut batch, key_ends, &|| self.pause())?;
+            self.job.cancellation.check()?;
+            let mut batch = reader.new_batch();
+            let state = reader.read(&mut rows, BATCH_RECORDS, &mut batch)?;
+            if !batch.is_empty() {
+                chain.push(place.link, edge.input, Element::Batch(batch));
+                self.run_chain(chain)?;
             }
             if state == ReadState::End {
                 return Ok(());
             }
-            keys += 1;
-            if keys.is_multiple_of(1024) {
+        }
+    }
+
+    /// Hands the rows of a merge to their inputs, whose indices in the merge are those of the lanes.
+    fn read_keyed(
+        &self,
+        chain: &mut Chain,
+        place: &Place<'_>,
+        rows: &mut Merge,
+        lanes: &mut [Lane],
+    ) -> Result<()> {
+        let mut next = rows.next_row()?.map(|row| row.input);
+        let mut runs = 0u64;
+        while let Some(lane) = next {
+            let lane = lanes.get_mut(lane).ok_or_else(|| {
+                Error::Internal("a merge has a row of an input that it was not given".into())
+            })?;
+            let state = lane.reader.read_run(rows, BATCH_RECORDS, &mut lane.batch)?;
+            let key_ends = matches!(state, ReadState::KeyEnd | ReadState::End);
+            chain.push_grouped((place.link, lane.input), &mut lane.batch, key_ends, &|| self.pause())?;
+            next = rows.current_row().map(|row| row.input);
+            runs += 1;
+            if runs.is_multiple_of(1024) {
                 self.job.cancellation.check()?;
             }
         }
+        Ok(())
     }
 }
 
-/// The producers of an input, those of its edges one after the other. Outputs without rows say nothing about
-/// timestamps and are left out.
-fn merge_inputs(edges: &[&Edge], input: usize, outputs: &Outputs) -> Result<Vec<MergeInput>> {
+/// An input of a step that comes from other stages. Their order is that in which they are read.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Side {
+    rank: u8,
+    step: usize,
+    sorted: bool,
+    input: usize,
+}
+
+impl Side {
+    /// Whether both have their keys in common: all of a key comes before the next one, from either.
+    fn is_read_with(&self, other: &Side) -> bool {
+        self.sorted && other.sorted && self.step == other.step
+    }
+}
+
+/// Who reads, and what.
+struct Place<'a> {
+    step: &'a Step,
+    link: usize,
+    layout: &'a StageLayout,
+    unit: usize,
+    outputs: &'a Outputs,
+    share: u64,
+}
+
+/// One input of those that are read key by key.
+struct Lane {
+    input: usize,
+    reader: Box<dyn RowReader>,
+    batch: ErasedBatch,
+}
+
+/// The producers of an input, those of its edges one after the other, as input `input` of a reader. Outputs without
+/// rows say nothing about timestamps and are left out.
+fn producers(edges: &[&Edge], input: usize, outputs: &Outputs) -> Result<Vec<MergeInput>> {
     let mut inputs = Vec::new();
     let mut producer = 0;
     for edge in edges {

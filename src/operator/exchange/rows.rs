@@ -1,7 +1,8 @@
 //! Rows: the records of an edge as bytes and back, for edges that are stored between stages.
 //!
 //! Place: a producing unit of work owns a [`RowWriter`] for each edge out of its stage; a consuming one owns a
-//! [`RowReader`] for each input. Both run typed loops over a whole batch or a whole key.
+//! [`RowReader`] for each input. Both run typed loops over a whole batch or a whole key. A merge may hold the rows of
+//! several inputs, of different types: each is read by its own reader, one run of neighbouring rows at a time.
 
 use super::check::RecordCheck;
 use super::select::Select;
@@ -42,22 +43,27 @@ pub trait RowWriter: Send {
 /// Where a reader stands after a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadState {
-    /// The batch is full; more of the same key may follow.
+    /// The batch is full, and more of the same key and input follow.
     Full,
-    /// The batch ends the records of its key.
+    /// Records of the same key but of another input follow.
+    OtherInput,
+    /// The batch ends the records of its key, and another key follows.
     KeyEnd,
-    /// The input has ended (and with it the key).
+    /// All has been read (and with it the key).
     End,
 }
 
-/// Decodes the rows of one input.
+/// Decodes the rows of one input. It keeps nothing between two calls: where reading goes on is known by what it
+/// reads from.
 pub trait RowReader: Send {
     /// An empty batch to read into.
     fn new_batch(&self) -> ErasedBatch;
-    /// Appends records of the current key, at most `max`.
-    fn read_key(&mut self, from: &mut Merge, max: usize, into: &mut ErasedBatch) -> Result<ReadState>;
+    /// Appends the current row of a merge and those that follow it and have its key and its input, until the batch
+    /// has `max` records. The merge then stands at the first row that was not read; it must stand at one of this
+    /// reader's input when this is called, or at the end.
+    fn read_run(&self, from: &mut Merge, max: usize, into: &mut ErasedBatch) -> Result<ReadState>;
     /// Appends records, at most `max`.
-    fn read(&mut self, from: &mut Concat, max: usize, into: &mut ErasedBatch) -> Result<ReadState>;
+    fn read(&self, from: &mut Concat, max: usize, into: &mut ErasedBatch) -> Result<ReadState>;
 }
 
 fn mixed_timestamps() -> Error {
@@ -220,15 +226,12 @@ impl<T: Data> RowWriter for UnkeyedWriter<T> {
 
 /// Decodes rows of any edge that carries `T`.
 pub(super) struct TypedReader<T> {
-    /// The first record of the next key.
-    pending: Option<(T, Option<Timestamp>)>,
-    started: bool,
     types: PhantomData<fn() -> T>,
 }
 
 impl<T> TypedReader<T> {
     pub(super) fn new() -> Self {
-        TypedReader { pending: None, started: false, types: PhantomData }
+        TypedReader { types: PhantomData }
     }
 }
 
@@ -245,25 +248,23 @@ impl<T: Data> RowReader for TypedReader<T> {
         Box::new(Batch::<T>::new())
     }
 
-    fn read_key(&mut self, from: &mut Merge, max: usize, into: &mut ErasedBatch) -> Result<ReadState> {
+    fn read_run(&self, from: &mut Merge, max: usize, into: &mut ErasedBatch) -> Result<ReadState> {
         let batch = typed::<T>(&mut **into);
-        if let Some((value, timestamp)) = self.pending.take() {
-            push(batch, value, timestamp);
+        let Some(mut row) = from.current_row() else { return Ok(ReadState::End) };
+        let input = row.input;
+        loop {
+            push(batch, decode(row.value)?, row.timestamp);
+            row = match from.next_row()? {
+                None => return Ok(ReadState::End),
+                Some(next) if next.new_key => return Ok(ReadState::KeyEnd),
+                Some(next) if next.input != input => return Ok(ReadState::OtherInput),
+                Some(_) if batch.len() >= max => return Ok(ReadState::Full),
+                Some(next) => next,
+            };
         }
-        while batch.len() < max {
-            let Some(row) = from.next_row()? else { return Ok(ReadState::End) };
-            let value: T = decode(row.value)?;
-            if row.new_key && std::mem::replace(&mut self.started, true) {
-                self.pending = Some((value, row.timestamp));
-                return Ok(ReadState::KeyEnd);
-            }
-            self.started = true;
-            push(batch, value, row.timestamp);
-        }
-        Ok(ReadState::Full)
     }
 
-    fn read(&mut self, from: &mut Concat, max: usize, into: &mut ErasedBatch) -> Result<ReadState> {
+    fn read(&self, from: &mut Concat, max: usize, into: &mut ErasedBatch) -> Result<ReadState> {
         let batch = typed::<T>(&mut **into);
         while batch.len() < max {
             let Some(row) = from.next_row()? else { return Ok(ReadState::End) };

@@ -39,7 +39,7 @@ pub struct ShuffleContext {
     pub identity: Identity,
     /// Bytes that may be held; fixed, so that the same input spills at the same rows.
     pub share_bytes: usize,
-    /// Whether the rows have timestamps: all of an edge, or none.
+    /// Whether the rows that are written have timestamps: all of an edge, or none.
     pub timestamps: bool,
 }
 

@@ -3,6 +3,8 @@
 //! Place: on the consumer's thread, over the outputs of all producers of one or more inputs.
 //! Method: one cursor per run. If the buffers of all cursors exceed the share, neighbouring runs of one input are
 //! merged into temporary runs in an unnamed file first, as often as needed.
+//! Inputs of which only some have timestamps: a row that has none comes before all rows of its key that have one,
+//! like those of the earliest timestamp there is.
 //! Costs: `cursors x (raw + stored block)` for runs in files, nothing for runs in memory; known before it starts
 //! by [`Merge::memory_needed`]. Two cursors per input are always opened, whatever the share.
 
@@ -70,19 +72,24 @@ impl Merge {
     }
 
     /// Opens the partition of all inputs. `context` says how much memory cursors may take and where temporary runs go;
-    /// its identity is that of the consumer.
+    /// its identity is that of the consumer. Whether rows have timestamps is taken from the outputs.
     ///
     /// # Errors
-    /// If a partition does not exist or was released, if inputs disagree about timestamps, or if the first blocks
-    /// cannot be read.
+    /// If a partition does not exist or was released, if the producers of one input disagree about timestamps, or if
+    /// the first blocks cannot be read.
     pub fn open(
         context: ShuffleContext,
         partition: usize,
         inputs: &[MergeInput],
         order: KeyOrder,
     ) -> Result<Merge> {
-        if inputs.iter().any(|i| i.output.has_timestamps() != context.timestamps) {
-            return Err(Error::Internal("some inputs of a merge have timestamps and some have none".into()));
+        let differ = |a: &MergeInput, b: &MergeInput| {
+            a.input == b.input && a.output.has_timestamps() != b.output.has_timestamps()
+        };
+        if in_order(inputs).windows(2).any(|pair| differ(pair[0], pair[1])) {
+            return Err(Error::Internal(
+                "some producers of an input of a merge have timestamps and some have none".into(),
+            ));
         }
         if let Some(other) = inputs.iter().find(|i| partition >= i.output.partitions()) {
             return Err(Error::Internal(format!(
@@ -120,7 +127,7 @@ impl Merge {
             cursors.extend(part.cursor()?);
         }
         let memory_bytes = parts.iter().map(Part::cursor_bytes).sum();
-        let merger = Merger::new(cursors, order, context.timestamps)?;
+        let merger = Merger::new(cursors, order)?;
         Ok(Merge { merger, memory_bytes, spilled_bytes })
     }
 
@@ -145,6 +152,13 @@ impl Merge {
             Some(new_key) => Ok(Some(self.merger.row(new_key))),
             None => Ok(None),
         }
+    }
+
+    /// The row that [`Merge::next_row`] went to last, once more; `None` before the first and after the last. Whether
+    /// it starts a key was said then and is not repeated: `new_key` is false.
+    #[inline]
+    pub fn current_row(&self) -> Option<RowRef<'_>> {
+        self.merger.has_row().then(|| self.merger.row(false))
     }
 }
 
@@ -197,19 +211,20 @@ fn windows(parts: &[Part], share_bytes: usize, block_bytes: usize) -> Vec<usize>
     lengths
 }
 
-/// Merges neighbouring parts into a temporary run of one partition.
+/// Merges neighbouring parts of one input into a temporary run of one partition.
 fn merge_to_file(context: &ShuffleContext, parts: &[Part], order: &KeyOrder) -> Result<Part> {
     let block_bytes = context.block_bytes(CURSOR_BLOCKS);
     let partitioning = Partitioning::single();
-    let mut spiller = Spiller::new(context.clone(), block_bytes);
+    let timestamps = parts.iter().any(|part| part.output.has_timestamps());
+    let mut spiller = Spiller::new(ShuffleContext { timestamps, ..context.clone() }, block_bytes);
     let builder = RunBuilder::on_disk(1, 0);
-    let mut writer = RunWriter::new(&partitioning, &mut spiller, builder, context.timestamps, block_bytes);
+    let mut writer = RunWriter::new(&partitioning, &mut spiller, builder, timestamps, block_bytes);
     let mut cursors = Vec::with_capacity(parts.len());
     for part in parts {
         cursors.extend(part.cursor()?);
     }
-    Merger::new(cursors, order.clone(), context.timestamps)?.drain_into(&mut writer)?;
+    Merger::new(cursors, order.clone())?.drain_into(&mut writer)?;
     let (run, _) = writer.finish()?;
-    let output = Arc::new(ShuffleOutput::new(vec![run], spiller, 1, context.timestamps, 1)?);
+    let output = Arc::new(ShuffleOutput::new(vec![run], spiller, 1, timestamps, 1)?);
     Ok(Part { output, run: 0, partition: 0, input: parts.first().map_or(0, |p| p.input) })
 }

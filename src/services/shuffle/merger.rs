@@ -24,6 +24,7 @@ pub(super) struct Merger {
     losers: Vec<u32>,
     winner: usize,
     order: KeyOrder,
+    /// Whether any cursor has timestamps. Where some have none, those rows come first in their key.
     timestamps: bool,
     started: bool,
     last_hash: u64,
@@ -51,7 +52,8 @@ enum Alone {
 
 impl Merger {
     /// A merger before the first row.
-    pub(super) fn new(mut cursors: Vec<Cursor>, order: KeyOrder, timestamps: bool) -> Result<Merger> {
+    pub(super) fn new(mut cursors: Vec<Cursor>, order: KeyOrder) -> Result<Merger> {
+        let timestamps = cursors.iter().any(|cursor| cursor.timestamps);
         let count = cursors.len();
         let (mut heads, mut ended) = (vec![u64::MAX; count], vec![true; count]);
         for (index, cursor) in cursors.iter_mut().enumerate() {
@@ -199,12 +201,18 @@ impl Merger {
         let cursor = &self.cursors[self.winner];
         RowRef {
             hash: cursor.hash,
-            timestamp: self.timestamps.then_some(cursor.timestamp),
+            timestamp: cursor.timestamps.then_some(cursor.timestamp),
             input: cursor.input,
             key: cursor.key(),
             value: cursor.value(),
             new_key,
         }
+    }
+
+    /// Whether there is a row that [`Merger::step`] went to.
+    #[inline(always)]
+    pub(super) fn has_row(&self) -> bool {
+        self.started && self.ended.get(self.winner).is_some_and(|ended| !ended)
     }
 
     /// Writes all rows that are left to a run.

@@ -230,7 +230,7 @@ impl SortBuffer {
             for run in &merged {
                 cursors.extend(Cursor::open(&run.segments[partition], &files, partition, timestamps, 0)?);
             }
-            Merger::new(cursors, self.order.clone(), timestamps)?.drain_into(&mut writer)?;
+            Merger::new(cursors, self.order.clone())?.drain_into(&mut writer)?;
         }
         let (run, _) = writer.finish()?;
         self.runs.insert(first, run);
