@@ -251,6 +251,7 @@ mod tests {
                 name: "job".into(),
                 id: "id".into(),
                 parameters: Parameters::default(),
+                auto_watermark_interval: std::time::Duration::from_millis(200),
             }),
             operator: Arc::from("process"),
             subtask: 0,
