@@ -89,7 +89,13 @@ pub trait Finish<K: Key, V>: Send + 'static {
     ///
     /// # Errors
     /// Of user code.
-    fn finish(&mut self, key: &K, value: V, ctx: &mut WindowContext, out: &mut Collector<'_, Self::Out>) -> Result<()>;
+    fn finish(
+        &mut self,
+        key: &K,
+        value: V,
+        ctx: &mut WindowContext,
+        out: &mut Collector<'_, Self::Out>,
+    ) -> Result<()>;
     /// See [`Contents::clear`].
     ///
     /// # Errors
@@ -113,7 +119,13 @@ pub struct Emit;
 impl<K: Key, V: Data> Finish<K, V> for Emit {
     type Out = Windowed<K, V>;
     #[inline]
-    fn finish(&mut self, key: &K, value: V, ctx: &mut WindowContext, out: &mut Collector<'_, Self::Out>) -> Result<()> {
+    fn finish(
+        &mut self,
+        key: &K,
+        value: V,
+        ctx: &mut WindowContext,
+        out: &mut Collector<'_, Self::Out>,
+    ) -> Result<()> {
         out.emit(Windowed { key: key.clone(), window: ctx.window(), value });
         Ok(())
     }
@@ -138,7 +150,13 @@ impl<K: Key, V: Data, U: Data, P: ProcessWindowFunction<K, V, U>> Finish<K, V> f
         self.function.open(ctx).map_err(Error::User)
     }
     #[inline]
-    fn finish(&mut self, key: &K, value: V, ctx: &mut WindowContext, out: &mut Collector<'_, U>) -> Result<()> {
+    fn finish(
+        &mut self,
+        key: &K,
+        value: V,
+        ctx: &mut WindowContext,
+        out: &mut Collector<'_, U>,
+    ) -> Result<()> {
         self.function.process(key, ctx, std::slice::from_ref(&value), out).map_err(Error::User)
     }
     fn clear(&mut self, key: &K, ctx: &mut WindowContext) -> Result<()> {

@@ -1,8 +1,8 @@
 //! What happens to windows when time passes: timers, firings, the end of a window, the end of a key.
 
 use super::alarms::Alarms;
-use super::keys::{Keys, Kept, find, lost};
 use super::few::Few;
+use super::keys::{Kept, Keys, find, lost};
 use super::{Contents, Firing, GeneralWindows, not_open};
 use crate::base::data::{Data, Key, Timestamp};
 use crate::base::error::Result;
@@ -172,9 +172,7 @@ where
         }
         let end = match domain {
             // At the end timers of the clock come after those of event time, and find the window.
-            TimeDomain::Event => {
-                is_over && !(self.schedule.draining && waits_for_clock(&kept.alarms))
-            }
+            TimeDomain::Event => is_over && !(self.schedule.draining && waits_for_clock(&kept.alarms)),
             TimeDomain::Processing => is_over || was_over && is_last,
         };
         if !end {

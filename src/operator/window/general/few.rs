@@ -73,7 +73,9 @@ mod tests {
         let mut few = Few::None;
         let mut model: Vec<u32> = Vec::new();
         assert_eq!(few.remove(0), None);
-        for (at, insert) in [(0, true), (1, true), (0, true), (9, false), (1, false), (0, false), (0, false), (0, true)] {
+        for (at, insert) in
+            [(0, true), (1, true), (0, true), (9, false), (1, false), (0, false), (0, false), (0, true)]
+        {
             if insert {
                 few.insert(at, 10 + at as u32);
                 model.insert(at, 10 + at as u32);

@@ -20,9 +20,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
-pub use contents::{
-    AnyEvictor, Buffer, Buffered, Contents, Emit, EvictedFold, Finish, Incremental, Process,
-};
+pub use contents::{AnyEvictor, Buffer, Buffered, Contents, Emit, EvictedFold, Finish, Incremental, Process};
 
 use super::process::{WindowContext, WindowStates};
 use crate::base::batch::Batch;
@@ -336,8 +334,7 @@ where
             self.schedule.apply(&mut kept.alarms);
             self.schedule.queue(slot, kept.window, &mut kept.alarms);
             if result.is_fire() || result.is_purge() {
-                let progress =
-                    self.fire(slot, at, result.is_fire(), result.is_purge(), false, out)?;
+                let progress = self.fire(slot, at, result.is_fire(), result.is_purge(), false, out)?;
                 if progress == Progress::Yielded {
                     self.current = Some(current);
                     return Ok(progress);
@@ -403,7 +400,12 @@ where
         self.contents.open(&ctx.runtime)
     }
 
-    fn process(&mut self, batch: &mut Batch<T>, ctx: &mut Context, out: &mut Out<C::Out>) -> Result<Progress> {
+    fn process(
+        &mut self,
+        batch: &mut Batch<T>,
+        ctx: &mut Context,
+        out: &mut Out<C::Out>,
+    ) -> Result<Progress> {
         self.begin(ctx)?;
         if !std::mem::replace(&mut self.looked_up, true) {
             self.look_up(batch)?;
@@ -418,7 +420,9 @@ where
                     if out.is_full() {
                         break;
                     }
-                    let (Some((record, timestamp)), Some(slot)) = (batch.pop(), self.slots.pop()) else { break };
+                    let (Some((record, timestamp)), Some(slot)) = (batch.pop(), self.slots.pop()) else {
+                        break;
+                    };
                     self.assign(&record, timestamp)?;
                     Current { record: Some(record), timestamp, slot, next: 0, placed: false }
                 }
