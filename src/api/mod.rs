@@ -16,4 +16,5 @@ pub use data_stream::DataStream;
 pub use environment::{Environment, IntoRecords};
 pub use job::{JobClient, JobStatus};
 pub use keyed_stream::KeyedStream;
+pub use window_join::{CoGroup, Join, WindowCoGroup, WindowJoin, WindowPair};
 pub use windowed_stream::WindowedStream;
