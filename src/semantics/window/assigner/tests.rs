@@ -247,6 +247,7 @@ proptest! {
         let slice = aligned.slice_ms();
         prop_assert!(slice > 0 && aligned.size_ms % slice == 0 && aligned.slide_ms % slice == 0);
         let start = aligned.slice_start(timestamp).unwrap();
+        prop_assert_eq!(aligned.slices().last_window_start(timestamp), Some(start));
         prop_assert!(start <= timestamp && timestamp < start + slice);
         for window in aligned.windows_of(timestamp).unwrap() {
             prop_assert!(window.start <= start && start + slice <= window.end);

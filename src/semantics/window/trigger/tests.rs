@@ -298,3 +298,60 @@ fn continuous_at_the_ends_of_time() {
     assert!(Trigger::<i64>::check(&none).unwrap_err().contains("interval of a continuous trigger is 0"));
     Harness::new(none, 0, 10).element(1, 5);
 }
+
+/// Fires with every n-th record and at the end of the window: what a user would write.
+#[derive(Clone)]
+struct CountOrTime(CountTrigger, EventTimeTrigger);
+
+impl Trigger<i64> for CountOrTime {
+    type State = u64;
+    fn on_element(
+        &mut self,
+        record: &i64,
+        timestamp: Timestamp,
+        window: &Window,
+        state: &mut u64,
+        ctx: &mut TriggerContext<'_>,
+    ) -> TriggerResult {
+        let count = self.0.on_element(record, timestamp, window, state, ctx);
+        let time = self.1.on_element(record, timestamp, window, &mut (), ctx);
+        if count.is_fire() { count } else { time }
+    }
+    fn on_event_time(
+        &mut self,
+        time: Timestamp,
+        window: &Window,
+        _: &mut u64,
+        ctx: &mut TriggerContext<'_>,
+    ) -> TriggerResult {
+        Trigger::<i64>::on_event_time(&mut self.1, time, window, &mut (), ctx)
+    }
+    fn on_processing_time(
+        &mut self,
+        _: Timestamp,
+        _: &Window,
+        _: &mut u64,
+        _: &mut TriggerContext<'_>,
+    ) -> TriggerResult {
+        Continue
+    }
+    fn can_merge(&self) -> bool {
+        false
+    }
+    fn describe(&self) -> String {
+        "count or time".to_string()
+    }
+    fn fires_early(&self) -> bool {
+        true
+    }
+}
+
+/// X13: a trigger of one's own: every second record, and the rest at the end of the window.
+#[test]
+fn count_or_time() {
+    let mut t = Harness::new(PurgingTrigger::of(CountOrTime(CountTrigger::of(2), EventTimeTrigger)), 0, 10);
+    let answers: Vec<_> = (0..3).map(|i| t.element(i, i)).collect();
+    assert_eq!(answers, [Continue, FireAndPurge, Continue]);
+    assert_eq!(t.requests, [RegisterEvent(9)]);
+    assert_eq!(t.event(9), FireAndPurge);
+}
