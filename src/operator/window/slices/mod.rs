@@ -24,7 +24,6 @@ pub use tumbling::TumblingSlices;
 
 use crate::base::data::Timestamp;
 use crate::base::error::{Error, Result};
-use crate::semantics::window::assigner::start_in_steps;
 use crate::semantics::window::{Aligned, Window};
 
 /// Counter of records that came too late and went nowhere.
@@ -34,12 +33,13 @@ pub(crate) const LATE_RECORDS_DROPPED: &str = "late_records_dropped";
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slicing {
     aligned: Aligned,
+    slices: Aligned,
     slice_ms: i64,
 }
 
 impl Slicing {
     pub(super) fn new(aligned: Aligned) -> Slicing {
-        Slicing { aligned, slice_ms: aligned.slice_ms() }
+        Slicing { aligned, slices: aligned.slices(), slice_ms: aligned.slice_ms() }
     }
 
     /// The slice of a timestamp. An error if its windows do not fit into the range of timestamps.
@@ -49,7 +49,7 @@ impl Slicing {
             start.checked_sub(self.aligned.size_ms)?;
             start.checked_add(self.aligned.size_ms)?.checked_add(self.slice_ms)
         };
-        match start_in_steps(timestamp, self.slice_ms, self.aligned.offset_ms) {
+        match self.slices.last_window_start(timestamp) {
             Some(start) if fits(start).is_some() => Ok(Window { start, end: start + self.slice_ms }),
             _ => Err(outside(timestamp)),
         }

@@ -82,11 +82,10 @@ impl<K: Key, T: Data, F: WindowFold<T>> SlidingSlices<K, T, F> {
         self.starts.clear();
         let mut slice = Window { start: 0, end: 0 };
         let mut some_late = false;
-        let mut is_late = false;
         for &timestamp in &batch.timestamps {
             if !slice.contains(timestamp) {
                 slice = self.slicing.slice_of(timestamp)?;
-                is_late = self.slicing.last_end(slice.start) - 1 <= watermark;
+                let is_late = self.slicing.last_end(slice.start) - 1 <= watermark;
                 some_late |= is_late;
                 if !is_late {
                     self.earliest = self.earliest.min(slice.start);
@@ -100,7 +99,7 @@ impl<K: Key, T: Data, F: WindowFold<T>> SlidingSlices<K, T, F> {
     /// Takes late records out.
     fn take_late(&mut self, batch: &mut Batch<T>, watermark: Timestamp) {
         let hashed = batch.hashes.len() == batch.len();
-        let all = std::mem::take(batch);
+        let all = std::mem::replace(batch, Batch::new());
         let starts = std::mem::take(&mut self.starts);
         for (i, ((value, timestamp), start)) in
             all.values.into_iter().zip(all.timestamps).zip(starts).enumerate()

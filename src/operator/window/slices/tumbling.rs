@@ -14,8 +14,8 @@ use crate::operator::exchange::KeySelector;
 use crate::operator::side_output::SideOutput;
 use crate::operator::window::{WindowFold, Windowed};
 use crate::operator::{Context, Operator, Out, Progress};
-use crate::semantics::state::{KeyTable, OperatorSnapshot, Slot, Upsert};
-use crate::semantics::window::{Aligned, Window};
+use crate::semantics::state::{OperatorSnapshot, Slot, Upsert};
+use crate::semantics::window::Aligned;
 use std::sync::Arc;
 
 /// Entries handed to the output before it is asked whether it is full.
