@@ -30,7 +30,7 @@ mod bucket;
 
 use crate::base::data::Timestamp;
 use crate::semantics::state::Slot;
-use bucket::{Bucket, Entry, Held, PART_LEN, Pool, resolve};
+use bucket::{Bucket, Entry, Held, PART_LEN, Pool, resolve, resolve_equal_times};
 use std::collections::BTreeSet;
 
 /// Pops between starting to load the count of a slot and changing it.
@@ -268,7 +268,11 @@ impl<N: Copy + Ord> Timers<N> {
             let smallest = self.buckets[b].min().unwrap_or(last);
             let to = if self.buckets[b].len() <= PART_LEN { last } else { smallest };
             self.open(b, to.min(self.time));
-            resolve(&mut self.due, &mut self.held);
+            if self.due.len() <= PART_LEN {
+                resolve(&mut self.due, &mut self.held);
+            } else {
+                resolve_equal_times(&mut self.due, &mut self.pool, &mut self.held, &mut self.scratch);
+            }
             if !self.due.is_empty() {
                 return true;
             }
