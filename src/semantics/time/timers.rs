@@ -22,9 +22,10 @@
 //! in one place, in the order of the calls: a bucket, or what is overdue. So whoever has read the whole place may
 //! forget a timer whose last entry deletes it. In the due list timers are registered and deleted at once.
 //! Costs and limits: an entry takes 16 bytes without a namespace and 32 with a window. A bucket has at most four for
-//! each timer that was live when it was last compacted, and a thousand more. An entry moves at most once per bit of the time, in practice fewer than ten times.
-//! A due list of many timers is made piece by piece. A timer registered for a time that the advance under way has
-//! passed costs a search in the piece. Memory is kept until the queue is dropped.
+//! each timer that was live when it was last compacted, and a thousand more. An entry moves at most once per bit
+//! of the time, in practice fewer than ten times. A due list of many timers is made piece by piece. A timer
+//! registered for a time that the advance under way has passed costs a search in the piece. Memory is kept until
+//! the queue is dropped.
 
 mod bucket;
 

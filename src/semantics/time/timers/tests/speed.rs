@@ -37,7 +37,8 @@ fn measure<N: Copy + Ord>(name: &str, time: impl Fn(u64, u64) -> (i64, N), step:
     let pop = (busy_ns() - start) / fired as f64;
     assert!(timers.is_empty());
     println!(
-        "{name:<32} register {register:6.1} ns = {:5.1} M/s  {entries:>8} entries  {:4} MB  fire {pop:6.1} ns = {:5.1} M/s  \
+        "{name:<32} register {register:6.1} ns = {:5.1} M/s  {entries:>8} entries  {:4} MB  \
+         fire {pop:6.1} ns = {:5.1} M/s  \
          {fired} timers, at last {} MB, check {check:x}",
         1e3 / register,
         bytes >> 20,
