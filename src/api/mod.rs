@@ -8,6 +8,7 @@ mod job;
 mod keyed_stream;
 pub mod progress;
 pub mod result;
+mod sliced_windows;
 
 pub use collect::Collected;
 pub use data_stream::DataStream;

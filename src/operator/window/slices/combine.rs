@@ -1,8 +1,9 @@
 //! CombineSlices: folds the records of a key and slice before they are shuffled (BATCH).
 //!
-//! Method: a table for each slice that has come, filled until all of them reach their share of the memory; then the
-//! older half of the slices, at least one, is emptied into the output: where records come in some order of time, those are
-//! the slices that are complete. What is emitted depends on the input and the share only.
+//! Method: a table for each slice that has come. Where records come in some order of time a slice is complete sooner or
+//! later; one that had no record for a while is emptied into the output, and its table, still in the cache, serves
+//! the next one. When all tables together reach their share of the memory the older half of them, at least one, is
+//! emptied. What is emitted depends on the input and the share only.
 //! Costs: memory within the share, heap behind keys and accumulators estimated from samples.
 
 use super::Slicing;
@@ -20,6 +21,9 @@ use std::sync::Arc;
 /// Entries handed to the output before it is asked whether it is full.
 const DRAIN_ENTRIES: usize = 256;
 
+/// Batches without a record of a slice after which it counts as complete.
+const IDLE_BATCHES: u64 = 128;
+
 /// A partial result: key and start of the slice, accumulator.
 pub type Partial<K, A> = ((K, Timestamp), A);
 
@@ -28,8 +32,9 @@ pub type Partial<K, A> = ((K, Timestamp), A);
 pub struct CombineSlices<K, T, F: WindowFold<T>> {
     tables: SliceTables<K, T, F>,
     heap: HeapEstimate,
-    /// Slices at the front that are being emptied.
-    emptying: usize,
+    batches: u64,
+    /// Some slices are being emptied: those that are older than this.
+    emptying: Option<u64>,
 }
 
 impl<K: Key, T: Data, F: WindowFold<T>> CombineSlices<K, T, F> {
@@ -38,13 +43,16 @@ impl<K: Key, T: Data, F: WindowFold<T>> CombineSlices<K, T, F> {
         CombineSlices {
             tables: SliceTables::new(fold, Slicing::new(aligned), selector),
             heap: HeapEstimate::default(),
-            emptying: 0,
+            batches: 0,
+            emptying: None,
         }
     }
 
+    /// Empties the slices that had no record since batch `self.emptying`.
     fn empty(&mut self, out: &mut Out<Partial<K, F::Acc>>) -> Progress {
-        while self.emptying > 0 {
-            let slice = &mut self.tables.open[0];
+        let Some(since) = self.emptying else { return Progress::Done };
+        while let Some(at) = self.tables.open.iter().position(|slice| slice.touched < since) {
+            let slice = &mut self.tables.open[at];
             let (start, timestamp) = (slice.window.start, slice.window.max_timestamp());
             loop {
                 if out.is_full() {
@@ -57,9 +65,9 @@ impl<K: Key, T: Data, F: WindowFold<T>> CombineSlices<K, T, F> {
                     break;
                 }
             }
-            self.tables.retire(0);
-            self.emptying -= 1;
+            self.tables.retire(at);
         }
+        self.emptying = None;
         Progress::Done
     }
 }
@@ -85,18 +93,22 @@ impl<K: Key, T: Data, F: WindowFold<T>> Operator for CombineSlices<K, T, F> {
         {
             self.heap.inserted(&(key.clone(), acc.clone()));
         }
+        self.batches += 1;
         if self.tables.memory_bytes() + self.heap.bytes(entries) >= ctx.memory_bytes {
-            self.emptying = self.tables.open.len().div_ceil(2);
+            let mut touched: Vec<u64> = self.tables.open.iter().map(|slice| slice.touched).collect();
+            touched.sort_unstable();
+            self.emptying = touched.get(touched.len().saturating_sub(1) / 2).map(|median| median + 1);
             ctx.runtime.counter("combine_flushes").add(1);
-            self.empty(out);
+        } else if self.batches.is_multiple_of(IDLE_BATCHES) {
+            self.emptying = Some(self.batches - IDLE_BATCHES);
         }
+        self.tables.batch = self.batches;
+        self.empty(out);
         Ok(Progress::Done)
     }
 
     fn end_of_input(&mut self, _ctx: &mut Context, out: &mut Out<Self::Out>) -> Result<Progress> {
-        if self.emptying == 0 {
-            self.emptying = self.tables.open.len();
-        }
+        self.emptying = Some(u64::MAX);
         Ok(self.empty(out))
     }
 }

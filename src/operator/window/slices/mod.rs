@@ -17,7 +17,7 @@ mod sliding;
 mod tables;
 mod tumbling;
 
-pub use combine::CombineSlices;
+pub use combine::{CombineSlices, Partial};
 pub use sliding::{SlidePartials, SlidingSlices};
 pub use tables::FoldPartials;
 pub use tumbling::TumblingSlices;

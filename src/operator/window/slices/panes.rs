@@ -15,6 +15,7 @@
 
 use crate::base::data::{Data, Timestamp};
 use crate::operator::window::WindowFold;
+use crate::semantics::state::prefetch_ends;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
@@ -32,6 +33,12 @@ impl<A: Data> Panes<A> {
     /// A first slice.
     pub(super) fn new(start: Timestamp, acc: A) -> Self {
         Panes { slices: VecDeque::from([(start, acc)]), front: 0, middle: 0, back: None }
+    }
+
+    /// Fetches the slices at both ends into the cache.
+    #[inline(always)]
+    pub(super) fn prefetch(&self) {
+        prefetch_ends(&self.slices);
     }
 
     /// Where the first slice starts.

@@ -25,6 +25,9 @@ use std::sync::Arc;
 /// Keys between two looks at the output.
 const FIRED_KEYS: Slot = 64;
 
+/// Keys ahead of the one that fires whose slices are being fetched.
+const PREFETCHED_KEYS: Slot = 8;
+
 /// Windows that end at `end` are being emitted.
 #[derive(Clone, Copy)]
 struct Firing {
@@ -136,6 +139,9 @@ impl<K: Key, T: Data, F: WindowFold<T>> SlidingSlices<K, T, F> {
             }
             let slot = firing.slot;
             firing.slot += 1;
+            if let Some(panes) = self.table.value(slot.saturating_add(PREFETCHED_KEYS)) {
+                panes.prefetch();
+            }
             let Some((key, panes)) = self.table.entry_mut(slot) else { continue };
             if let Some(acc) = panes.window(&mut self.fold, window.start, window.end) {
                 let value = self.fold.value(&acc);

@@ -24,6 +24,8 @@ const SPARE_TABLES: usize = 2;
 pub(super) struct Slice<K, A> {
     pub(super) window: Window,
     pub(super) table: KeyTable<K, A>,
+    /// The number of the last batch with a record of it.
+    pub(super) touched: u64,
 }
 
 /// The open slices of a subtask, by start.
@@ -35,6 +37,8 @@ pub(super) struct SliceTables<K, T, F: WindowFold<T>> {
     spare: Vec<KeyTable<K, F::Acc>>,
     keys: Vec<K>,
     parts: Vec<(Window, Batch<T>)>,
+    /// The number of the batch, as its user counts them.
+    pub(super) batch: u64,
 }
 
 impl<K: Key, T: Data, F: WindowFold<T>> SliceTables<K, T, F> {
@@ -47,6 +51,7 @@ impl<K: Key, T: Data, F: WindowFold<T>> SliceTables<K, T, F> {
             spare: Vec::new(),
             keys: Vec::new(),
             parts: Vec::new(),
+            batch: 0,
         }
     }
 
@@ -124,7 +129,7 @@ impl<K: Key, T: Data, F: WindowFold<T>> SliceTables<K, T, F> {
         }
         let at = at.map_or(0, |at| at + 1);
         let table = self.spare.pop().unwrap_or_default();
-        self.open.insert(at, Slice { window: slice, table });
+        self.open.insert(at, Slice { window: slice, table, touched: self.batch });
         at
     }
 
@@ -137,6 +142,7 @@ impl<K: Key, T: Data, F: WindowFold<T>> SliceTables<K, T, F> {
         }
         let at = self.position(slice);
         let mut rows = Rows { fold: &mut self.fold, keys: &self.keys, records: batch.values.drain(..) };
+        self.open[at].touched = self.batch;
         self.open[at].table.upsert_batch(&batch.hashes, &mut rows)
     }
 
