@@ -2,6 +2,7 @@
 
 pub mod args;
 mod collect;
+mod connected;
 mod data_stream;
 mod environment;
 mod job;
@@ -10,6 +11,7 @@ pub mod progress;
 pub mod result;
 
 pub use collect::Collected;
+pub use connected::{BroadcastConnected, ConnectedKeyedStreams, ConnectedStreams, KeyedBroadcastConnected};
 pub use data_stream::DataStream;
 pub use environment::{Environment, IntoRecords};
 pub use job::{JobClient, JobStatus};
