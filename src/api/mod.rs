@@ -2,6 +2,7 @@
 
 pub mod args;
 mod collect;
+mod connected;
 mod data_stream;
 mod environment;
 mod job;
@@ -13,6 +14,7 @@ mod window_join;
 mod windowed_stream;
 
 pub use collect::Collected;
+pub use connected::{BroadcastConnected, ConnectedKeyedStreams, ConnectedStreams, KeyedBroadcastConnected};
 pub use data_stream::DataStream;
 pub use environment::{Environment, IntoRecords};
 pub use job::{JobClient, JobStatus};
