@@ -218,7 +218,7 @@ impl<T: Data> DataStream<T> {
     }
 
     /// Name of the operator that the stream, or the first of a union, comes from.
-    fn operator_name(&self) -> String {
+    pub(super) fn operator_name(&self) -> String {
         self.from.first().map_or(String::new(), |edge| self.env.name_of(edge.from))
     }
 
