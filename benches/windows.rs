@@ -24,12 +24,9 @@ fn main() -> ExitCode {
 
 const WINDOW: Program = Program { name: "bound-window", run: window::run };
 const TUMBLING: Program = Program { name: "W2-streaming", run: engine::tumbling_streaming };
-const SLIDING_10: Program =
-    Program { name: "oracle-sliding-10", run: |job| sliding::totals(job, 10_000, 1_000) };
-const SLIDING_60: Program =
-    Program { name: "oracle-sliding-60", run: |job| sliding::totals(job, 60_000, 1_000) };
-const SLIDING_600: Program =
-    Program { name: "oracle-sliding-600", run: |job| sliding::totals(job, 600_000, 1_000) };
+const SLIDING_10: Program = Program { name: "oracle-sliding-10", run: |job| sliding::totals(job, 10_000, 1_000) };
+const SLIDING_60: Program = Program { name: "oracle-sliding-60", run: |job| sliding::totals(job, 60_000, 1_000) };
+const SLIDING_600: Program = Program { name: "oracle-sliding-600", run: |job| sliding::totals(job, 600_000, 1_000) };
 const SESSIONS: Program = Program { name: "oracle-sessions", run: sessions::totals };
 const TIMERS: Program = Program { name: "oracle-timers", run: timers::totals };
 const INTERVAL: Program = Program { name: "oracle-interval", run: interval::totals };
@@ -120,6 +117,33 @@ const WORKLOADS: &[Workload] = &[
             "sessions, gap 500 ms, 50 M events, 100 k keys",
             Mode::Streaming,
             Wanted::Rate { per_second: 5e6 },
+        )
+    },
+    Workload {
+        engine: Some(Program { name: "timers", run: engine::timers }),
+        unit: Unit::Events,
+        records: 10_000_000,
+        keys: 1_000_000,
+        allocator: Allocator::System,
+        oracle: Some(TIMERS),
+        ..Workload::new(
+            "timers",
+            "10 M event-time timers, 1 M keys, each registered and fired",
+            Mode::Streaming,
+            Wanted::Rate { per_second: 3e6 },
+        )
+    },
+    Workload {
+        engine: Some(Program { name: "interval-join", run: engine::interval_join }),
+        unit: Unit::Events,
+        records: 20_000_000,
+        keys: KEYS,
+        oracle: Some(INTERVAL),
+        ..Workload::new(
+            "interval-join",
+            "interval join, two streams of 10 M, +-1 s, 100 k keys",
+            Mode::Streaming,
+            Wanted::Rate { per_second: 2e6 },
         )
     },
     Workload {

@@ -40,14 +40,12 @@ impl Aggregator<Event> for Stats {
 }
 
 fn out_of_order<T: 'static>(at_ms: fn(&T) -> i64) -> WatermarkStrategy<T> {
-    WatermarkStrategy::bounded_out_of_orderness(Duration::from_millis(OUT_OF_ORDER_MS as u64))
-        .timestamp(at_ms)
+    WatermarkStrategy::bounded_out_of_orderness(Duration::from_millis(OUT_OF_ORDER_MS as u64)).timestamp(at_ms)
 }
 
 fn events(env: &Environment, job: &Job) -> DataStream<Event> {
     let keys = job.keys;
-    env.generate(job.records, move |i| event(i, keys))
-        .assign_timestamps(out_of_order(|event: &Event| event.1))
+    env.generate(job.records, move |i| event(i, keys)).assign_timestamps(out_of_order(|event: &Event| event.1))
 }
 
 fn total_of(results: &DataStream<Windowed<u64, (i64, i64, i64)>>, env: &Environment) -> ProgramResult {
@@ -117,6 +115,75 @@ pub fn sessions(job: &Job) -> ProgramResult {
     Ok(format!("results:{results},counts:{counts},length:{length}"))
 }
 
+/// Registers a timer for each record and counts those that ring.
+struct Alarm;
+
+impl KeyedProcessFunction<u64, (u64, i64), i64> for Alarm {
+    fn process(
+        &mut self,
+        record: (u64, i64),
+        ctx: &mut KeyedContext<u64>,
+        _out: &mut Collector<'_, i64>,
+    ) -> UserResult {
+        ctx.register_event_time_timer(record.1);
+        Ok(())
+    }
+    fn on_timer(
+        &mut self,
+        timer: TimerFired,
+        _ctx: &mut KeyedContext<u64>,
+        out: &mut Collector<'_, i64>,
+    ) -> UserResult {
+        out.emit(timer.time);
+        Ok(())
+    }
+}
+
+pub fn timers(job: &Job) -> ProgramResult {
+    let env = environment(ExecutionMode::Streaming);
+    let keys = job.keys;
+    let source = Generate::new(job.records, move |i| {
+        let (key, at_ms, _) = event(i, keys);
+        (key, due_ms(i, at_ms), at_ms)
+    });
+    let fired = env
+        .read(source)
+        .assign_timestamps(out_of_order(|event: &(u64, i64, i64)| event.2))
+        .map(|(key, due, _)| (key, due))
+        .key_by(|event| event.0)
+        .process(|_| Alarm);
+    let (sink, totals) = TotalSink::new(|total: &mut [u64; 2], time: i64| {
+        total[0] += 1;
+        total[1] = total[1].wrapping_add(time as u64);
+    });
+    fired.sink_to(sink);
+    env.execute("timers")?;
+    let [fired, times] = sums(&totals);
+    Ok(format!("fired:{fired},times:{times}"))
+}
+
+pub fn interval_join(job: &Job) -> ProgramResult {
+    let env = environment(ExecutionMode::Streaming);
+    let (keys, each) = (job.keys, job.records / 2);
+    let side = |make: fn(u64, u64) -> Event| {
+        env.generate(each, move |i| make(i, keys)).assign_timestamps(out_of_order(|event: &Event| event.1))
+    };
+    let (left, right) = (side(event), side(right_event));
+    let pairs = left
+        .key_by(|event| event.0)
+        .interval_join(&right.key_by(|event| event.0))
+        .between(-APART_MS, APART_MS)
+        .apply(pair_check);
+    let (sink, totals) = TotalSink::new(|total: &mut [u64; 2], check: u64| {
+        total[0] += 1;
+        total[1] = total[1].wrapping_add(check);
+    });
+    pairs.sink_to(sink);
+    env.execute("interval join")?;
+    let [pairs, check] = sums(&totals);
+    Ok(format!("pairs:{pairs},check:{check}"))
+}
+
 /// A watermark for the end of each window, and when it was sent.
 struct Noted {
     sent: Arc<Mutex<Vec<(i64, Instant)>>>,
@@ -153,10 +220,9 @@ pub fn latency(job: &Job) -> ProgramResult {
         .key_by(|event| event.0)
         .window(Tumbling::of(Duration::from_millis(WINDOW_MS as u64)))
         .aggregate(Stats);
-    let (sink, seen) =
-        TotalSink::new(|seen: &mut Vec<(i64, Instant)>, result: Windowed<u64, (i64, i64, i64)>| {
-            seen.push((result.window.end, Instant::now()));
-        });
+    let (sink, seen) = TotalSink::new(|seen: &mut Vec<(i64, Instant)>, result: Windowed<u64, (i64, i64, i64)>| {
+        seen.push((result.window.end, Instant::now()));
+    });
     results.sink_to(sink);
     env.execute("latency")?;
     let sent = sent.lock().unwrap_or_else(PoisonError::into_inner);

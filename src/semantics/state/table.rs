@@ -309,12 +309,6 @@ impl<K: Key, V> KeyTable<K, V> {
         self.entries.len() as Slot
     }
 
-    /// Starts loading the entry at a slot.
-    #[inline(always)]
-    pub fn prefetch(&self, slot: Slot) {
-        self.entries.prefetch(slot as usize);
-    }
-
     /// The hash a key was inserted with; none if the slot is empty.
     #[inline(always)]
     pub fn hash(&self, slot: Slot) -> Option<u64> {
