@@ -2,6 +2,7 @@
 
 use super::data_stream::{DataStream, pristine};
 use super::keyed_stream::KeyedStream;
+use super::sliced_windows::sliced;
 use crate::base::data::{Data, Key};
 use crate::operator::UserResult;
 use crate::operator::aggregate::Aggregator;
@@ -316,11 +317,16 @@ impl<K: Key, T: Data, W: WindowAssigner<T>, G: Trigger<T>> WindowedStream<K, T, 
 
     /// Every fold whose results are [`Windowed`]: here the implementation is chosen.
     fn fold<F: WindowFold<T>>(&self, name: &str, fold: F) -> DataStream<Windowed<K, F::Value>> {
+        if let Some(aligned) = self.slices() {
+            let mut node = sliced(&self.keyed, name, fold, aligned, self.setup.late.clone());
+            node.mistakes = self.mistakes(&Declared::default());
+            node.implementation = Some(format!("slices: {}", self.setup.assigner.describe()));
+            return self.add_node(node);
+        }
         self.operate(name, fold, Declared::default(), |fold, _| Incremental::new(fold, Emit))
     }
 
     /// How the windows lie, if they are such that slices can serve them.
-    #[allow(dead_code, reason = "the choice between the implementations")]
     fn slices(&self) -> Option<Aligned> {
         let aligned = self.setup.assigner.aligned()?;
         let can = self.setup.assigner.time() == Some(TimeDomain::Event)
@@ -409,6 +415,10 @@ impl<K: Key, T: Data, W: WindowAssigner<T>, G: Trigger<T>> WindowedStream<K, T, 
             trigger.describe(),
             self.evictor_text
         ));
+        self.add_node(node)
+    }
+
+    fn add_node<U: Data>(&self, mut node: Node) -> DataStream<U> {
         if self.all {
             node.required_parallelism = Some((1, "windows over all records are made in one place"));
         }

@@ -8,6 +8,7 @@ mod fold;
 pub mod general;
 pub mod join;
 pub mod process;
+pub mod slices;
 
 pub use either::Either;
 pub use fold::{AggregateWindow, ReduceWindow, WindowFold};

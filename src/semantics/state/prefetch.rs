@@ -30,3 +30,11 @@ pub(crate) fn prefetch_element<T>(slice: &[T], i: usize) {
         prefetch_line(address.wrapping_add(bytes.saturating_sub(1)));
     }
 }
+
+/// Starts loading what a reference points to: its first line.
+#[inline(always)]
+pub(crate) fn prefetch_reference<T>(value: Option<&T>) {
+    if let Some(value) = value {
+        prefetch_line(std::ptr::from_ref(value).cast());
+    }
+}
