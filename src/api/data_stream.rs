@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Records of type `T` as they leave an operator (or several, after [`union`](DataStream::union)). A cheap handle
 /// that can be cloned and used several times; each use sees all records. Nothing runs before `execute`.
 pub struct DataStream<T> {
-    pub(super) env: Environment,
+    pub(crate) env: Environment,
     pub(super) from: Vec<LogicalEdge>,
     pub(super) types: PhantomData<fn() -> T>,
 }
@@ -109,7 +109,7 @@ impl<T: Data> DataStream<T> {
         DataStream { env: env.clone(), from: vec![LogicalEdge::new(node, exchange)], types: PhantomData }
     }
 
-    pub(super) fn add<U: Data>(&self, name: &str, operation: Operation) -> DataStream<U> {
+    pub(crate) fn add<U: Data>(&self, name: &str, operation: Operation) -> DataStream<U> {
         let node = Node::new(name, operation, vec![self.from.clone()]);
         DataStream::of_node(&self.env, self.env.add(node))
     }

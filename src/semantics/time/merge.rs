@@ -63,6 +63,11 @@ impl WatermarkMerge {
         self.update()
     }
 
+    /// Whether the output is idle.
+    pub fn is_idle(&self) -> bool {
+        self.idle
+    }
+
     /// The merged watermark.
     pub fn watermark(&self) -> Timestamp {
         self.output
@@ -101,7 +106,10 @@ impl WatermarkMerge {
         if self.held {
             return MergeChange::default();
         }
-        let with = |status| self.inputs.iter().filter(move |(_, s)| *s == status).map(|(t, _)| *t);
+        // One that has promised the maximum sends nothing more: it counts as ended, whatever else it said. Else the end of
+        // one input would end the event time of those that are idle.
+        let open = self.inputs.iter().filter(|(t, _)| *t < WATERMARK_MAX);
+        let with = |status| open.clone().filter(move |(_, s)| *s == status).map(|(t, _)| *t);
         let active = with(Status::Active).count();
         let idle = with(Status::Idle).count();
         // Of the active inputs, those that are behind the output after an idle time do not hold it back, for it
@@ -161,6 +169,28 @@ mod tests {
         assert_eq!(watermark(merge.watermark_of(0, 30)), Some(30), "input 1 has not caught up");
         assert_eq!(watermark(merge.watermark_of(1, 40)), None, "now it has");
         assert_eq!(watermark(merge.watermark_of(0, 50)), Some(40));
+    }
+
+    /// W5, W9: the maximum of an input that ends does not speak for those that are idle.
+    #[test]
+    fn the_end_of_one_input_does_not_end_idle_ones() {
+        for idle_first in [false, true] {
+            let mut merge = WatermarkMerge::new(2);
+            merge.watermark_of(0, 10);
+            merge.watermark_of(1, 20);
+            merge.idle(1);
+            if idle_first {
+                assert_eq!(merge.idle(0), MergeChange { watermark: Some(20), idle: Some(true) });
+                assert_eq!(merge.watermark_of(0, WATERMARK_MAX), MergeChange::default());
+            } else {
+                let change = MergeChange { watermark: Some(20), idle: Some(true) };
+                assert_eq!(merge.watermark_of(0, WATERMARK_MAX), change);
+            }
+            assert_eq!(merge.end(0), MergeChange::default());
+            assert_eq!(merge.active(1), MergeChange { watermark: None, idle: Some(false) });
+            assert_eq!(watermark(merge.watermark_of(1, 30)), Some(30));
+            assert_eq!(watermark(merge.watermark_of(1, WATERMARK_MAX)), Some(WATERMARK_MAX));
+        }
     }
 
     /// W9: the end of all inputs is the maximum.
