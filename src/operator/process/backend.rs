@@ -5,7 +5,8 @@
 //! Invariants: a key without state and without a timer leaves no entry; its slot is used again only after the batch,
 //! or after the advance of time, in which it became free.
 //! Costs: a key whose state was cleared while entries about deleted timers still name it is looked at again when
-//! the number of such keys has doubled, so a look costs a constant for each call that made it necessary.
+//! the number of such keys has doubled, or no timer is left, so a look costs a constant for each call that made it
+//! necessary.
 
 use super::context::{KeyTimers, KeyedContext, Keys, TimerFired};
 use crate::base::batch::Batch;
@@ -401,7 +402,8 @@ impl<K: Key> KeyedBackend<K> {
                     self.lingering.push(slot);
                 }
             }
-            if self.lingering.len() > self.lingering_max {
+            let none = context.timers.event.is_empty() && context.timers.processing.is_empty();
+            if self.lingering.len() > self.lingering_max || none && !self.lingering.is_empty() {
                 self.lingering.sort_unstable();
                 self.lingering.dedup();
                 self.lingering.retain(|&slot| context.release(slot) == Released::Held);

@@ -41,7 +41,7 @@ use std::sync::Arc;
 /// }
 /// let env = Environment::new();
 /// let counts = env.from_iter([(0, "a"), (2_000, "b"), (9_000, "a")].map(|(time, name)| (time, name.to_string())))
-///     .assign_timestamps(WatermarkStrategy::monotonous(|record: &(i64, String)| record.0))
+///     .assign_timestamps(WatermarkStrategy::monotonous().timestamp(|record: &(i64, String)| record.0))
 ///     .map(|(_, name)| name)
 ///     .key_by(|name| name.clone())
 ///     .process(|states| CountTen { count: states.value("count") });
