@@ -1,0 +1,5 @@
+//! The data of the fraud, taxi and click examples, and what they come to by plain loops.
+
+mod clicks;
+mod fraud;
+mod taxi;
