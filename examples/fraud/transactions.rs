@@ -1,16 +1,14 @@
-//! Card transactions, some of which look like fraud: one below the small threshold, and the account's next one above the
-//! large threshold, at most a minute later.
+//! Card transactions, some of which look like fraud: one below the small threshold, and the account's next one above
+//! the large threshold, at most a minute later.
 //!
-//! Transaction `i` is a function of `i` alone. Timestamps rise strictly with `i`. What counts is the order of an account's
-//! transactions: read them with one subtask.
-//! Of ten amounts three are small, three large, one each is exactly a default threshold (neither small nor large), and two
-//! are between. An account has a transaction each minute on average, so that many a large one comes too late.
+//! Transaction `i` is a function of `i` alone. Timestamps rise strictly with `i`. What counts is the order of an
+//! account's transactions: read them with one subtask.
+//! Of ten amounts three are small, three large, one each is exactly a default threshold (neither small nor large),
+//! and two are between. An account has a transaction each minute on average, so that many a large one comes too late.
 
-#[path = "../common/random.rs"]
-mod random;
-
+use crate::random::Random;
 use mainstem::Timestamp;
-use random::Random;
+
 use serde::{Deserialize, Serialize};
 
 /// The default of the small threshold: 1.00.

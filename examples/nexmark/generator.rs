@@ -3,25 +3,24 @@
 //! Of 50 events in a row one is a new person, three are new auctions and 46 are bids. Event `i` is a function of `i`
 //! and the [`Config`] alone: any subtask can make any event, and every run sees the same ones.
 //!
-//! - *Hot*: half of the bids go to the first of the last hundred auctions, three quarters come from the second of the last
-//!   hundred people, three quarters of the auctions are opened by the first of them. The rest is spread over the last
-//!   100 auctions and 1,000 people, and up to ten that do not exist yet.
+//! - *Hot*: half of the bids go to the first of the last hundred auctions, three quarters come from the second of the
+//!   last hundred people, three quarters of the auctions are opened by the first of them. The rest is spread over the
+//!   last 100 auctions and 1,000 people, and up to ten that do not exist yet.
 //! - *Time*: event `i` is due at [`BASE_TIME`] plus `i` divided by the rate. One event of ten is stamped up to
-//!   [`DISORDER_MS`] earlier. So an event is never more than that behind any event with a smaller number, and a watermark
-//!   that is this far behind the latest event makes none of them late.
-//! - *Ticks*: all timestamps are [`BASE_TIME`] plus a multiple of [`TICK_MS`], which does not divide ten seconds. Whether
-//!   bids exactly as far apart as the gap of a session share it would depend on when the watermark comes; none are.
-//! - *Prices* in cents are 100 to 10^8, any power of two of them as likely as another; in integers, so that they
-//!   are the same on every machine.
+//!   [`DISORDER_MS`] earlier. So an event is never more than that behind any event with a smaller number, and a
+//!   watermark that is this far behind the latest event makes none of them late.
+//! - *Ticks*: all timestamps are [`BASE_TIME`] plus a multiple of [`TICK_MS`], which does not divide ten seconds.
+//!   Whether bids exactly as far apart as the gap of a session share it would depend on when the watermark comes;
+//!   none are.
+//! - *Prices* in cents are 100 to 10^8, any power of two of them as likely as another; in integers, so that they are
+//!   the same on every machine.
 //!
-//! Costs: a bid allocates its URL, and nothing else unless [`Config::bid_bytes`] is raised. People and auctions are boxed,
-//! since an event would otherwise be half as large again.
+//! Costs: a bid allocates its URL, and nothing else unless [`Config::bid_bytes`] is raised. People and auctions are
+//! boxed, since an event would otherwise be half as large again.
 
-#[path = "../common/random.rs"]
-mod random;
-
+use crate::random::Random;
 use mainstem::prelude::*;
-use random::Random;
+
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 
@@ -356,7 +355,7 @@ fn extra(used: usize, wanted: usize, random: &mut Random) -> CompactString {
 fn letters(n: u64, random: &mut Random, into: &mut CompactString) {
     let mut left = n as usize;
     while left > 0 {
-        let bytes = random.bits().to_le_bytes().map(|byte| b'a' + (byte as u16 * 26 >> 8) as u8);
+        let bytes = random.bits().to_le_bytes().map(|byte| b'a' + ((byte as u16 * 26) >> 8) as u8);
         let piece = left.min(bytes.len());
         into.push_str(std::str::from_utf8(&bytes[..piece]).unwrap_or_default());
         left -= piece;

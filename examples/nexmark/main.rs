@@ -16,6 +16,8 @@ use std::process::ExitCode;
 mod checksum;
 mod generator;
 mod queries;
+#[path = "../common/random.rs"]
+mod random;
 
 #[global_allocator]
 static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;

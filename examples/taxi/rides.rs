@@ -9,11 +9,9 @@
 //! - One position of twelve, on average, is outside of New York City.
 //! - Every ride has one fare, which is known when it starts.
 
-#[path = "../common/random.rs"]
-mod random;
-
+use crate::random::Random;
 use mainstem::Timestamp;
-use random::Random;
+
 use serde::{Deserialize, Serialize};
 
 /// When the first ride starts: 2020-01-01, midnight UTC, in milliseconds.

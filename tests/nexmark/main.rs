@@ -10,6 +10,8 @@ mod generated;
 mod generator;
 #[path = "../../examples/nexmark/queries.rs"]
 mod queries;
+#[path = "../../examples/common/random.rs"]
+mod random;
 mod reference;
 mod rows;
 mod rules;

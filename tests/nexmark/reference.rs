@@ -1,12 +1,13 @@
 //! What the queries come to, by plain loops over all events at once.
 //!
-//! Rows are in no particular order where nothing is said. Windows begin at multiples of their slide, counted from 1970, and
-//! contain their start but not their end. Where the SQL of Flink's Nexmark is not exact about ties or bounds:
+//! Rows are in no particular order where nothing is said. Windows begin at multiples of their slide, counted from
+//! 1970, and contain their start but not their end. Where the SQL of Flink's Nexmark is not exact about ties or
+//! bounds:
 //!
-//! - q4: a bid wins if it is the highest of those made from the start of the auction to its expiry, both included.
-//!   An auction without such a bid does not count. The average is rounded down.
-//! - q5, q7: all that are equally hot or high have a row. A bid belongs to the one window of q7 it lies in (the SQL also
-//!   compares it with the window that ends when it is made).
+//! - q4: a bid wins if it is the highest of those made from the start of the auction to its expiry, both included. An
+//!   auction without such a bid does not count. The average is rounded down.
+//! - q5, q7: all that are equally hot or high have a row. A bid belongs to the one window of q7 it lies in (the SQL
+//!   also compares it with the window that ends when it is made).
 //! - q8: a row for a person and window, however many auctions.
 //! - q11: bids exactly as far apart as the gap share a session, as touching windows merge. Generated ones never are.
 //! - q12 counts by the clock: only [`bids_per_bidder`], the sum over its windows, can be told.

@@ -1,9 +1,9 @@
 //! Clicks: how many of each page in each window.
 
-#[path = "../../examples/clicks/clicks.rs"]
-mod clicks;
+#[path = "../../examples/clicks/generator.rs"]
+mod generator;
 
-use clicks::{BASE_TIME, CLICKS_PER_PAGE, CLICKS_PER_WINDOW, Click, PAGES, WINDOW_MS, click};
+use generator::{BASE_TIME, CLICKS_PER_PAGE, CLICKS_PER_WINDOW, Click, PAGES, WINDOW_MS, click};
 use mainstem::Timestamp;
 use std::collections::BTreeMap;
 

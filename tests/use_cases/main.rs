@@ -2,4 +2,6 @@
 
 mod clicks;
 mod fraud;
+#[path = "../../examples/common/random.rs"]
+mod random;
 mod taxi;

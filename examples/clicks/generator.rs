@@ -1,14 +1,12 @@
 //! Clicks on the pages of a shop: exactly 1,000 for each page in each window of 15 seconds.
 //!
 //! Click `i` is a function of `i` alone. Every 15 ms each page is clicked once, in an order that changes. Timestamps
-//! never fall with `i`. A multiple of [`CLICKS_PER_WINDOW`] clicks fills all windows; the last window of another number
-//! is not full.
+//! never fall with `i`. A multiple of [`CLICKS_PER_WINDOW`] clicks fills all windows; the last window of another
+//! number is not full.
 
-#[path = "../common/random.rs"]
-mod random;
-
+use crate::random::Random;
 use mainstem::Timestamp;
-use random::Random;
+
 use serde::{Deserialize, Serialize};
 
 /// When the first window begins: 2020-01-01, midnight UTC, in milliseconds.
