@@ -228,6 +228,10 @@ impl<K: Key, T: Data, F: WindowFold<T>> Fold<(K, Timestamp), T> for FoldPartials
         self.finish(key.clone(), acc.clone())
     }
     #[inline(always)]
+    fn timestamp(&self, (_, start): &(K, Timestamp), _highest: Option<Timestamp>) -> Option<Timestamp> {
+        Some(start.saturating_add(self.slicing.slice_ms - 1))
+    }
+    #[inline(always)]
     fn finish(&mut self, (key, start): (K, Timestamp), acc: F::Acc) -> Self::Out {
         let end = start.saturating_add(self.slicing.slice_ms);
         Windowed { key, window: Window { start, end }, value: self.fold.value(&acc) }
