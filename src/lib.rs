@@ -85,6 +85,7 @@ pub mod plan;
 pub mod prelude;
 pub mod semantics;
 pub mod services;
+pub mod testing;
 pub mod text;
 
 pub use base::data::{Data, Key, State, Timestamp};
