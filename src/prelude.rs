@@ -6,13 +6,16 @@
 //! - functions: [`Collector`], [`ProcessFunction`], [`KeyedProcessFunction`] with its [`States`] ([`ValueState`],
 //!   [`ListState`], [`MapState`], [`ReducingState`], [`AggregatingState`]; [`BroadcastState`]), [`Aggregator`], and what
 //!   they return, [`UserResult`];
+//! - windows: [`WindowedStream`] over [`Tumbling`], [`Sliding`], [`Sessions`] or [`GlobalWindows`], with triggers
+//!   ([`CountTrigger`], [`PurgingTrigger`], ...) and evictors ([`CountEvictor`], ...), functions
+//!   ([`ProcessWindowFunction`] with [`WindowContext`] and [`WindowStates`]) and results ([`Windowed`], [`Window`]);
 //! - the bounds of records, keys and state: [`Data`], [`Key`], [`State`].
 //!
 //! `Result` and `Error` are not in it, so that those of the program keep their names: write `mainstem::Result`.
 
 pub use crate::api::args::EngineArgs;
 pub use crate::api::result::JobResult;
-pub use crate::api::{Collected, DataStream, Environment, JobClient, JobStatus, KeyedStream};
+pub use crate::api::{Collected, DataStream, Environment, JobClient, JobStatus, KeyedStream, WindowedStream};
 pub use crate::base::accumulator::{DoubleCounter, Histogram, LongCounter};
 pub use crate::base::config::{BufferTimeout, Driver, ExecutionMode};
 pub use crate::base::data::{Data, Key, State, Timestamp};
@@ -25,11 +28,18 @@ pub use crate::operator::collector::Collector;
 pub use crate::operator::keyed_process::{KeyedContext, KeyedProcessFunction};
 pub use crate::operator::process::{ProcessContext, ProcessFunction};
 pub use crate::operator::side_output::SideOutput;
+pub use crate::operator::window::process::{ProcessWindowFunction, WindowContext, WindowStates};
+pub use crate::operator::window::{Either, Windowed};
 pub use crate::operator::{RuntimeContext, UserResult};
 pub use crate::semantics::state::{
     AggregatingState, BroadcastRead, BroadcastState, BroadcastWrite, ListState, MapState, ReducingState,
     States, ValueState,
 };
 pub use crate::semantics::time::{WatermarkGenerator, WatermarkOutput, WatermarkStrategy};
+pub use crate::semantics::window::{
+    ContinuousEventTimeTrigger, ContinuousProcessingTimeTrigger, CountEvictor, CountTrigger, DeltaEvictor,
+    DeltaTrigger, EventTimeTrigger, GlobalWindows, NeverTrigger, ProcessingTimeTrigger, PurgingTrigger,
+    Sessions, Sliding, TimeEvictor, Tumbling, Window,
+};
 pub use crate::text::words;
 pub use compact_str::CompactString;

@@ -22,8 +22,8 @@ use std::sync::Arc;
 /// *Rolling* operators (`reduce`, `aggregate`, `sum`, ...) emit an updated result for each record in STREAMING, and
 /// one final result for each key in BATCH, where they also fold before the shuffle what can be folded.
 pub struct KeyedStream<K, T> {
-    stream: DataStream<T>,
-    selector: Arc<dyn KeySelector<T, K>>,
+    pub(super) stream: DataStream<T>,
+    pub(super) selector: Arc<dyn KeySelector<T, K>>,
 }
 
 impl<K, T> Clone for KeyedStream<K, T> {

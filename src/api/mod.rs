@@ -8,9 +8,13 @@ mod job;
 mod keyed_stream;
 pub mod progress;
 pub mod result;
+mod sliced_windows;
+mod window_join;
+mod windowed_stream;
 
 pub use collect::Collected;
 pub use data_stream::DataStream;
 pub use environment::{Environment, IntoRecords};
 pub use job::{JobClient, JobStatus};
 pub use keyed_stream::KeyedStream;
+pub use windowed_stream::WindowedStream;

@@ -5,8 +5,8 @@
 //!    reads keyed input, hash ranges of them (`layout`).
 //! 2. A pure scheduler (`schedule`) says which units may run; a rayon pool runs one unit per job, or a seeded
 //!    sequential runner runs them in a drawn order on one thread.
-//! 3. A unit (`unit`) reads its inputs (broadcast, then others, then keyed, one key at a time), drives its chain, and
-//!    leaves one shuffle output for each edge out of the stage, in memory or in an unlinked file.
+//! 3. A unit (`unit`) reads its inputs (broadcast, then others, then all keyed ones of a step as one, a key at a time),
+//!    drives its chain, and leaves one shuffle output for each edge out of the stage, in memory or in an unlinked file.
 //! 4. What a stage has left is dropped as soon as its consumers are done.
 //!
 //! Memory: half of the budget is divided into a fixed share for each worker, half keeps finished outputs (`kept`).

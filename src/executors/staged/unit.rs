@@ -328,22 +328,28 @@ impl UnitContext {
         rows: &mut Merge,
         lanes: &mut [Lane],
     ) -> Result<()> {
-        let mut next = rows.next_row()?.map(|row| row.input);
+        let Some(first) = rows.next_row()? else { return Ok(()) };
+        let mut at = first.input;
+        let several = lanes.len() > 1;
         let mut runs = 0u64;
-        while let Some(lane) = next {
-            let lane = lanes.get_mut(lane).ok_or_else(|| {
+        loop {
+            let lane = lanes.get_mut(at).ok_or_else(|| {
                 Error::Internal("a merge has a row of an input that it was not given".into())
             })?;
             let state = lane.reader.read_run(rows, BATCH_RECORDS, &mut lane.batch)?;
             let key_ends = matches!(state, ReadState::KeyEnd | ReadState::End);
             chain.push_grouped((place.link, lane.input), &mut lane.batch, key_ends, &|| self.pause())?;
-            next = rows.current_row().map(|row| row.input);
+            if state == ReadState::End {
+                return Ok(());
+            }
+            if several {
+                at = rows.current_row().map_or(at, |row| row.input);
+            }
             runs += 1;
             if runs.is_multiple_of(1024) {
                 self.job.cancellation.check()?;
             }
         }
-        Ok(())
     }
 }
 

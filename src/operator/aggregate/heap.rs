@@ -8,7 +8,7 @@ const SAMPLED_ENTRIES: u64 = 256;
 
 /// Estimates the heap memory behind entries from encoded samples.
 #[derive(Default)]
-pub(super) struct HeapEstimate {
+pub(crate) struct HeapEstimate {
     entries: u64,
     sampled: u64,
     sampled_bytes: u64,
@@ -17,7 +17,7 @@ pub(super) struct HeapEstimate {
 
 impl HeapEstimate {
     #[inline(always)]
-    pub(super) fn inserted<E: Data>(&mut self, entry: &E) {
+    pub(crate) fn inserted<E: Data>(&mut self, entry: &E) {
         if std::mem::needs_drop::<E>() {
             if self.entries.is_multiple_of(SAMPLED_ENTRIES) || self.entries < 16 {
                 self.sample(entry);
@@ -26,14 +26,14 @@ impl HeapEstimate {
         }
     }
     #[inline(never)]
-    fn sample<E: Data>(&mut self, entry: &E) {
+    pub(crate) fn sample<E: Data>(&mut self, entry: &E) {
         self.scratch.clear();
         if codec::encode(entry, &mut self.scratch).is_ok() {
             self.sampled += 1;
             self.sampled_bytes += self.scratch.len() as u64;
         }
     }
-    pub(super) fn bytes(&self, entries: u64) -> u64 {
+    pub(crate) fn bytes(&self, entries: u64) -> u64 {
         (self.sampled_bytes * entries).checked_div(self.sampled).unwrap_or(0)
     }
 }

@@ -13,5 +13,6 @@ mod rolling;
 pub use crate::semantics::aggregate::{Aggregator, Count};
 pub use combine::Combine;
 pub use fold::{Aggregate, ExtremeField, Fold, Reduce, SumField};
+pub(crate) use heap::HeapEstimate;
 pub use merge::Merge;
 pub use rolling::Rolling;

@@ -2,6 +2,8 @@
 //!
 //! A hint only: without it, and on processors other than x86-64, everything works and is slower.
 
+use std::collections::VecDeque;
+
 /// Bytes of a cache line, as far as the placement of prefetches goes.
 const LINE_BYTES: usize = 64;
 
@@ -28,5 +30,14 @@ pub(crate) fn prefetch_element<T>(slice: &[T], i: usize) {
     let bytes = size_of::<T>();
     if bytes > LINE_BYTES / 2 || !LINE_BYTES.is_multiple_of(bytes.max(1)) {
         prefetch_line(address.wrapping_add(bytes.saturating_sub(1)));
+    }
+}
+
+/// Starts loading the first and the last element of a queue.
+#[inline(always)]
+pub(crate) fn prefetch_ends<T>(queue: &VecDeque<T>) {
+    if let (Some(front), Some(back)) = (queue.front(), queue.back()) {
+        prefetch_line(std::ptr::from_ref(front).cast());
+        prefetch_line(std::ptr::from_ref(back).cast());
     }
 }

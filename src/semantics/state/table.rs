@@ -290,6 +290,19 @@ impl<K: Key, V> KeyTable<K, V> {
         Some(&mut self.entries.get_mut(slot as usize)?.as_mut()?.value)
     }
 
+    /// Key and value at a slot, the value to change; none if the slot is empty.
+    #[inline(always)]
+    pub fn entry_mut(&mut self, slot: Slot) -> Option<(&K, &mut V)> {
+        let entry = self.entries.get_mut(slot as usize)?.as_mut()?;
+        Some((&entry.key, &mut entry.value))
+    }
+
+    /// The first slot that was never used: all keys lie below it.
+    #[inline(always)]
+    pub fn slots(&self) -> Slot {
+        self.entries.len() as Slot
+    }
+
     /// The hash a key was inserted with; none if the slot is empty.
     #[inline(always)]
     pub fn hash(&self, slot: Slot) -> Option<u64> {

@@ -22,15 +22,16 @@
 //! in one place, in the order of the calls: a bucket, or what is overdue. So whoever has read the whole place may
 //! forget a timer whose last entry deletes it. In the due list timers are registered and deleted at once.
 //! Costs and limits: an entry takes 16 bytes without a namespace and 32 with a window. A bucket has at most four for
-//! each timer that was live when it was last compacted, and a thousand more. An entry moves at most once per bit of the time, in practice fewer than ten times.
-//! A due list of many timers is made piece by piece. A timer registered for a time that the advance under way has
-//! passed costs a search in the piece. Memory is kept until the queue is dropped.
+//! each timer that was live when it was last compacted, and a thousand more. An entry moves at most once per bit
+//! of the time, in practice fewer than ten times. A due list of many timers is made piece by piece. A timer
+//! registered for a time that the advance under way has passed costs a search in the piece. Memory is kept until
+//! the queue is dropped.
 
 mod bucket;
 
 use crate::base::data::Timestamp;
 use crate::semantics::state::Slot;
-use bucket::{Bucket, Entry, Held, PART_LEN, Pool, resolve};
+use bucket::{Bucket, Entry, Held, PART_LEN, Pool, resolve, resolve_equal_times};
 use std::collections::BTreeSet;
 
 /// Pops between starting to load the count of a slot and changing it.
@@ -268,7 +269,11 @@ impl<N: Copy + Ord> Timers<N> {
             let smallest = self.buckets[b].min().unwrap_or(last);
             let to = if self.buckets[b].len() <= PART_LEN { last } else { smallest };
             self.open(b, to.min(self.time));
-            resolve(&mut self.due, &mut self.held);
+            if self.due.len() <= PART_LEN {
+                resolve(&mut self.due, &mut self.held);
+            } else {
+                resolve_equal_times(&mut self.due, &mut self.pool, &mut self.held, &mut self.scratch);
+            }
             if !self.due.is_empty() {
                 return true;
             }

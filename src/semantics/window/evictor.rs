@@ -197,3 +197,60 @@ where
         self.when.describe(format!("keeps deltas below {}", self.threshold))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Window = Window { start: 0, end: 100 };
+
+    /// What is left of records with these values, which are their timestamps as well, before and after the function.
+    fn left(mut evictor: impl Evictor<i64>, values: &[i64]) -> (Vec<i64>, Vec<i64>) {
+        let mut elements: Vec<_> =
+            values.iter().map(|&value| Timestamped { value, timestamp: value }).collect();
+        let values = |elements: &[Timestamped<i64>]| elements.iter().map(|e| e.value).collect::<Vec<_>>();
+        evictor.evict_before(&mut elements, &WINDOW);
+        let before = values(&elements);
+        evictor.evict_after(&mut elements, &WINDOW);
+        (before, values(&elements))
+    }
+
+    fn mistake(evictor: impl Evictor<i64>) -> String {
+        evictor.check().unwrap_err()
+    }
+
+    /// X14: count keeps the last n in the order in which they came.
+    #[test]
+    fn count_keeps_the_last() {
+        assert_eq!(left(CountEvictor::of(2), &[3, 1, 2]), (vec![1, 2], vec![1, 2]));
+        assert_eq!(left(CountEvictor::of(2).after(), &[3, 1, 2]), (vec![3, 1, 2], vec![1, 2]));
+        assert_eq!(left(CountEvictor::of(9), &[3, 1]).0, [3, 1]);
+        assert!(mistake(CountEvictor::of(0)).contains("at least 1"));
+    }
+
+    /// X14: time drops what is at or before the largest timestamp minus the interval, wherever it stands.
+    #[test]
+    fn time_keeps_the_newest() {
+        let evictor = TimeEvictor::of(Duration::from_millis(10));
+        assert_eq!(left(evictor.clone(), &[11, 21, 5, 12, 20]).0, [21, 12, 20]);
+        assert_eq!(left(evictor.clone().after(), &[11, 21, 5]), (vec![11, 21, 5], vec![21]));
+        assert!(left(evictor.clone(), &[]).0.is_empty());
+        let ends = [i64::MIN, i64::MAX];
+        assert_eq!(left(evictor.clone(), &ends).0, [i64::MAX]);
+        assert_eq!(left(evictor, &[i64::MIN, i64::MIN]).0.len(), 2, "without timestamps all stay");
+        assert!(mistake(TimeEvictor::of(Duration::ZERO)).contains("is 0"));
+    }
+
+    /// X14: delta drops what is at or beyond the threshold, seen from the last record.
+    #[test]
+    fn delta_keeps_what_is_near_the_last() {
+        let distance = |a: &i64, b: &i64| (a - b).abs() as f64;
+        let evictor = DeltaEvictor::of(5.0, distance);
+        assert_eq!(left(evictor.clone(), &[9, 15, 1, 14, 5, 10]).0, [9, 14, 10]);
+        assert_eq!(left(evictor.clone().after(), &[1, 10]), (vec![1, 10], vec![10]));
+        assert!(left(evictor, &[]).0.is_empty());
+        // The last one is at a threshold of 0, too.
+        assert!(left(DeltaEvictor::of(0.0, distance), &[1, 1]).0.is_empty());
+        assert!(mistake(DeltaEvictor::of(f64::NAN, distance)).contains("not a number"));
+    }
+}

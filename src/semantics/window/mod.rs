@@ -16,7 +16,10 @@ pub mod merging;
 mod time_window;
 pub mod trigger;
 
-pub use assigner::{Aligned, GlobalWindows, Sessions, Sliding, TimeDomain, Tumbling, WindowAssigner};
+pub use assigner::{
+    Aligned, AlignedWindows, DynamicGap, FixedGap, GlobalWindows, SessionGap, Sessions, Sliding, TimeDomain,
+    Tumbling, WindowAssigner,
+};
 pub use evictor::{CountEvictor, DeltaEvictor, Evictor, TimeEvictor, Timestamped};
 pub use merging::{Merged, merge, merge_by};
 pub use time_window::{Window, cleanup_time, is_late};
@@ -33,7 +36,7 @@ pub(crate) fn whole_ms(what: &str, duration: Duration) -> Result<i64, String> {
     if duration.is_zero() {
         return Err(format!("the {what} is 0; it must be at least 1 ms"));
     }
-    if duration.subsec_nanos() % 1_000_000 != 0 {
+    if !duration.subsec_nanos().is_multiple_of(1_000_000) {
         return Err(format!("the {what} of {duration:?} is not a whole number of milliseconds"));
     }
     i64::try_from(duration.as_millis())

@@ -64,3 +64,43 @@ pub fn cleanup_time(window: Window, lateness_ms: i64) -> Timestamp {
 pub fn is_late(window: Window, lateness_ms: i64, watermark: Timestamp) -> bool {
     !window.is_global() && cleanup_time(window, lateness_ms) <= watermark
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// X1, X8: a window ends before its end, and its results are in it.
+    #[test]
+    fn windows_are_half_open() {
+        let w = Window { start: -5, end: 5 };
+        assert_eq!(w.max_timestamp(), 4);
+        assert_eq!([-6, -5, 4, 5].map(|t| w.contains(t)), [false, true, true, false]);
+        assert_eq!(w.to_string(), "[-5, 5)");
+        assert_eq!(Window::GLOBAL.to_string(), "global");
+    }
+
+    /// X3: windows that touch are treated as overlapping.
+    #[test]
+    fn windows_meet() {
+        let w = Window { start: 0, end: 10 };
+        for (start, end, meets) in
+            [(10, 20, true), (11, 20, false), (-5, 0, true), (-5, -1, false), (3, 4, true)]
+        {
+            let other = Window { start, end };
+            assert_eq!((w.intersects_or_touches(&other), other.intersects_or_touches(&w)), (meets, meets));
+        }
+        assert_eq!(w.cover(&Window { start: 5, end: 12 }), Window { start: 0, end: 12 });
+    }
+
+    /// X5, X15: late from `end - 1 + lateness` on; a sum beyond the range is the end of time; the global window never.
+    #[test]
+    fn cleanup_and_lateness() {
+        let w = Window { start: 0, end: 10 };
+        assert_eq!(cleanup_time(w, 5), 14);
+        assert_eq!([13, 14].map(|watermark| is_late(w, 5, watermark)), [false, true]);
+        assert_eq!(cleanup_time(w, i64::MAX), i64::MAX);
+        assert_eq!(cleanup_time(Window::GLOBAL, 0), i64::MAX);
+        assert!(!is_late(Window::GLOBAL, 0, i64::MAX));
+        assert_eq!(cleanup_time(Window { start: i64::MIN, end: i64::MIN + 1 }, 0), i64::MIN);
+    }
+}

@@ -133,6 +133,31 @@ pub(super) fn resolve<N: Copy + Ord>(entries: &mut Vec<Entry<N>>, held: &mut Hel
     entries.truncate(kept);
 }
 
+/// As [`resolve`], for many entries of one time: in parts of neighbouring slots that fit into the cache.
+#[cold]
+pub(super) fn resolve_equal_times<N: Copy + Ord>(
+    entries: &mut Vec<Entry<N>>,
+    pool: &mut Pool<N>,
+    held: &mut Held,
+    scratch: &mut Vec<Entry<N>>,
+) {
+    let slots = || entries.iter().map(|entry| entry.slot);
+    let first = slots().min().unwrap_or(0);
+    let range = slots().max().unwrap_or(0) - first;
+    let bits = (entries.len() / PART_LEN).next_power_of_two().min(PARTS_MAX).ilog2();
+    let shift = (Slot::BITS - range.leading_zeros()).saturating_sub(bits);
+    let mut parts: Vec<Bucket<N>> = (0..1 << bits).map(|_| Bucket::new()).collect();
+    for entry in entries.drain(..) {
+        parts[((entry.slot - first) as u64 >> shift) as usize].push(entry, pool);
+    }
+    for mut part in parts {
+        scratch.clear();
+        part.empty(pool, |chunk, _| scratch.extend_from_slice(chunk));
+        resolve(scratch, held);
+        entries.extend_from_slice(scratch);
+    }
+}
+
 /// Empty chunks, and the count of all.
 pub(super) struct Pool<N> {
     free: Vec<Vec<Entry<N>>>,

@@ -293,6 +293,29 @@ fn cleared_queue_is_like_new_and_keeps_its_memory() {
     assert_eq!(bytes[1], bytes[2]);
 }
 
+/// More timers of one time than are sorted at once.
+#[test]
+fn many_timers_of_one_time_fire_by_slot_and_namespace() {
+    for slots in [1, 3, 1000, 100_000] {
+        let mut timers = Timers::<(i64, i64)>::new();
+        let mut model = BTreeSet::new();
+        let mut numbers = Numbers(slots);
+        for _ in 0..100_000 {
+            let (slot, namespace) = (5 + numbers.below(slots) as Slot, (numbers.below(3) as i64, 9));
+            if numbers.below(4) > 0 {
+                timers.register(9, slot, namespace);
+                model.insert(Timer { time: 9, slot, namespace });
+            } else {
+                timers.delete(9, slot, namespace);
+                model.remove(&Timer { time: 9, slot, namespace });
+            }
+        }
+        timers.advance(9);
+        assert!(drain(&mut timers).iter().eq(&model));
+        assert!(timers.is_empty());
+    }
+}
+
 #[test]
 fn upcoming_slots_are_those_that_are_popped_next() {
     let mut timers = Timers::<()>::new();

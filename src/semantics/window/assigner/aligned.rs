@@ -35,10 +35,17 @@ impl Aligned {
         a
     }
 
-    /// Where the slice of a timestamp starts; `None` if that is before the smallest timestamp. For each record call
-    /// [`start_in_steps`] with the slice's length, which this computes anew.
+    /// The slices as windows of their own. For each record call [`last_window_start`](Self::last_window_start) of what
+    /// this returns, once made; [`slice_start`](Self::slice_start) computes the length of a slice anew.
+    #[must_use]
+    pub fn slices(&self) -> Aligned {
+        let slice_ms = self.slice_ms();
+        Aligned { size_ms: slice_ms, slide_ms: slice_ms, offset_ms: self.offset_ms }
+    }
+
+    /// Where the slice of a timestamp starts; `None` if that is before the smallest timestamp.
     pub fn slice_start(&self, timestamp: Timestamp) -> Option<Timestamp> {
-        start_in_steps(timestamp, self.slice_ms(), self.offset_ms)
+        self.slices().last_window_start(timestamp)
     }
 
     /// The largest start of a window that is not after the timestamp; `None` if that is before the smallest one.
@@ -111,7 +118,7 @@ impl Aligned {
 /// The largest `offset + k * step` that is not after the timestamp; `None` if that is before the smallest timestamp
 /// or the step is not positive.
 #[inline(always)]
-pub fn start_in_steps(timestamp: Timestamp, step_ms: i64, offset_ms: i64) -> Option<Timestamp> {
+pub(super) fn start_in_steps(timestamp: Timestamp, step_ms: i64, offset_ms: i64) -> Option<Timestamp> {
     if step_ms < 1 {
         return None;
     }

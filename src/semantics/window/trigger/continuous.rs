@@ -229,4 +229,7 @@ impl<T> Trigger<T> for ContinuousProcessingTimeTrigger {
     fn fires_early(&self) -> bool {
         true
     }
+    fn uses_clock(&self) -> bool {
+        true
+    }
 }

@@ -76,4 +76,7 @@ impl<T> Trigger<T> for CountTrigger {
     fn fires_early(&self) -> bool {
         true
     }
+    fn is_ordered(&self) -> bool {
+        true
+    }
 }

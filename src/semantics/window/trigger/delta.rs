@@ -80,4 +80,7 @@ where
     fn fires_early(&self) -> bool {
         true
     }
+    fn is_ordered(&self) -> bool {
+        true
+    }
 }

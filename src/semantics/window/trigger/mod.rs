@@ -177,6 +177,15 @@ pub trait Trigger<T>: Clone + Send + Sync + 'static {
     /// of results. (Late records that fire a window again are not meant.)
     fn fires_early(&self) -> bool;
 
+    /// Whether the order of records decides when it fires, as counts do.
+    fn is_ordered(&self) -> bool {
+        false
+    }
+    /// Whether it goes by the clock of the machine.
+    fn uses_clock(&self) -> bool {
+        false
+    }
+
     /// Whether it fires once when the watermark reaches the end of the window, and with each late record: the default
     /// over event time. Then the records of a window need not be seen one by one.
     fn is_event_time(&self) -> bool {

@@ -79,4 +79,10 @@ impl<T, G: Trigger<T>> Trigger<T> for PurgingTrigger<G> {
     fn fires_early(&self) -> bool {
         self.inner.fires_early()
     }
+    fn is_ordered(&self) -> bool {
+        self.inner.is_ordered()
+    }
+    fn uses_clock(&self) -> bool {
+        self.inner.uses_clock()
+    }
 }

@@ -149,6 +149,9 @@ impl<T> Trigger<T> for ProcessingTimeTrigger {
     fn fires_early(&self) -> bool {
         true
     }
+    fn uses_clock(&self) -> bool {
+        true
+    }
 }
 
 /// The default trigger of windows that end: at their end, by the clock that they are made of.

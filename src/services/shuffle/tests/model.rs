@@ -12,6 +12,8 @@ struct Case {
     /// Distinct hashes; 0 for the real hash of the key.
     hashes: u64,
     timestamps: bool,
+    /// Every other input has no timestamps, from this one on.
+    bare_from: Option<usize>,
     value_bytes_max: u64,
     share: usize,
     merge_share: usize,
@@ -29,6 +31,7 @@ const CASE: Case = Case {
     keys: 400,
     hashes: 0,
     timestamps: false,
+    bare_from: None,
     value_bytes_max: 20,
     share: 1 << 20,
     merge_share: 1 << 20,
@@ -61,7 +64,10 @@ fn rows_of(case: &Case, numbers: &mut Numbers) -> Vec<Row> {
             if case.fold_case && numbers.below(2) == 0 {
                 text.make_ascii_uppercase();
             }
-            let timestamp = numbers.below(50) as i64 - 25;
+            let timestamp = match numbers.below(50) as i64 {
+                0 => i64::MIN,
+                n => n - 25,
+            };
             let mut value = i.to_le_bytes().to_vec();
             value.resize(8 + numbers.below(case.value_bytes_max) as usize, 7);
             Row { hash, timestamp: case.timestamps.then_some(timestamp), key: text, value }
@@ -75,6 +81,8 @@ fn check(case: Case) -> (ShuffleStats, u64) {
     let mut numbers = Numbers(case.seed << 32);
     let (mut inputs, mut expected) = (Vec::new(), Vec::new());
     for index in 0..case.inputs {
+        let bare = case.bare_from.is_some_and(|from| index >= from && (index - from).is_multiple_of(2));
+        let case = Case { timestamps: case.timestamps && !bare, ..case };
         for producer in 0..case.producers {
             let rows = rows_of(&case, &mut numbers);
             let context = os_context(dir.path(), case.share, case.timestamps);
@@ -90,8 +98,10 @@ fn check(case: Case) -> (ShuffleStats, u64) {
     // Inputs may be given in any order.
     let stats = inputs[0].output.stats();
     inputs.reverse();
-    // Rows were pushed by (input, producer, sequence), so a stable sort leaves exactly that order among equals.
-    expected.sort_by(|(a, _), (b, _)| compare(&order, a, b).then(a.timestamp.cmp(&b.timestamp)));
+    // Rows were pushed by (input, producer, sequence), so a stable sort leaves exactly that order among equals. A row
+    // without timestamp is as early as can be.
+    let time = |row: &Row| row.timestamp.unwrap_or(i64::MIN);
+    expected.sort_by(|(a, _), (b, _)| compare(&order, a, b).then(time(a).cmp(&time(b))));
     let (mut found, mut spilled) = (Vec::new(), 0);
     for partition in 0..case.partitions {
         let context = os_context(dir.path(), case.merge_share, case.timestamps);
@@ -165,6 +175,46 @@ fn a_tiny_share_spills_and_merges_in_several_passes() {
             check(Case { inputs: 3, rows: 1500, keys: 10, remainder: Remainder::Disk, ..case });
         }
     }
+}
+
+/// A9: of inputs of one operator some may have timestamps and some none.
+#[test]
+fn rows_without_timestamps_come_first_in_their_key() {
+    for seed in 0..4 {
+        for bare in 0..2 {
+            let case = Case { seed, timestamps: true, bare_from: Some(bare), inputs: 3, keys: 60, ..CASE };
+            check(case);
+            check(Case { hashes: 2, keys: 9, fold_case: true, ..case });
+            let (_, spilled) = check(Case { share: 16 << 10, merge_share: 6 << 10, ..case });
+            assert!(spilled > 0, "the merge had memory enough for one pass");
+        }
+    }
+}
+
+/// The producers of one input agree, or the merge is refused.
+#[test]
+fn an_input_has_timestamps_or_it_has_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let order = key_bytes_order();
+    let outputs = [true, false].map(|timestamps| {
+        let rows = rows_of(&Case { rows: 5, timestamps, ..CASE }, &mut Numbers(3));
+        let context = os_context(dir.path(), 1 << 20, timestamps);
+        Arc::new(sorted_output(context, 1, &order, &rows, Remainder::Memory))
+    });
+    let open = |other: usize| {
+        let inputs = [input(0, 0, &outputs[0]), input(other, 1, &outputs[1])];
+        Merge::open(os_context(dir.path(), 1 << 20, true), 0, &inputs, order.clone())
+    };
+    assert!(open(0).is_err());
+    let mut merge = open(1).unwrap();
+    assert_eq!(merge.current_row(), None);
+    while let Some(row) = merge.next_row().unwrap() {
+        let (value, timestamp, input) = (row.value.to_vec(), row.timestamp, row.input);
+        assert_eq!(timestamp.is_some(), input == 0);
+        let current = merge.current_row().unwrap();
+        assert_eq!((current.value, current.timestamp, current.input), (&value[..], timestamp, input));
+    }
+    assert_eq!(merge.current_row(), None);
 }
 
 #[test]
