@@ -10,6 +10,8 @@ pub enum Function {
     Aggregate,
     /// The maximum.
     Reduce,
+    /// The maximum, handed to a function.
+    ReduceProcess,
     /// The values.
     Process,
 }
@@ -21,12 +23,48 @@ pub struct Case {
     pub arrivals: Vec<Rec>,
 }
 
+impl Case {
+    /// Aligned windows with the default trigger, a fold and nothing else: slices can run them.
+    pub fn is_default(&self) -> bool {
+        let Definition { kind, fires, purging, evicts, .. } = &self.definition;
+        let aligned = matches!(kind, Kind::Tumbling { .. } | Kind::Sliding { .. });
+        let fold = matches!(self.function, Function::Aggregate | Function::Reduce);
+        aligned && fold && *fires == Fires::AtEnd && !purging && evicts.is_none()
+    }
+
+    pub fn merges(&self) -> bool {
+        matches!(self.definition.kind, Kind::Sessions { .. } | Kind::DynamicSessions { .. })
+    }
+
+    /// What it covers, for a report.
+    pub fn features(&self) -> Vec<String> {
+        fn name(value: &impl std::fmt::Debug) -> String {
+            format!("{value:?}").chars().take_while(|c| c.is_alphabetic()).collect()
+        }
+        let Definition { kind, fires, purging, evicts, lateness, .. } = &self.definition;
+        let mut features = vec![name(kind), name(fires), name(&self.function)];
+        features.push(format!("{} firing {}", name(kind), name(fires)));
+        features.extend(evicts.map(|(evicts, after)| format!("evicts {} {after}", name(&evicts))));
+        features.extend(purging.then(|| format!("purging {}", name(fires))));
+        features.extend((*lateness > 0).then(|| format!("lateness {}", name(kind))));
+        if let Kind::Sliding { size, slide, .. } = kind {
+            features.push(format!("slide {:?} size", slide.cmp(size)));
+        }
+        features
+    }
+}
+
 /// A case that depends on the seed only.
 pub fn case(seed: u64) -> Case {
     let mut random = Random::new(seed);
     let definition = definition(&mut random);
-    let function =
-        random.pick(&[Function::Aggregate, Function::Aggregate, Function::Reduce, Function::Process]);
+    let function = random.pick(&[
+        Function::Aggregate,
+        Function::Aggregate,
+        Function::Reduce,
+        Function::ReduceProcess,
+        Function::Process,
+    ]);
     Case { definition, function, arrivals: arrivals(&mut random) }
 }
 
@@ -65,6 +103,12 @@ fn definition(random: &mut Random) -> Definition {
         2 => Some(Evicts::Delta(1 + random.below(15) as i64)),
         _ => None,
     };
+    if random.one_in(4) {
+        // What slices can run, or could but for the lateness.
+        let lateness = random.pick(&[0, 0, 0, 7]);
+        let (purging, late_output) = (false, random.one_in(2));
+        return Definition { kind, fires: Fires::AtEnd, purging, evicts: None, lateness, late_output };
+    }
     Definition {
         kind,
         fires,

@@ -4,6 +4,8 @@
 
 mod cases;
 mod definition;
+mod differential;
+mod engine;
 #[path = "../common/random.rs"]
 mod random;
 mod reference;

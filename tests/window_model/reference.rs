@@ -10,6 +10,8 @@ pub struct Firing {
     pub key: u8,
     pub start: i64,
     pub end: i64,
+    /// The timestamp of the result.
+    pub stamp: i64,
     pub values: Vec<i64>,
 }
 
@@ -27,6 +29,8 @@ pub struct Outcome {
 struct Open {
     start: i64,
     end: i64,
+    /// The timestamp of the last record.
+    last_at: i64,
     content: Vec<(i64, i64)>,
     count: u64,
     next: Option<i64>,
@@ -92,6 +96,11 @@ impl<'a> Model<'a> {
         }
     }
 
+    /// The last timestamp of a window; the global one never ends.
+    fn last(&self, window: &Open) -> i64 {
+        if self.definition.kind == Kind::Global { i64::MAX } else { window.end - 1 }
+    }
+
     fn merges(&self) -> bool {
         matches!(self.definition.kind, Kind::Sessions { .. } | Kind::DynamicSessions { .. })
     }
@@ -110,6 +119,7 @@ impl<'a> Model<'a> {
             }
             late = false;
             window.content.push((record.value, record.at));
+            window.last_at = record.at;
             window.timers.extend(self.cleanup(window.end));
             if self.on_element(record, &mut window) {
                 self.fire(record.key, &mut window);
@@ -151,7 +161,7 @@ impl<'a> Model<'a> {
             whole.next = whole.next.into_iter().chain(window.next).min();
         }
         // The timers of the parts are gone; the whole registers its own.
-        let last = whole.end - 1;
+        let last = self.last(&whole);
         if last > self.watermark {
             match self.definition.fires {
                 Fires::Count(_) => {}
@@ -166,7 +176,7 @@ impl<'a> Model<'a> {
 
     /// X12, X13: whether the trigger fires.
     fn on_element(&self, record: &Rec, window: &mut Open) -> bool {
-        let last = window.end - 1;
+        let last = self.last(window);
         let over = last <= self.watermark;
         match self.definition.fires {
             Fires::Count(n) => {
@@ -188,11 +198,11 @@ impl<'a> Model<'a> {
     }
 
     fn on_time(&self, time: i64, window: &mut Open, draining: bool) -> bool {
-        let last = window.end - 1;
+        let last = self.last(window);
         match self.definition.fires {
             Fires::Count(_) => false,
             _ if time == last => true,
-            Fires::Continuous(every) if window.next == Some(time) => {
+            Fires::Continuous(every) if window.next == Some(time) && time < last => {
                 let next = following(time, every);
                 window.next = Some(next);
                 // F2: what a callback registers while the end is drained does not fire.
@@ -209,7 +219,10 @@ impl<'a> Model<'a> {
         }
         if !window.content.is_empty() {
             let values = window.content.iter().map(|(value, _)| *value).collect();
-            self.outcome.firings.push(Firing { key, start: window.start, end: window.end, values });
+            let Open { start, end, last_at, .. } = *window;
+            // X8; count windows have no end to be stamped with.
+            let stamp = if self.definition.kind == Kind::Global { last_at } else { end - 1 };
+            self.outcome.firings.push(Firing { key, start, end, stamp, values });
         }
         if let Some((evicts, true)) = self.definition.evicts {
             evict(evicts, &mut window.content);

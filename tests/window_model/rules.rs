@@ -18,6 +18,7 @@ fn firings(expected: &[(i64, i64, &[i64])]) -> Vec<Firing> {
         key: 0,
         start: *start,
         end: *end,
+        stamp: end - 1,
         values: values.to_vec(),
     };
     expected.iter().map(firing).collect()
