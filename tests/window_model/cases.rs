@@ -58,17 +58,64 @@ impl Case {
 pub fn case(seed: u64) -> Case {
     let mut random = Random::new(seed);
     let definition = definition(&mut random);
-    let function = random.pick(&[
+    let function = random_function(&mut random);
+    Case { definition, function, arrivals: arrivals(&mut random) }
+}
+
+fn random_function(random: &mut Random) -> Function {
+    random.pick(&[
         Function::Aggregate,
         Function::Aggregate,
         Function::Reduce,
         Function::ReduceProcess,
         Function::Process,
-    ]);
-    Case { definition, function, arrivals: arrivals(&mut random) }
+    ])
+}
+
+/// A long case: many keys and batches, and at times more results than fit into one. Time advances with every
+/// `pace`-th record.
+pub fn long_case(seed: u64, length: usize, pace: usize) -> Case {
+    let mut random = Random::new(seed);
+    let (definition, function) = (definition(&mut random), random_function(&mut random));
+    let mut now = -5_000;
+    let arrivals = (0..length).map(|_| {
+        now += i64::from(random.one_in(pace));
+        let mark = random.one_in(500).then(|| now - random.below(30) as i64);
+        let at = now - random.below(20) as i64;
+        Rec { key: random.below(250) as u8, value: random.below(1000) as i64, at, mark }
+    });
+    let arrivals = arrivals.collect();
+    Case { definition, function, arrivals }
+}
+
+/// What slices can run, or could but for the lateness.
+pub fn sliceable(random: &mut Random) -> Definition {
+    let slide = 1 + random.below(20) as i64;
+    let size = match random.below(4) {
+        0 | 1 => slide,
+        2 => slide * (2 + random.below(9) as i64),
+        _ => slide + random.below(40) as i64,
+    };
+    let offset = offset(random, slide);
+    let kind = if size == slide && random.one_in(2) {
+        Kind::Tumbling { size, offset }
+    } else {
+        Kind::Sliding { size, slide, offset }
+    };
+    Definition {
+        kind,
+        fires: Fires::AtEnd,
+        purging: false,
+        evicts: None,
+        lateness: random.pick(&[0, 0, 0, 0, 7]),
+        late_output: random.one_in(2),
+    }
 }
 
 fn definition(random: &mut Random) -> Definition {
+    if random.one_in(3) {
+        return sliceable(random);
+    }
     let size = 1 + random.below(40) as i64;
     let kind = match random.below(8) {
         0..=1 => Kind::Tumbling { size, offset: offset(random, size) },
@@ -94,6 +141,9 @@ fn definition(random: &mut Random) -> Definition {
     if kind == Kind::Global {
         fires = Fires::Count(count);
     }
+    if kind == Kind::Global && random.one_in(4) {
+        fires = Fires::AtEnd;
+    }
     let merges = matches!(kind, Kind::Sessions { .. } | Kind::DynamicSessions { .. });
     let evicts = match random.below(12) {
         // Bridged sessions have no order of their own.
@@ -103,12 +153,6 @@ fn definition(random: &mut Random) -> Definition {
         2 => Some(Evicts::Delta(1 + random.below(15) as i64)),
         _ => None,
     };
-    if random.one_in(4) {
-        // What slices can run, or could but for the lateness.
-        let lateness = random.pick(&[0, 0, 0, 7]);
-        let (purging, late_output) = (false, random.one_in(2));
-        return Definition { kind, fires: Fires::AtEnd, purging, evicts: None, lateness, late_output };
-    }
     Definition {
         kind,
         fires,

@@ -1,6 +1,6 @@
 //! The comparison: each case in several ways against the reference.
 
-use crate::cases::{Case, case, shrunk};
+use crate::cases::{Case, case, long_case, shrunk};
 use crate::engine::{self, Found, Row, Wanted, Way, digest};
 use crate::random::Random;
 use crate::reference::{self, Outcome};
@@ -8,7 +8,7 @@ use mainstem::prelude::*;
 use std::collections::BTreeMap;
 
 /// Cases of an ordinary run.
-const CASES: u64 = 500;
+const CASES: u64 = 800;
 
 fn variable(name: &str, default: u64) -> u64 {
     std::env::var(name)
@@ -118,4 +118,47 @@ fn windows_give_what_the_rules_say() {
         let few: Vec<_> = seen.iter().filter(|(_, runs)| **runs < 5).collect();
         assert!(few.is_empty(), "hardly covered: {few:?}");
     }
+}
+
+/// As above with long streams: batches one after the other, and results that do not fit into one.
+#[test]
+fn long_streams_give_what_the_rules_say() {
+    for seed in 1..=16 {
+        let case = long_case(seed, 15_000, 8);
+        for way in ways(&case, &mut Random::new(seed)) {
+            if compare(&case, &way).is_err() {
+                fail(seed, case, &way);
+            }
+        }
+    }
+}
+
+/// M4, M5: as above, with files between the stages.
+#[test]
+fn spilled_streams_give_what_the_rules_say() {
+    let mut spilled = 0;
+    for seed in 101..=104 {
+        let case = long_case(seed, 250_000, 400);
+        for way in ways(&case, &mut Random::new(seed)) {
+            if way.mode == ExecutionMode::Batch {
+                let Ok(found) = compare(&case, &way) else { fail(seed, case, &way) };
+                spilled += u64::from(found.spilled);
+            }
+        }
+    }
+    assert!(spilled >= 2, "only {spilled} runs were spilled");
+}
+
+/// The comparison notices a result too few and one too many.
+#[test]
+fn a_wrong_result_is_noticed() {
+    let right = case(2);
+    let way = ways(&right, &mut Random::new(1))[0];
+    assert!(compare(&right, &way).is_ok());
+    let found = engine::run(&right, &way).unwrap();
+    let rows = expected(&right, false).rows;
+    assert!(rows.len() > 3 && found.rows == rows);
+    assert_eq!(only(&rows[1..], &rows), []);
+    assert_eq!(only(&rows, &rows[1..]), rows[..1]);
+    assert_eq!(only(&[1, 2, 2, 3], &[1, 2, 3]), [2]);
 }

@@ -6,6 +6,7 @@ mod cases;
 mod definition;
 mod differential;
 mod engine;
+mod idle;
 #[path = "../common/random.rs"]
 mod random;
 mod reference;
