@@ -109,4 +109,56 @@ const WORKLOADS: &[Workload] = &[
         bound_differs: true,
         ..Workload::new("sliding-60-batch", "sliding 60 s / 1 s", Mode::Batch, Wanted::OfBound(0.25))
     },
+    Workload {
+        engine: Some(Program { name: "sessions", run: engine::sessions }),
+        unit: Unit::Events,
+        records: EVENTS,
+        keys: KEYS,
+        oracle: Some(SESSIONS),
+        ..Workload::new(
+            "sessions",
+            "sessions, gap 500 ms, 50 M events, 100 k keys",
+            Mode::Streaming,
+            Wanted::Rate { per_second: 5e6 },
+        )
+    },
+    Workload {
+        engine: Some(Program { name: "timers", run: engine::timers }),
+        unit: Unit::Events,
+        records: 10_000_000,
+        keys: 1_000_000,
+        allocator: Allocator::System,
+        oracle: Some(TIMERS),
+        ..Workload::new(
+            "timers",
+            "10 M event-time timers, 1 M keys, each registered and fired",
+            Mode::Streaming,
+            Wanted::Rate { per_second: 3e6 },
+        )
+    },
+    Workload {
+        engine: Some(Program { name: "interval-join", run: engine::interval_join }),
+        unit: Unit::Events,
+        records: 20_000_000,
+        keys: KEYS,
+        oracle: Some(INTERVAL),
+        ..Workload::new(
+            "interval-join",
+            "interval join, two streams of 10 M, +-1 s, 100 k keys",
+            Mode::Streaming,
+            Wanted::Rate { per_second: 2e6 },
+        )
+    },
+    Workload {
+        engine: Some(Program { name: "latency", run: engine::latency }),
+        unit: Unit::None,
+        records: EVENTS,
+        keys: KEYS,
+        ..Workload::new(
+            "latency",
+            "watermark to result, 100 k keys firing, 99th percentile",
+            Mode::Streaming,
+            Wanted::ReportedWithin(Duration::from_millis(50)),
+        )
+    },
 ];

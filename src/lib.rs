@@ -40,7 +40,7 @@
 //! - Begin: [`Environment`](api::Environment), with [`EngineArgs`](api::args::EngineArgs) for a command line of your
 //!   own. Most programs need no more than the [`prelude`].
 //! - Streams: [`DataStream`](api::DataStream), and after `key_by` [`KeyedStream`](api::KeyedStream).
-//! - Functions with state: [`KeyedProcessFunction`](operator::keyed_process::KeyedProcessFunction) and
+//! - Functions with state: [`KeyedProcessFunction`](operator::process::KeyedProcessFunction) and
 //!   [`States`](semantics::state::States); without: [`ProcessFunction`](operator::process::ProcessFunction).
 //! - Input and output: [`connectors::source`], [`connectors::sink`], and the traits
 //!   [`Source`](connectors::source::Source) and [`Sink`](connectors::sink::Sink) for your own.

@@ -1,9 +1,11 @@
 //! What most programs need: `use mainstem::prelude::*`.
 //!
 //! - to begin and to end: [`Environment`], [`EngineArgs`], [`ExecutionMode`], [`ByteSize`], [`JobResult`], [`JobClient`];
-//! - streams: [`DataStream`], [`KeyedStream`]; sources [`TextSource`], [`Generate`], [`IterSource`]; sinks [`TextSink`],
+//! - streams: [`DataStream`], [`KeyedStream`], [`ConnectedStreams`], [`ConnectedKeyedStreams`], [`BroadcastConnected`],
+//!   [`KeyedBroadcastConnected`]; sources [`TextSource`], [`Generate`], [`IterSource`]; sinks [`TextSink`],
 //!   [`CsvSink`], [`PrintSink`], [`DiscardSink`], [`FnSink`];
-//! - functions: [`Collector`], [`ProcessFunction`], [`KeyedProcessFunction`] with its [`States`] ([`ValueState`],
+//! - functions: [`Collector`], [`ProcessFunction`], [`KeyedProcessFunction`], [`CoProcessFunction`],
+//!   [`KeyedCoProcessFunction`], [`BroadcastProcessFunction`], [`KeyedBroadcastProcessFunction`] with their [`States`] ([`ValueState`],
 //!   [`ListState`], [`MapState`], [`ReducingState`], [`AggregatingState`]; [`BroadcastState`]), [`Aggregator`], and what
 //!   they return, [`UserResult`];
 //! - windows: [`WindowedStream`] over [`Tumbling`], [`Sliding`], [`Sessions`] or [`GlobalWindows`], with triggers
@@ -15,7 +17,10 @@
 
 pub use crate::api::args::EngineArgs;
 pub use crate::api::result::JobResult;
-pub use crate::api::{Collected, DataStream, Environment, JobClient, JobStatus, KeyedStream, WindowedStream};
+pub use crate::api::{
+    BroadcastConnected, Collected, ConnectedKeyedStreams, ConnectedStreams, DataStream, Environment,
+    JobClient, JobStatus, KeyedBroadcastConnected, KeyedStream, WindowedStream,
+};
 pub use crate::base::accumulator::{DoubleCounter, Histogram, LongCounter};
 pub use crate::base::config::{BufferTimeout, Driver, ExecutionMode};
 pub use crate::base::data::{Data, Key, State, Timestamp};
@@ -25,8 +30,11 @@ pub use crate::connectors::sink::{CsvSink, DiscardSink, FnSink, PrintSink, TextS
 pub use crate::connectors::source::{Generate, InvalidUtf8, IterSource, TextSource};
 pub use crate::operator::aggregate::{Aggregator, Count};
 pub use crate::operator::collector::Collector;
-pub use crate::operator::keyed_process::{KeyedContext, KeyedProcessFunction};
-pub use crate::operator::process::{ProcessContext, ProcessFunction};
+pub use crate::operator::process::{
+    BroadcastContext, BroadcastProcessFunction, CoProcessFunction, KeyState, KeyedBroadcastContext,
+    KeyedBroadcastProcessFunction, KeyedCoProcessFunction, KeyedContext, KeyedProcessFunction,
+    ProcessContext, ProcessFunction, ReadOnlyContext, TimerFired,
+};
 pub use crate::operator::side_output::SideOutput;
 pub use crate::operator::window::process::{ProcessWindowFunction, WindowContext, WindowStates};
 pub use crate::operator::window::{Either, Windowed};
@@ -39,7 +47,7 @@ pub use crate::semantics::time::{WatermarkGenerator, WatermarkOutput, WatermarkS
 pub use crate::semantics::window::{
     ContinuousEventTimeTrigger, ContinuousProcessingTimeTrigger, CountEvictor, CountTrigger, DeltaEvictor,
     DeltaTrigger, EventTimeTrigger, GlobalWindows, NeverTrigger, ProcessingTimeTrigger, PurgingTrigger,
-    Sessions, Sliding, TimeEvictor, Tumbling, Window,
+    Sessions, Sliding, TimeDomain, TimeEvictor, Tumbling, Window,
 };
 pub use crate::text::words;
 pub use compact_str::CompactString;

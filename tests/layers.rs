@@ -13,6 +13,7 @@ const LAYERS: &[&[&str]] = &[
     &["plan"],
     &["executors", "connectors"],
     &["api"],
+    &["testing"],
     &["prelude"],
 ];
 

@@ -1,89 +1,16 @@
 //! The engine's side of the spine bench: each workload as a user would write it.
 
+mod total;
+
 use crate::harness::bounds::maps::Totals;
 use crate::harness::bounds::sum::last_check;
 use crate::harness::data::{
     Event, event, long_key, long_key_id, long_row_check, long_value, maps_fold, maps_keep, maps_spread,
 };
 use crate::harness::{Job, ProgramResult, words};
-use mainstem::base::batch::Batch;
-use mainstem::connectors::sink::{Sink, SinkContext, SinkWriter};
 use mainstem::prelude::*;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
-
-/// Threads of every program of the bench.
-const THREADS: usize = 2;
-
-fn environment(mode: ExecutionMode) -> Environment {
-    Environment::new().execution_mode(mode).parallelism(THREADS)
-}
-
-/// A sink that adds records up instead of keeping them.
-struct TotalSink<S, F> {
-    totals: Arc<Mutex<Vec<S>>>,
-    add: F,
-}
-
-impl<S, F> TotalSink<S, F> {
-    fn new(add: F) -> (TotalSink<S, F>, Arc<Mutex<Vec<S>>>) {
-        let totals = Arc::new(Mutex::new(Vec::new()));
-        (TotalSink { totals: totals.clone(), add }, totals)
-    }
-}
-
-struct TotalWriter<S, F> {
-    total: S,
-    all: Arc<Mutex<Vec<S>>>,
-    add: F,
-}
-
-impl<T, S, F> Sink<T> for TotalSink<S, F>
-where
-    S: Default + Send + 'static,
-    F: Fn(&mut S, T) + Clone + Send + Sync + 'static,
-{
-    type Committable = ();
-    type Writer = TotalWriter<S, F>;
-    fn describe(&self) -> String {
-        "total".into()
-    }
-    fn writer(&self, _ctx: &SinkContext) -> mainstem::Result<Self::Writer> {
-        Ok(TotalWriter { total: S::default(), all: self.totals.clone(), add: self.add.clone() })
-    }
-    fn commit(&self, _committables: Vec<()>, _ctx: &SinkContext) -> mainstem::Result<()> {
-        Ok(())
-    }
-}
-
-impl<T, S, F> SinkWriter<T> for TotalWriter<S, F>
-where
-    S: Default + Send,
-    F: Fn(&mut S, T) + Send,
-{
-    type Committable = ();
-    fn write(&mut self, batch: &mut Batch<T>) -> mainstem::Result<()> {
-        let total = &mut self.total;
-        batch.values.drain(..).for_each(|record| (self.add)(total, record));
-        batch.clear();
-        Ok(())
-    }
-    fn finish(&mut self) -> mainstem::Result<Vec<()>> {
-        self.all.lock().expect("no writer panics").push(std::mem::take(&mut self.total));
-        Ok(Vec::new())
-    }
-}
-
-fn sums<const N: usize>(totals: &Mutex<Vec<[u64; N]>>) -> [u64; N]
-where
-    [u64; N]: Default,
-{
-    let mut sum = <[u64; N]>::default();
-    for total in totals.lock().expect("no writer panics").iter() {
-        sum.iter_mut().zip(total).for_each(|(sum, more)| *sum = sum.wrapping_add(*more));
-    }
-    sum
-}
+use total::{TotalSink, environment, sums};
 
 fn word_counts(job: &Job, env: &Environment) -> DataStream<(CompactString, u64)> {
     env.read(TextSource::path(words::path(&job.data, job.records)))

@@ -91,6 +91,8 @@ fn wanted(workload: &Workload) -> String {
         Wanted::RateWithin { per_second, peak_mib } => {
             format!("{}, {peak_mib} MiB at most", rate_text(workload.unit, per_second))
         }
+        Wanted::Rate { per_second } => rate_text(workload.unit, per_second),
+        Wanted::ReportedWithin(limit) => format!("{} ms at most", limit.as_millis()),
         Wanted::PeakWithin { peak_mib } => format!("{peak_mib} MiB at most"),
         Wanted::WallWithin(limit) => format!("{} ms at most", limit.as_millis()),
         Wanted::Flat { peak_mib } => format!("flat, {peak_mib} MiB at most"),
@@ -112,6 +114,13 @@ fn judge(row: &Row, divisor: u64) -> (String, &'static str) {
             format!("{}, {} MiB", rate(row.workload, engine, divisor), peak / MIB),
             per_second_of(row.workload, engine, divisor) >= per_second && peak <= peak_mib * MIB,
         ),
+        Wanted::Rate { per_second } => {
+            (rate(row.workload, engine, divisor), per_second_of(row.workload, engine, divisor) >= per_second)
+        }
+        Wanted::ReportedWithin(limit) => {
+            let reported: Vec<f64> = seconds(engine).iter().map(|seconds| seconds * 1000.0).collect();
+            (format!("{} ms", spread(&reported, 1)), median(&reported) <= limit.as_secs_f64() * 1000.0)
+        }
         Wanted::PeakWithin { peak_mib } => (format!("{} MiB", peak / MIB), peak <= peak_mib * MIB),
         Wanted::WallWithin(limit) => {
             let wall: Vec<f64> = engine.runs.iter().map(|run| run.wall.as_secs_f64() * 1000.0).collect();

@@ -1,13 +1,13 @@
 //! DataStream: a handle to the records that an operator of the plan emits.
 
+use super::connected::{BroadcastConnected, ConnectedStreams};
 use super::environment::Environment;
 use super::keyed_stream::KeyedStream;
 use crate::base::data::{Data, Key};
 use crate::base::error::BoxError;
 use crate::connectors::sink::Sink;
-use crate::operator::Operator;
 use crate::operator::collector::Collector;
-use crate::operator::erased::OneInput;
+use crate::operator::erased::{AnyOperator, OneInput, TwoInput};
 use crate::operator::exchange::{CustomPartitioner, ExchangeType, FnKey, Keyed, Partitioning, Unkeyed};
 use crate::operator::filter::{Filter, TryFilter};
 use crate::operator::flat_map::{FlatMap, TryFlatMap};
@@ -16,7 +16,9 @@ use crate::operator::process::{Process, ProcessFunction};
 use crate::operator::side_output::SideOutput;
 use crate::operator::sink::TypedSink;
 use crate::operator::timestamps::AssignTimestamps;
-use crate::plan::{Chaining, LogicalEdge, Node, NodeId, Operation, OperatorFactory, Timestamps};
+use crate::operator::{Operator, TwoInputOperator};
+use crate::plan::{Chaining, LogicalEdge, Node, NodeId, Operation, OperatorFactory, Semantics, Timestamps};
+use crate::semantics::state::States;
 use crate::semantics::time::WatermarkStrategy;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Records of type `T` as they leave an operator (or several, after [`union`](DataStream::union)). A cheap handle
 /// that can be cloned and used several times; each use sees all records. Nothing runs before `execute`.
 pub struct DataStream<T> {
-    pub(super) env: Environment,
+    pub(crate) env: Environment,
     pub(super) from: Vec<LogicalEdge>,
     pub(super) types: PhantomData<fn() -> T>,
 }
@@ -44,10 +46,61 @@ where
     F: Clone + Send + 'static,
     O: Operator,
 {
+    copies(function, move |function| OneInput::boxed(operator(function)))
+}
+
+/// The same for an operator with two inputs.
+pub(super) fn pristine_two<F, O>(
+    function: F,
+    operator: impl Fn(F) -> O + Send + Sync + 'static,
+) -> OperatorFactory
+where
+    F: Clone + Send + 'static,
+    O: TwoInputOperator,
+{
+    copies(function, move |function| TwoInput::boxed(operator(function)))
+}
+
+fn copies<F: Clone + Send + 'static>(
+    function: F,
+    boxed: impl Fn(F) -> Box<dyn AnyOperator> + Send + Sync + 'static,
+) -> OperatorFactory {
     let pristine = Mutex::new(function);
-    Arc::new(move || {
-        OneInput::boxed(operator(pristine.lock().unwrap_or_else(PoisonError::into_inner).clone()))
-    })
+    Arc::new(move || boxed(pristine.lock().unwrap_or_else(PoisonError::into_inner).clone()))
+}
+
+/// A node of a function that declares its state: `make` is called here, to learn the names, and for each attempt.
+pub(super) fn stateful<P>(
+    name: &str,
+    inputs: Vec<Vec<LogicalEdge>>,
+    make: impl Fn(&mut States) -> P + Send + Sync + 'static,
+    boxed: impl Fn(P, States) -> Box<dyn AnyOperator> + Send + Sync + 'static,
+) -> Node {
+    let mut declared = States::default();
+    drop(make(&mut declared));
+    let factory: OperatorFactory = Arc::new(move || {
+        let mut states = States::default();
+        let function = make(&mut states);
+        boxed(function, states)
+    });
+    let mut node = Node::new(name, Operation::Operator(factory), inputs);
+    if let Some(name) = declared.duplicate() {
+        node.mistakes
+            .push(format!("state '{name}' is declared twice; a state name is unique in its operator"));
+    }
+    node.states = declared.descriptors().to_vec();
+    node.semantics = Semantics { stateful: true, reads_watermark: true, ..Semantics::default() };
+    node
+}
+
+/// Notes a mistake if the function of a node declares broadcast state, though no input is broadcast.
+pub(super) fn no_broadcast_state(node: &mut Node) {
+    if let Some(state) = node.states.iter().find(|state| state.kind == "broadcast") {
+        node.mistakes.push(format!(
+            "broadcast state '{}' is declared by a function without a broadcast input; use connect_broadcast",
+            state.name
+        ));
+    }
 }
 
 impl<T: Data> DataStream<T> {
@@ -56,7 +109,7 @@ impl<T: Data> DataStream<T> {
         DataStream { env: env.clone(), from: vec![LogicalEdge::new(node, exchange)], types: PhantomData }
     }
 
-    pub(super) fn add<U: Data>(&self, name: &str, operation: Operation) -> DataStream<U> {
+    pub(crate) fn add<U: Data>(&self, name: &str, operation: Operation) -> DataStream<U> {
         let node = Node::new(name, operation, vec![self.from.clone()]);
         DataStream::of_node(&self.env, self.env.add(node))
     }
@@ -132,11 +185,14 @@ impl<T: Data> DataStream<T> {
         self.add_operator("flat_map", f, TryFlatMap::new)
     }
 
-    /// A function with `open`, `finish` and `close`, called for each record. No shuffle. Each attempt of each subtask
+    /// A function with `open` and `close`, called for each record. No shuffle. Each attempt of each subtask
     /// gets a clone of the function as it was given. In BATCH, behind keyed input in the same stage, a subtask is several
     /// units of work, each an attempt of its own.
     pub fn process<U: Data>(&self, function: impl ProcessFunction<T, U> + Clone) -> DataStream<U> {
-        self.add_operator("process", function, Process::new)
+        let factory = pristine(function, Process::<T, U, _>::new);
+        let mut node = Node::new("process", Operation::Operator(factory), vec![self.from.clone()]);
+        node.semantics.reads_watermark = true;
+        DataStream::of_node(&self.env, self.env.add(node))
     }
 
     /// All records of this stream and of the others. A stream united with itself doubles. No shuffle of its own: the
@@ -157,6 +213,18 @@ impl<T: Data> DataStream<T> {
             union.from.extend(other.from.iter().cloned());
         }
         union
+    }
+
+    /// This stream and another, of whatever type, as the two inputs of one operator. An environment joins only its own
+    /// streams.
+    pub fn connect<R: Data>(&self, other: &DataStream<R>) -> ConnectedStreams<T, R> {
+        ConnectedStreams::new(self, other)
+    }
+
+    /// This stream, and another one of which every subtask sees all records, such as rules or settings: what it says
+    /// is kept in broadcast state. In BATCH all its records come before this stream's.
+    pub fn connect_broadcast<R: Data>(&self, other: &DataStream<R>) -> BroadcastConnected<T, R> {
+        BroadcastConnected::new(self, other)
     }
 
     /// Groups records by a key, computed for each record with `f`, which must be deterministic: all records of a
@@ -218,7 +286,7 @@ impl<T: Data> DataStream<T> {
     }
 
     /// Name of the operator that the stream, or the first of a union, comes from.
-    fn operator_name(&self) -> String {
+    pub(super) fn operator_name(&self) -> String {
         self.from.first().map_or(String::new(), |edge| self.env.name_of(edge.from))
     }
 

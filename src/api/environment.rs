@@ -134,6 +134,10 @@ impl Environment {
         self
     }
 
+    pub(crate) fn file_system(&self) -> SharedVfs {
+        lock(&self.shared.vfs).clone()
+    }
+
     /// The settings now.
     pub fn settings(&self) -> Settings {
         lock(&self.shared.settings).clone()

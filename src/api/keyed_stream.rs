@@ -1,6 +1,7 @@
 //! KeyedStream: a stream whose records meet the others of their key.
 
-use super::data_stream::{DataStream, pristine};
+use super::connected::{ConnectedKeyedStreams, KeyedBroadcastConnected};
+use super::data_stream::{DataStream, no_broadcast_state, pristine, stateful};
 use crate::base::data::State;
 use crate::base::data::{Data, Key};
 use crate::operator::UserResult;
@@ -10,8 +11,8 @@ use crate::operator::aggregate::{
 use crate::operator::collector::Collector;
 use crate::operator::erased::OneInput;
 use crate::operator::exchange::{FnKey, KeySelector, Keyed};
-use crate::operator::keyed_process::{KeyedContext, KeyedProcess, KeyedProcessFunction};
-use crate::plan::{Combining, Node, Operation, OperatorFactory, Semantics};
+use crate::operator::process::{KeyedContext, KeyedProcess, KeyedProcessFunction};
+use crate::plan::{Combining, Node, Operation, Semantics};
 use crate::semantics::state::{States, ValueState};
 use std::cmp::Ordering;
 use std::ops::AddAssign;
@@ -155,7 +156,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         self.fold("max_by", ExtremeField::<T, N, _, true>::new(field, Ordering::Greater))
     }
 
-    /// A function with state for each key. `make` declares the state and makes the function: once when the plan is
+    /// A function with state and timers for each key. `make` declares the state and makes the function: once when the plan is
     /// built, to learn the names, and once for each attempt of each subtask.
     ///
     /// In STREAMING state of all keys is kept; in BATCH the records of a key come together, in time order, and its
@@ -185,30 +186,34 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         &self,
         make: impl Fn(&mut States) -> P + Send + Sync + 'static,
     ) -> DataStream<U> {
-        self.process_named("process", make)
+        self.process_named("process", true, make)
     }
 
     fn process_named<U: Data, P: KeyedProcessFunction<K, T, U>>(
         &self,
         name: &str,
+        reads_watermark: bool,
         make: impl Fn(&mut States) -> P + Send + Sync + 'static,
     ) -> DataStream<U> {
-        let mut declared = States::default();
-        drop(make(&mut declared));
         let selector = self.selector.clone();
-        let factory: OperatorFactory = Arc::new(move || {
-            let mut states = States::default();
-            let function = make(&mut states);
+        let mut node = stateful(name, vec![self.stream.from.clone()], make, move |function, states| {
             OneInput::boxed(KeyedProcess::<K, T, U, P>::new(function, states, selector.clone()))
         });
-        let mut node = Node::new(name, Operation::Operator(factory), vec![self.stream.from.clone()]);
-        if let Some(name) = declared.duplicate() {
-            node.mistakes
-                .push(format!("state '{name}' is declared twice; a state name is unique in its operator"));
-        }
-        node.states = declared.descriptors().to_vec();
-        node.semantics.stateful = true;
+        no_broadcast_state(&mut node);
+        node.semantics.reads_watermark = reads_watermark;
         DataStream::of_node(&self.stream.env, self.stream.env.add(node))
+    }
+
+    /// This stream and another one that is grouped by keys of the same type, as the two inputs of one operator: records of
+    /// equal keys meet and share state and timers. An environment joins only its own streams.
+    pub fn connect<R: Data>(&self, other: &KeyedStream<K, R>) -> ConnectedKeyedStreams<K, T, R> {
+        ConnectedKeyedStreams::new(self, other)
+    }
+
+    /// This stream, and another one of which every subtask sees all records, such as rules or settings: what it says
+    /// is kept in broadcast state. In BATCH all its records come before this stream's.
+    pub fn connect_broadcast<R: Data>(&self, other: &DataStream<R>) -> KeyedBroadcastConnected<K, T, R> {
+        KeyedBroadcastConnected::new(self, other)
     }
 
     /// Maps each record with a value kept for its key: `f(record, state) -> (result, new state)`; `None` clears
@@ -230,7 +235,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         &self,
         f: impl FnMut(T, Option<S>) -> (U, Option<S>) + Clone + Send + Sync + 'static,
     ) -> DataStream<U> {
-        self.process_named("map_with_state", move |states| MapWithState {
+        self.process_named("map_with_state", false, move |states| MapWithState {
             f: f.clone(),
             state: states.value("state"),
         })

@@ -7,10 +7,9 @@ use crate::base::data::{Data, Key};
 use crate::operator::UserResult;
 use crate::operator::aggregate::Aggregator;
 use crate::operator::collector::Collector;
-use crate::operator::erased::OneInput;
 use crate::operator::side_output::SideOutput;
 use crate::operator::window::general::{
-    AnyEvictor, Buffered, Contents, Emit, EvictedFold, GeneralWindows, Incremental, Process, WindowSetup,
+    AnyEvictor, Buffered, Contents, Emit, Evicting, GeneralWindows, Incremental, Process, WindowSetup,
 };
 use crate::operator::window::process::{ProcessWindowFunction, WindowContext, WindowStates};
 use crate::operator::window::{AggregateWindow, ReduceWindow, WindowFold, Windowed};
@@ -264,14 +263,7 @@ impl<K: Key, T: Data, W: WindowAssigner<T>, G: Trigger<T>> WindowedStream<K, T, 
         make: impl Fn(&mut WindowStates) -> P + Send + Sync + 'static,
     ) -> DataStream<U> {
         let declared = Declared::by(&make);
-        let (setup, selector, evictor) =
-            (self.setup.clone(), self.keyed.selector.clone(), self.evictor.clone());
-        let factory: OperatorFactory = Arc::new(move || {
-            let mut states = WindowStates::default();
-            let contents = Buffered::new(make(&mut states), evictor.as_ref().map(|evictor| evictor()));
-            OneInput::boxed(GeneralWindows::new(setup.clone(), contents, states, selector.clone()))
-        });
-        self.add("window process", factory, declared)
+        self.operate("window process", (), declared, move |(), states| Buffered::new(make(states)))
     }
 
     /// As [`process`](WindowedStream::process), with a closure and without state:
@@ -280,13 +272,7 @@ impl<K: Key, T: Data, W: WindowAssigner<T>, G: Trigger<T>> WindowedStream<K, T, 
         &self,
         f: impl FnMut(&K, Window, &[T], &mut Collector<'_, U>) + Clone + Send + 'static,
     ) -> DataStream<U> {
-        let (setup, selector, evictor) =
-            (self.setup.clone(), self.keyed.selector.clone(), self.evictor.clone());
-        let factory = pristine(f, move |f| {
-            let contents = Buffered::new(Apply(f), evictor.as_ref().map(|evictor| evictor()));
-            GeneralWindows::new(setup.clone(), contents, WindowStates::default(), selector.clone())
-        });
-        self.add("window apply", factory, Declared::default())
+        self.operate("window apply", f, Declared::default(), |f, _| Buffered::new(Apply(f)))
     }
 
     /// Aggregates the records of each key and window, and hands the result, as the only record, to a function that knows key
@@ -324,20 +310,9 @@ impl<K: Key, T: Data, W: WindowAssigner<T>, G: Trigger<T>> WindowedStream<K, T, 
         P: ProcessWindowFunction<K, F::Value, U>,
     {
         let declared = Declared::by(&make);
-        let (setup, selector) = (self.setup.clone(), self.keyed.selector.clone());
-        let factory = match self.evictor.clone() {
-            None => pristine(fold, move |fold| {
-                let mut states = WindowStates::default();
-                let contents = Incremental::new(fold, Process::new(make(&mut states)));
-                GeneralWindows::new(setup.clone(), contents, states, selector.clone())
-            }),
-            Some(evictor) => pristine(fold, move |fold| {
-                let mut states = WindowStates::default();
-                let contents = EvictedFold::new(fold, Process::new(make(&mut states)), evictor());
-                GeneralWindows::new(setup.clone(), contents, states, selector.clone())
-            }),
-        };
-        self.add("window process", factory, declared)
+        self.operate("window process", fold, declared, move |fold, states| {
+            Incremental::new(fold, Process::new(make(states)))
+        })
     }
 
     /// Every fold whose results are [`Windowed`]: here the implementation is chosen.
@@ -348,11 +323,7 @@ impl<K: Key, T: Data, W: WindowAssigner<T>, G: Trigger<T>> WindowedStream<K, T, 
             node.implementation = Some(format!("slices: {}", self.setup.assigner.describe()));
             return self.add_node(node);
         }
-        let factory = match self.evictor.clone() {
-            None => self.general(fold, |fold| Incremental::new(fold, Emit)),
-            Some(evictor) => self.general(fold, move |fold| EvictedFold::new(fold, Emit, evictor())),
-        };
-        self.add(name, factory, Declared::default())
+        self.operate(name, fold, Declared::default(), |fold, _| Incremental::new(fold, Emit))
     }
 
     /// How the windows lie, if they are such that slices can serve them.
@@ -367,24 +338,31 @@ impl<K: Key, T: Data, W: WindowAssigner<T>, G: Trigger<T>> WindowedStream<K, T, 
     }
 
     /// The general operator around a function that each attempt gets a copy of.
-    pub(super) fn general<F, C>(
+    pub(super) fn operate<F, C>(
         &self,
+        name: &str,
         function: F,
-        contents: impl Fn(F) -> C + Send + Sync + 'static,
-    ) -> OperatorFactory
+        declared: Declared,
+        contents: impl Fn(F, &mut WindowStates) -> C + Send + Sync + 'static,
+    ) -> DataStream<C::Out>
     where
         F: Clone + Send + 'static,
         C: Contents<K, T>,
     {
         let (setup, selector) = (self.setup.clone(), self.keyed.selector.clone());
-        pristine(function, move |function| {
-            let states = WindowStates::default();
-            GeneralWindows::new(setup.clone(), contents(function), states, selector.clone())
-        })
-    }
-
-    pub(super) fn evictors(&self) -> Option<EvictorFactory<T>> {
-        self.evictor.clone()
+        let factory = match self.evictor.clone() {
+            None => pristine(function, move |function| {
+                let mut states = WindowStates::default();
+                let contents = contents(function, &mut states);
+                GeneralWindows::new(setup.clone(), contents, states, selector.clone())
+            }),
+            Some(evictor) => pristine(function, move |function| {
+                let mut states = WindowStates::default();
+                let contents = Evicting::new(contents(function, &mut states), evictor());
+                GeneralWindows::new(setup.clone(), contents, states, selector.clone())
+            }),
+        };
+        self.add(name, factory, declared)
     }
 
     fn mistakes(&self, declared: &Declared) -> Vec<String> {
@@ -416,12 +394,7 @@ impl<K: Key, T: Data, W: WindowAssigner<T>, G: Trigger<T>> WindowedStream<K, T, 
         mistakes
     }
 
-    pub(super) fn add<U: Data>(
-        &self,
-        name: &str,
-        factory: OperatorFactory,
-        declared: Declared,
-    ) -> DataStream<U> {
+    fn add<U: Data>(&self, name: &str, factory: OperatorFactory, declared: Declared) -> DataStream<U> {
         let WindowSetup { assigner, trigger, lateness_ms, .. } = &self.setup;
         let mut node = Node::new(name, Operation::Operator(factory), vec![self.keyed.stream.from.clone()]);
         node.mistakes = self.mistakes(&declared);

@@ -24,7 +24,7 @@ pub mod erased;
 pub mod exchange;
 pub mod filter;
 pub mod flat_map;
-pub mod keyed_process;
+pub mod interval_join;
 pub mod map;
 pub mod output;
 pub mod process;

@@ -70,7 +70,11 @@ impl<T: Data> Operator for AssignTimestamps<T> {
     type Out = T;
 
     fn open(&mut self, ctx: &mut Context) -> Result<()> {
-        self.timing = Some(self.strategy.start(ctx.clock.monotonic()));
+        let timing = self.strategy.start(ctx.clock.monotonic());
+        // A subtask that never gets a record falls idle as well.
+        let wait = timing.idle_in(ctx.clock.monotonic());
+        self.idle_at = wait.map(|wait| ctx.clock.now_ms().saturating_add(to_ms(wait)));
+        self.timing = Some(timing);
         self.interval_ms = to_ms(ctx.runtime.job.auto_watermark_interval);
         Ok(())
     }
@@ -118,10 +122,12 @@ impl<T: Data> Operator for AssignTimestamps<T> {
     fn next_timer(&self) -> Option<Timestamp> {
         let timing = self.timing.as_ref().filter(|timing| timing.makes_watermarks())?;
         let periodic = timing.wants_periodic().then_some(self.next_periodic);
-        match (periodic, self.idle_at) {
+        let next = match (periodic, self.idle_at) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
-        }
+        };
+        // At the end of time nothing comes later.
+        next.filter(|&time| time < Timestamp::MAX)
     }
 
     fn makes_watermarks(&self) -> bool {

@@ -44,6 +44,8 @@ pub struct Step {
     pub node: NodeId,
     /// Name for people.
     pub name: String,
+    /// Name for restores.
+    pub uid: Option<String>,
     /// What is done.
     pub operation: StepOperation,
     /// Number of logical inputs.
@@ -215,6 +217,7 @@ fn lower(
             id,
             node: node.id,
             name,
+            uid: node.uid.clone(),
             operation,
             inputs,
             parallelism,

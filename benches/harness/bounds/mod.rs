@@ -6,9 +6,13 @@
 //! Each returns its result as one line that the engine's program has to match.
 
 pub mod exchange;
+pub mod interval;
 pub mod long_rows;
 pub mod maps;
+pub mod sessions;
+pub mod sliding;
 pub mod sum;
+pub mod timers;
 pub mod window;
 pub mod wordcount;
 

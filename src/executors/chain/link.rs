@@ -267,7 +267,9 @@ impl Link {
     }
 
     fn apply(&mut self, change: MergeChange) {
-        let status = change.idle.map(|idle| if idle { Element::Idle } else { Element::Active });
+        // The idleness of the feeders ends here, too, where their watermarks do.
+        let idle = change.idle.filter(|_| !self.makes_watermarks);
+        let status = idle.map(|idle| if idle { Element::Idle } else { Element::Active });
         match change.watermark {
             Some(watermark) => {
                 self.call = Call::Watermark(watermark);

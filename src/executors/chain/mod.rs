@@ -21,7 +21,7 @@ use crate::operator::output::Port;
 use crate::operator::source::Poll;
 use crate::operator::{Context, Progress};
 use crate::plan::{Edge, PhysicalPlan, StepOperation, Task};
-use crate::semantics::state::StateScope;
+use crate::semantics::state::{OperatorSnapshot, StateScope};
 use crate::semantics::time::WatermarkMerge;
 use crate::services::shuffle::ShuffleContext;
 use link::{Call, Consumer, Link, Pace, Tally, Target};
@@ -182,7 +182,34 @@ impl Chain {
         for i in (0..self.links.len()).rev() {
             self.at.set(i);
             let link = &mut self.links[i];
-            link.operator.open(&mut link.context).map_err(|e| self.named(e))?;
+            let opened = link.operator.open(&mut link.context);
+            link.next_timer = link.operator.next_timer();
+            opened.map_err(|e| self.named(e))?;
+        }
+        Ok(())
+    }
+
+    /// What each operator keeps, by the number of its step in the plan. The chain must have been run until it is drained,
+    /// and flushed: what is under way between operators is in no snapshot.
+    pub fn snapshot(&mut self) -> Result<Vec<(usize, OperatorSnapshot)>> {
+        let mut snapshots = Vec::with_capacity(self.links.len());
+        for i in 0..self.links.len() {
+            self.at.set(i);
+            let snapshot = self.links[i].operator.snapshot().map_err(|e| self.named(e))?;
+            snapshots.push((self.links[i].step, snapshot));
+        }
+        Ok(snapshots)
+    }
+
+    /// Gives each operator for whose step there is a snapshot that snapshot: after `open`, before the first element.
+    pub fn restore<'a>(&mut self, snapshot_of: impl Fn(usize) -> Option<&'a OperatorSnapshot>) -> Result<()> {
+        for i in 0..self.links.len() {
+            let link = &mut self.links[i];
+            let Some(snapshot) = snapshot_of(link.step) else { continue };
+            self.at.set(i);
+            let restored = link.operator.restore(snapshot, &mut link.context);
+            link.next_timer = link.operator.next_timer();
+            restored.map_err(|e| self.named(e))?;
         }
         Ok(())
     }
@@ -495,6 +522,11 @@ impl Chain {
     pub fn watermark(&self) -> Timestamp {
         let last = self.links.iter().filter(|link| link.targets.is_empty());
         last.map(|link| link.context.watermark).min().unwrap_or(WATERMARK_MAX)
+    }
+
+    /// Whether all inputs of a step are idle; none if the step is in another chain.
+    pub fn is_idle(&self, step: usize) -> Option<bool> {
+        self.links.iter().find(|link| link.step == step).map(|link| link.merge.is_idle())
     }
 
     /// How many calls of operators have moved something so far.

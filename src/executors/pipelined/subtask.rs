@@ -15,6 +15,7 @@ use crate::executors::chain::{Chain, ChainState, Whereabouts};
 use crate::executors::job::JobEnvironment;
 use crate::executors::times::{Lack, Stopwatch, TaskTimes};
 use crate::operator::source::Poll;
+use crate::semantics::state::OperatorSnapshot;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -109,19 +110,54 @@ impl Subtask {
 
     /// Does up to `budget` elements of work. A panic of user code becomes an error.
     pub fn step(&mut self, budget: usize) -> Result<StepState> {
-        let span = self.span.clone();
-        let _in_span = span.enter();
         self.watch.resume();
         let before = self.work_done();
-        let outcome = catch_unwind(AssertUnwindSafe(|| self.advance(budget))).unwrap_or_else(|payload| {
-            let (operator, subtask) = self.chain.last_called();
-            Err(Error::panic(payload).in_operator(operator, subtask))
-        });
+        let outcome = self.guarded(|subtask| subtask.advance(budget));
         let lack = if matches!(outcome, Ok(StepState::Waiting(_))) { self.lack } else { Lack::Input };
         self.watch.pause(self.work_done() != before, lack);
         let watermark = if self.closed { WATERMARK_MAX } else { self.chain.watermark() };
         self.times[self.task].reached(self.index, watermark);
         outcome
+    }
+
+    /// Makes calls inside the span of the subtask; a panic of user code becomes an error.
+    fn guarded<T>(&mut self, calls: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let span = self.span.clone();
+        let _in_span = span.enter();
+        catch_unwind(AssertUnwindSafe(|| calls(self))).unwrap_or_else(|payload| {
+            let (operator, subtask) = self.chain.last_called();
+            Err(Error::panic(payload).in_operator(operator, subtask))
+        })
+    }
+
+    /// Opens the operators, if no step has yet.
+    pub fn open(&mut self) -> Result<()> {
+        self.guarded(Subtask::open_chain)
+    }
+
+    fn open_chain(&mut self) -> Result<()> {
+        if !std::mem::replace(&mut self.opened, true) {
+            self.chain.open()?;
+        }
+        Ok(())
+    }
+
+    /// What each operator keeps, by the number of its step in the plan; see [`Chain::snapshot`].
+    pub fn snapshot(&mut self) -> Result<Vec<(usize, OperatorSnapshot)>> {
+        self.guarded(|subtask| subtask.chain.snapshot())
+    }
+
+    /// Opens the operators and gives them their snapshots; see [`Chain::restore`].
+    pub fn restore<'a>(&mut self, snapshot_of: impl Fn(usize) -> Option<&'a OperatorSnapshot>) -> Result<()> {
+        self.guarded(|subtask| {
+            subtask.open_chain()?;
+            subtask.chain.restore(snapshot_of)
+        })
+    }
+
+    /// Whether all inputs of a step are idle; none if the step is not in this task.
+    pub fn is_idle(&self, step: usize) -> Option<bool> {
+        self.chain.is_idle(step)
     }
 
     /// Closes the operators after a failure or a cancellation.
@@ -164,10 +200,7 @@ impl Subtask {
         if self.closed {
             return Ok(StepState::Done);
         }
-        if !self.opened {
-            self.opened = true;
-            self.chain.open()?;
-        }
+        self.open_chain()?;
         for _ in 0..budget.max(1) {
             match self.chain.run()? {
                 ChainState::Drained => {}
@@ -253,7 +286,7 @@ impl Subtask {
     }
 
     /// Changes when an operator is called for more than a look at what there is.
-    fn work_done(&self) -> (u64, u64, bool, bool) {
+    pub fn work_done(&self) -> (u64, u64, bool, bool) {
         (self.elements, self.chain.calls(), self.opened, self.closed)
     }
 

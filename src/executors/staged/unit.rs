@@ -1,6 +1,6 @@
 //! Unit: one attempt of one unit of work: reads its inputs, drives its chain, leaves its outputs.
 //!
-//! Order of inputs: sources, then broadcast edges, then other edges, then keyed ones. Within an input: by producer,
+//! Order of inputs: broadcast edges, then sources, then other edges, then keyed ones. Within an input: by producer,
 //! then sequence. The keyed inputs of a step are read as one: all records of one key, of whichever input, come
 //! before the next key's, and those of a key by timestamp, then input, then producer, then sequence. Records of an
 //! input without timestamps count as the earliest there can be.
@@ -190,10 +190,13 @@ impl UnitContext {
         outputs: &Outputs,
         watch: &mut Stopwatch,
     ) -> Result<()> {
-        let share = self.part_bytes(task);
-        let layout = self.layouts[task.id];
+        let mut sides = self.sides(task);
+        sides.sort();
+        let broadcast = sides.partition_point(|side| side.rank == Side::BROADCAST);
+        let (broadcast, others) = sides.split_at(broadcast);
+        self.feed_sides(chain, task, unit, outputs, broadcast)?;
         for source in chain.sources() {
-            if layout.is_first(unit) {
+            if self.layouts[task.id].is_first(unit) {
                 self.read_source(chain, source, watch)?;
             } else {
                 chain.inject(source, Element::Watermark(WATERMARK_MAX));
@@ -201,8 +204,20 @@ impl UnitContext {
                 self.run_chain(chain)?;
             }
         }
-        let mut sides = self.sides(task);
-        sides.sort();
+        self.feed_sides(chain, task, unit, outputs, others)
+    }
+
+    /// Reads inputs of a stage that come from others, in their order.
+    fn feed_sides(
+        &self,
+        chain: &mut Chain,
+        task: &Task,
+        unit: usize,
+        outputs: &Outputs,
+        sides: &[Side],
+    ) -> Result<()> {
+        let share = self.part_bytes(task);
+        let layout = self.layouts[task.id];
         for together in sides.chunk_by(|a, b| a.is_read_with(b)) {
             let step = &self.plan.steps[together[0].step];
             let link =
@@ -229,7 +244,7 @@ impl UnitContext {
                 let outside = |e: &&Edge| !e.local && e.input == input;
                 if let Some(edge) = self.plan.edges_into(step).find(outside) {
                     let rank = match edge.partitioning {
-                        Partitioning::Broadcast => 0,
+                        Partitioning::Broadcast => Side::BROADCAST,
                         Partitioning::Hash => 2,
                         _ => 1,
                     };
@@ -363,6 +378,9 @@ struct Side {
 }
 
 impl Side {
+    /// The rank of inputs that all units read: what they say is known before anything else comes.
+    const BROADCAST: u8 = 0;
+
     /// Whether both have their keys in common: all of a key comes before the next one, from either.
     fn is_read_with(&self, other: &Side) -> bool {
         self.sorted && other.sorted && self.step == other.step

@@ -3,13 +3,16 @@
 use super::Fold;
 use crate::base::batch::Batch;
 use crate::base::data::{Data, Key, Timestamp};
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::base::hash::hash_of;
 use crate::operator::exchange::KeySelector;
 use crate::operator::{Context, Operator, Out, Progress};
-use crate::semantics::state::{KeyTable, Slot, Upsert};
+use crate::semantics::state::{KeyTable, OperatorSnapshot, Slot, Upsert};
 use std::marker::PhantomData;
 use std::sync::Arc;
+
+/// The section of a snapshot that holds a pair of key and accumulator for each key.
+const ACCUMULATORS: &str = "accumulators";
 
 /// Folds each record into its key's accumulator and emits the result with the record's timestamp.
 pub struct Rolling<K, T, F: Fold<K, T>> {
@@ -65,6 +68,25 @@ impl<K: Key, T: Data, F: Fold<K, T>, I: Iterator<Item = T>> Upsert<K, F::Acc> fo
     }
 }
 
+/// An entry of a snapshot.
+struct Restored<K, A> {
+    key: K,
+    acc: Option<A>,
+}
+
+impl<K: Key, A> Upsert<K, A> for Restored<K, A> {
+    fn is_key(&self, _: usize, key: &K) -> bool {
+        self.key == *key
+    }
+    fn found(&mut self, _: usize, _: Slot, _: &mut A) -> Result<()> {
+        Err(Error::Internal("a snapshot has two accumulators of one key".into()))
+    }
+    fn insert(&mut self, _: usize, _: Slot) -> Result<(K, A)> {
+        let acc = self.acc.take().ok_or_else(super::combine::out_of_records)?;
+        Ok((self.key.clone(), acc))
+    }
+}
+
 impl<K: Key, T: Data, F: Fold<K, T>> Operator for Rolling<K, T, F> {
     type In = T;
     type Out = F::Out;
@@ -92,5 +114,22 @@ impl<K: Key, T: Data, F: Fold<K, T>> Operator for Rolling<K, T, F> {
         drop(rows);
         batch.clear();
         Ok(Progress::Done)
+    }
+
+    fn snapshot(&mut self) -> Result<OperatorSnapshot> {
+        let mut snapshot = OperatorSnapshot::default();
+        for (_, _, key, acc) in self.table.iter() {
+            snapshot.put(ACCUMULATORS, &(key, acc))?;
+        }
+        Ok(snapshot)
+    }
+
+    fn restore(&mut self, snapshot: &OperatorSnapshot, _ctx: &mut Context) -> Result<()> {
+        for entry in snapshot.entries::<(K, F::Acc)>(ACCUMULATORS) {
+            let (key, acc) = entry?;
+            let hashes = [hash_of(&key)];
+            self.table.upsert_batch(&hashes, &mut Restored { key, acc: Some(acc) })?;
+        }
+        Ok(())
     }
 }

@@ -45,6 +45,11 @@ pub trait Source: Send + Sync + 'static {
     fn weight(&self, _split: &Self::Split) -> u64 {
         1
     }
+    /// Whether a subtask has all of its splits open at once in STREAMING, and polls them in turn; else it reads one after the
+    /// other. An unbounded source is read at once in any case.
+    fn reads_splits_at_once(&self) -> bool {
+        false
+    }
     /// Opens a split at its position.
     fn open(&self, split: Self::Split, ctx: &SourceContext) -> Result<Self::Reader>;
 }
@@ -89,11 +94,12 @@ pub struct SourceContext {
 pub struct SourceOutput<T> {
     pub(crate) batch: Batch<T>,
     pub(crate) watermark: Option<Timestamp>,
+    pub(crate) idle: bool,
 }
 
 impl<T> Default for SourceOutput<T> {
     fn default() -> Self {
-        SourceOutput { batch: Batch::new(), watermark: None }
+        SourceOutput { batch: Batch::new(), watermark: None, idle: false }
     }
 }
 
@@ -115,6 +121,12 @@ impl<T> SourceOutput<T> {
     /// [strategy](crate::semantics::time::WatermarkStrategy) of its own, and in BATCH.
     pub fn emit_watermark(&mut self, watermark: Timestamp) {
         self.watermark = Some(self.watermark.map_or(watermark, |w| w.max(watermark)));
+    }
+    /// Says that the split will have nothing for a while and holds no watermark back, until its next record or
+    /// watermark. The reader should return from `poll` after it. Without effect where
+    /// [`emit_watermark`](SourceOutput::emit_watermark) is.
+    pub fn mark_idle(&mut self) {
+        self.idle = true;
     }
     /// Whether the reader should return.
     #[inline]

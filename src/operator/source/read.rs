@@ -68,13 +68,15 @@ impl<S: Source> AnySource for S {
             None => None,
         };
         let splits = self.splits(&ctx)?;
+        let streaming = assignment == SplitAssignment::OnDemand;
         let unbounded = Source::boundedness(&*self) == Boundedness::Unbounded;
-        let splits = if assignment == SplitAssignment::OnDemand && !unbounded {
+        let together = unbounded || streaming && self.reads_splits_at_once();
+        let splits = if streaming && !together {
             Splits::Shared(Arc::new(Mutex::new(splits.into())))
         } else {
             Splits::Own(assign_by_weight(splits, ctx.parallelism, |split| self.weight(split)))
         };
-        Ok(Arc::new(Run { source: self, ctx, splits: Mutex::new(splits), together: unbounded, strategy }))
+        Ok(Arc::new(Run { source: self, ctx, splits: Mutex::new(splits), together, strategy }))
     }
 }
 
@@ -135,6 +137,8 @@ struct OpenSplit<S: Source> {
     /// Its number in the merge of watermarks.
     input: usize,
     timing: Option<Timing<S::Item>>,
+    /// Its reader said so.
+    idle: bool,
 }
 
 struct SourceOperator<S: Source> {
@@ -174,7 +178,7 @@ impl<S: Source> SourceOperator<S> {
             };
             let reader = self.source.open(split, &self.ctx)?;
             let timing = self.strategy.as_ref().map(|s| s.start(self.ctx.clock.monotonic()));
-            self.readers.push_back(OpenSplit { reader, input: self.merge.add(), timing });
+            self.readers.push_back(OpenSplit { reader, input: self.merge.add(), timing, idle: false });
         }
         // Another subtask may have taken the last one.
         let held = waiting
@@ -227,8 +231,14 @@ fn pass_on<S: Source>(
     ctx: &SourceContext,
 ) -> Result<bool> {
     let batch: &mut Batch<S::Item> = &mut output.batch;
-    let watermark = output.watermark.take();
+    // A strategy overrules what the reader promises.
+    let promises = split.timing.is_none();
+    let watermark = output.watermark.take().filter(|_| promises);
+    let idle = std::mem::take(&mut output.idle) && promises;
     let emitted = !batch.is_empty() || watermark.is_some();
+    if emitted && std::mem::replace(&mut split.idle, false) {
+        emit(merge.active(split.input), out);
+    }
     if !batch.is_empty() {
         if let Some(timing) = &mut split.timing {
             timing.stamp(&batch.values, &mut batch.timestamps);
@@ -255,8 +265,11 @@ fn pass_on<S: Source>(
         }
         out.forward(batch);
     }
-    if let Some(watermark) = watermark.filter(|_| split.timing.is_none()) {
+    if let Some(watermark) = watermark {
         emit(merge.watermark_of(split.input, watermark), out);
+    }
+    if idle && !std::mem::replace(&mut split.idle, true) {
+        emit(merge.idle(split.input), out);
     }
     Ok(emitted)
 }

@@ -21,7 +21,7 @@ pub use folded::{AggregatingState, ReducingState};
 pub use list::ListState;
 pub use map::MapState;
 pub use paged::Paged;
-pub(crate) use prefetch::prefetch_ends;
+pub(crate) use prefetch::{prefetch_element, prefetch_reference};
 pub use scope::{KeyedAccess, KeyedScope};
 pub use snapshot::OperatorSnapshot;
 pub use table::{KeyTable, Slot, Upsert};

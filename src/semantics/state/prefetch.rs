@@ -2,8 +2,6 @@
 //!
 //! A hint only: without it, and on processors other than x86-64, everything works and is slower.
 
-use std::collections::VecDeque;
-
 /// Bytes of a cache line, as far as the placement of prefetches goes.
 const LINE_BYTES: usize = 64;
 
@@ -33,11 +31,10 @@ pub(crate) fn prefetch_element<T>(slice: &[T], i: usize) {
     }
 }
 
-/// Starts loading the first and the last element of a queue.
+/// Starts loading what a reference points to: its first line.
 #[inline(always)]
-pub(crate) fn prefetch_ends<T>(queue: &VecDeque<T>) {
-    if let (Some(front), Some(back)) = (queue.front(), queue.back()) {
-        prefetch_line(std::ptr::from_ref(front).cast());
-        prefetch_line(std::ptr::from_ref(back).cast());
+pub(crate) fn prefetch_reference<T>(value: Option<&T>) {
+    if let Some(value) = value {
+        prefetch_line(std::ptr::from_ref(value).cast());
     }
 }

@@ -284,6 +284,12 @@ impl<K: Key, V> KeyTable<K, V> {
         Some(&self.entry(slot)?.value)
     }
 
+    /// Starts loading the entry at a slot.
+    #[inline(always)]
+    pub fn prefetch(&self, slot: Slot) {
+        self.entries.prefetch(slot as usize);
+    }
+
     /// The value at a slot to change; none if the slot is empty.
     #[inline(always)]
     pub fn value_mut(&mut self, slot: Slot) -> Option<&mut V> {

@@ -3,8 +3,7 @@
 //! Method: each input has a watermark and is active, idle or ended. The output follows the minimum over the
 //! active inputs; when none is active it follows the maximum over the idle ones and the output is idle too. An
 //! input that comes back behind the output is left out of the minimum until it has caught up. Ended inputs do
-//! not count, nor do those that promise the maximum, which is how an end begins: idle inputs may still come back. When
-//! all have ended the watermark is at its maximum.
+//! not count; when all have ended the watermark is at its maximum.
 
 use crate::base::data::{Timestamp, WATERMARK_MAX, WATERMARK_MIN};
 
@@ -64,6 +63,11 @@ impl WatermarkMerge {
         self.update()
     }
 
+    /// Whether the output is idle.
+    pub fn is_idle(&self) -> bool {
+        self.idle
+    }
+
     /// The merged watermark.
     pub fn watermark(&self) -> Timestamp {
         self.output
@@ -102,10 +106,10 @@ impl WatermarkMerge {
         if self.held {
             return MergeChange::default();
         }
-        let with = |status| {
-            let counts = move |&&(t, s): &&(Timestamp, Status)| s == status && t < WATERMARK_MAX;
-            self.inputs.iter().filter(counts).map(|(t, _)| *t)
-        };
+        // One that has promised the maximum sends nothing more: it counts as ended, whatever else it said. Else the end of
+        // one input would end the event time of those that are idle.
+        let open = self.inputs.iter().filter(|(t, _)| *t < WATERMARK_MAX);
+        let with = |status| open.clone().filter(move |(_, s)| *s == status).map(|(t, _)| *t);
         let active = with(Status::Active).count();
         let idle = with(Status::Idle).count();
         // Of the active inputs, those that are behind the output after an idle time do not hold it back, for it
@@ -167,18 +171,26 @@ mod tests {
         assert_eq!(watermark(merge.watermark_of(0, 50)), Some(40));
     }
 
-    /// W5, W9: an input at its end does not end those that are idle, which may come back.
+    /// W5, W9: the maximum of an input that ends does not speak for those that are idle.
     #[test]
-    fn idle_inputs_outlast_ended_ones() {
-        let mut merge = WatermarkMerge::new(2);
-        merge.watermark_of(1, 3);
-        merge.idle(1);
-        assert_eq!(watermark(merge.watermark_of(0, 10)), Some(10));
-        assert_eq!(merge.watermark_of(0, WATERMARK_MAX), MergeChange { watermark: None, idle: Some(true) });
-        assert_eq!(merge.end(0), MergeChange::default());
-        assert_eq!(merge.active(1), MergeChange { watermark: None, idle: Some(false) });
-        assert_eq!(watermark(merge.watermark_of(1, 20)), Some(20));
-        assert_eq!(watermark(merge.watermark_of(1, WATERMARK_MAX)), Some(WATERMARK_MAX));
+    fn the_end_of_one_input_does_not_end_idle_ones() {
+        for idle_first in [false, true] {
+            let mut merge = WatermarkMerge::new(2);
+            merge.watermark_of(0, 10);
+            merge.watermark_of(1, 20);
+            merge.idle(1);
+            if idle_first {
+                assert_eq!(merge.idle(0), MergeChange { watermark: Some(20), idle: Some(true) });
+                assert_eq!(merge.watermark_of(0, WATERMARK_MAX), MergeChange::default());
+            } else {
+                let change = MergeChange { watermark: Some(20), idle: Some(true) };
+                assert_eq!(merge.watermark_of(0, WATERMARK_MAX), change);
+            }
+            assert_eq!(merge.end(0), MergeChange::default());
+            assert_eq!(merge.active(1), MergeChange { watermark: None, idle: Some(false) });
+            assert_eq!(watermark(merge.watermark_of(1, 30)), Some(30));
+            assert_eq!(watermark(merge.watermark_of(1, WATERMARK_MAX)), Some(WATERMARK_MAX));
+        }
     }
 
     /// W9: the end of all inputs is the maximum.

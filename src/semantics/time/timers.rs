@@ -331,6 +331,12 @@ impl<N: Copy + Ord> Timers<N> {
         self.held.holds(slot)
     }
 
+    /// Starts loading what a call with this slot will change.
+    #[inline(always)]
+    pub fn prefetch(&self, slot: Slot) {
+        self.held.prefetch(slot);
+    }
+
     /// Drops all timers and goes back to the smallest time. Keeps the memory.
     pub fn clear(&mut self) {
         while self.occupied != 0 {

@@ -1,10 +1,10 @@
 //! Contents: what a window keeps of its records, and what becomes of it when the window fires.
 //!
 //! - [`Incremental`]: one accumulator.
+//!   What it comes to ends in a [`Finish`]: it is emitted ([`Emit`]) or handed to a user's function ([`Process`]).
 //! - [`Buffered`]: all records, for a function that wants to see them.
-//! - [`EvictedFold`]: all records, since an evictor may leave some out, folded when the window fires.
-//!
-//! Each ends in a [`Finish`], which emits the value ([`Emit`]) or calls a user's function ([`Process`]).
+//! - [`Evicting`]: all records, since an evictor may leave some out; what it leaves goes into one of the others when the
+//!   window fires.
 
 use crate::base::data::{Data, Key, Timestamp};
 use crate::base::error::{Error, Result};
@@ -13,7 +13,6 @@ use crate::operator::window::process::{ProcessWindowFunction, WindowContext};
 use crate::operator::window::{WindowFold, Windowed};
 use crate::operator::{Out, Progress, RuntimeContext};
 use crate::semantics::window::{Evictor, Timestamped, Window};
-use serde::{Deserialize, Serialize};
 use std::marker::PhantomData;
 
 /// Empty buffers kept for the next windows, and the most records one may have room for.
@@ -219,6 +218,78 @@ impl<K: Key, T: Data, F: WindowFold<T>, G: Finish<K, F::Value>> Contents<K, T> f
     }
 }
 
+/// Emptied lists of records, for the next windows.
+struct Spare<T>(Vec<Vec<T>>);
+
+impl<T> Spare<T> {
+    fn take(&mut self) -> Vec<T> {
+        self.0.pop().unwrap_or_default()
+    }
+    fn give_back(&mut self, mut records: Vec<T>) {
+        if self.0.len() < SPARE_BUFFERS && (1..=SPARE_RECORDS).contains(&records.capacity()) {
+            records.clear();
+            self.0.push(records);
+        }
+    }
+}
+
+/// All records, for a function.
+pub struct Buffered<T, P, U> {
+    function: P,
+    spare: Spare<T>,
+    types: PhantomData<fn() -> U>,
+}
+
+impl<T, P, U> Buffered<T, P, U> {
+    /// Keeps all records for `function`.
+    pub fn new(function: P) -> Self {
+        Buffered { function, spare: Spare(Vec::new()), types: PhantomData }
+    }
+}
+
+impl<K: Key, T: Data, U: Data, P: ProcessWindowFunction<K, T, U>> Contents<K, T> for Buffered<T, P, U> {
+    type Content = Vec<T>;
+    type Out = U;
+
+    fn open(&mut self, ctx: &RuntimeContext) -> Result<()> {
+        self.function.open(ctx).map_err(Error::User)
+    }
+    fn create(&mut self, record: T, _: Option<Timestamp>) -> Vec<T> {
+        let mut records = self.spare.take();
+        records.push(record);
+        records
+    }
+    #[inline]
+    fn add(&mut self, records: &mut Vec<T>, record: T, _: Option<Timestamp>) {
+        records.push(record);
+    }
+    fn merge(&mut self, records: &mut Vec<T>, mut other: Vec<T>) {
+        records.append(&mut other);
+        self.spare.give_back(other);
+    }
+    fn fire(
+        &mut self,
+        key: &K,
+        records: &mut Vec<T>,
+        timestamp: Option<Timestamp>,
+        ctx: &mut WindowContext,
+        out: &mut Out<U>,
+    ) -> Result<Progress> {
+        let mut out = Collector::new(out, timestamp);
+        self.function.process(key, ctx, records, &mut out).map_err(Error::User)?;
+        Ok(Progress::Done)
+    }
+    fn recycle(&mut self, records: Vec<T>) {
+        self.spare.give_back(records);
+    }
+    fn clear(&mut self, key: &K, ctx: &mut WindowContext) -> Result<()> {
+        self.function.clear(key, ctx).map_err(Error::User)
+    }
+    fn close(&mut self) -> Result<()> {
+        self.function.close().map_err(Error::User)
+    }
+}
+
 /// An evictor whose type is forgotten: called once for each firing.
 pub trait AnyEvictor<T>: Send {
     /// See [`Evictor::evict_before`].
@@ -236,194 +307,87 @@ impl<T, E: Evictor<T>> AnyEvictor<T> for E {
     }
 }
 
-/// The records of a window, with their timestamps if there is an evictor.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Buffer<T> {
-    records: Vec<T>,
-    timestamps: Vec<Timestamp>,
+/// X14: all records, of which an evictor removes some before the others are put into `C`, or after.
+pub struct Evicting<K: Key, T: Data, C: Contents<K, T>> {
+    inner: C,
+    evictor: Box<dyn AnyEvictor<T>>,
+    /// What a firing that has yielded was given.
+    firing: Option<C::Content>,
+    spare: Spare<Timestamped<T>>,
 }
 
-/// Buffers, an evictor, and what they need.
-struct Buffers<T> {
-    evictor: Option<Box<dyn AnyEvictor<T>>>,
-    elements: Vec<Timestamped<T>>,
-    spare: Vec<Buffer<T>>,
-}
-
-impl<T> Buffers<T> {
-    fn new(evictor: Option<Box<dyn AnyEvictor<T>>>) -> Self {
-        Buffers { evictor, elements: Vec::new(), spare: Vec::new() }
+impl<K: Key, T: Data, C: Contents<K, T>> Evicting<K, T, C> {
+    /// Puts what the evictor leaves into `inner`.
+    pub fn new(inner: C, evictor: Box<dyn AnyEvictor<T>>) -> Self {
+        Evicting { inner, evictor, firing: None, spare: Spare(Vec::new()) }
     }
-    fn create(&mut self) -> Buffer<T> {
-        self.spare.pop().unwrap_or(Buffer { records: Vec::new(), timestamps: Vec::new() })
+
+    /// The content that the records would have come to; none if there are none.
+    fn gather(&mut self, elements: &[Timestamped<T>]) -> Option<C::Content> {
+        let (first, others) = elements.split_first()?;
+        let mut content = self.inner.create(first.value.clone(), Some(first.timestamp));
+        for element in others {
+            self.inner.add(&mut content, element.value.clone(), Some(element.timestamp));
+        }
+        Some(content)
+    }
+}
+
+impl<K: Key, T: Data, C: Contents<K, T>> Contents<K, T> for Evicting<K, T, C> {
+    type Content = Vec<Timestamped<T>>;
+    type Out = C::Out;
+
+    fn open(&mut self, ctx: &RuntimeContext) -> Result<()> {
+        self.inner.open(ctx)
+    }
+    fn create(&mut self, record: T, timestamp: Option<Timestamp>) -> Self::Content {
+        let mut elements = self.spare.take();
+        self.add(&mut elements, record, timestamp);
+        elements
     }
     #[inline]
-    fn add(&self, buffer: &mut Buffer<T>, record: T, timestamp: Option<Timestamp>) {
-        buffer.records.push(record);
-        if self.evictor.is_some() {
-            buffer.timestamps.push(timestamp.unwrap_or(Timestamp::MIN));
-        }
+    fn add(&mut self, elements: &mut Self::Content, value: T, timestamp: Option<Timestamp>) {
+        elements.push(Timestamped { value, timestamp: timestamp.unwrap_or(Timestamp::MIN) });
     }
-    fn recycle(&mut self, mut buffer: Buffer<T>) {
-        if self.spare.len() < SPARE_BUFFERS && buffer.records.capacity() <= SPARE_RECORDS {
-            buffer.records.clear();
-            buffer.timestamps.clear();
-            self.spare.push(buffer);
-        }
+    fn merge(&mut self, elements: &mut Self::Content, mut other: Self::Content) {
+        elements.append(&mut other);
+        self.spare.give_back(other);
     }
-    fn evict(
-        &mut self,
-        buffer: &mut Buffer<T>,
-        evict: impl FnOnce(&mut dyn AnyEvictor<T>, &mut Vec<Timestamped<T>>),
-    ) {
-        let Some(evictor) = &mut self.evictor else { return };
-        let stamped = buffer.records.drain(..).zip(buffer.timestamps.drain(..));
-        self.elements.extend(stamped.map(|(value, timestamp)| Timestamped { value, timestamp }));
-        evict(&mut **evictor, &mut self.elements);
-        for Timestamped { value, timestamp } in self.elements.drain(..) {
-            buffer.records.push(value);
-            buffer.timestamps.push(timestamp);
-        }
-    }
-    /// Calls `f` between the two calls of the evictor, if there is something left for it.
     fn fire(
         &mut self,
-        buffer: &mut Buffer<T>,
-        window: Window,
-        f: impl FnOnce(&[T]) -> Result<()>,
+        key: &K,
+        elements: &mut Self::Content,
+        timestamp: Option<Timestamp>,
+        ctx: &mut WindowContext,
+        out: &mut Out<C::Out>,
     ) -> Result<Progress> {
-        self.evict(buffer, |evictor, elements| evictor.before(elements, &window));
-        if !buffer.records.is_empty() {
-            f(&buffer.records)?;
-            self.evict(buffer, |evictor, elements| evictor.after(elements, &window));
+        let window = ctx.window();
+        let content = match self.firing.take() {
+            Some(content) => Some(content),
+            None => {
+                self.evictor.before(elements, &window);
+                self.gather(elements)
+            }
+        };
+        let Some(mut content) = content else { return Ok(Progress::Done) };
+        if self.inner.fire(key, &mut content, timestamp, ctx, out)? == Progress::Yielded {
+            self.firing = Some(content);
+            return Ok(Progress::Yielded);
         }
+        self.inner.recycle(content);
+        self.evictor.after(elements, &window);
         Ok(Progress::Done)
     }
-}
-
-/// All records, for a function.
-pub struct Buffered<T, P, U> {
-    buffers: Buffers<T>,
-    function: P,
-    types: PhantomData<fn() -> U>,
-}
-
-impl<T, P, U> Buffered<T, P, U> {
-    /// Keeps all records for `function`, but for those that the evictor removes.
-    pub fn new(function: P, evictor: Option<Box<dyn AnyEvictor<T>>>) -> Self {
-        Buffered { buffers: Buffers::new(evictor), function, types: PhantomData }
+    fn is_empty(&self, elements: &Self::Content) -> bool {
+        elements.is_empty()
     }
-}
-
-impl<K: Key, T: Data, U: Data, P: ProcessWindowFunction<K, T, U>> Contents<K, T> for Buffered<T, P, U> {
-    type Content = Buffer<T>;
-    type Out = U;
-
-    fn open(&mut self, ctx: &RuntimeContext) -> Result<()> {
-        self.function.open(ctx).map_err(Error::User)
-    }
-    fn create(&mut self, record: T, timestamp: Option<Timestamp>) -> Buffer<T> {
-        let mut buffer = self.buffers.create();
-        self.buffers.add(&mut buffer, record, timestamp);
-        buffer
-    }
-    #[inline]
-    fn add(&mut self, buffer: &mut Buffer<T>, record: T, timestamp: Option<Timestamp>) {
-        self.buffers.add(buffer, record, timestamp);
-    }
-    fn merge(&mut self, buffer: &mut Buffer<T>, mut other: Buffer<T>) {
-        buffer.records.append(&mut other.records);
-        buffer.timestamps.append(&mut other.timestamps);
-        self.buffers.recycle(other);
-    }
-    fn fire(
-        &mut self,
-        key: &K,
-        buffer: &mut Buffer<T>,
-        timestamp: Option<Timestamp>,
-        ctx: &mut WindowContext,
-        out: &mut Out<U>,
-    ) -> Result<Progress> {
-        let function = &mut self.function;
-        self.buffers.fire(buffer, ctx.window(), |records| {
-            function.process(key, ctx, records, &mut Collector::new(out, timestamp)).map_err(Error::User)
-        })
-    }
-    fn is_empty(&self, buffer: &Buffer<T>) -> bool {
-        buffer.records.is_empty()
-    }
-    fn recycle(&mut self, buffer: Buffer<T>) {
-        self.buffers.recycle(buffer);
+    fn recycle(&mut self, elements: Self::Content) {
+        self.spare.give_back(elements);
     }
     fn clear(&mut self, key: &K, ctx: &mut WindowContext) -> Result<()> {
-        self.function.clear(key, ctx).map_err(Error::User)
+        self.inner.clear(key, ctx)
     }
     fn close(&mut self) -> Result<()> {
-        self.function.close().map_err(Error::User)
-    }
-}
-
-/// X14: all records, of which an evictor removes some before the others are folded.
-pub struct EvictedFold<T, F, G> {
-    buffers: Buffers<T>,
-    fold: F,
-    finish: G,
-}
-
-impl<T, F, G> EvictedFold<T, F, G> {
-    /// Folds with `fold` what the evictor leaves, ends in `finish`.
-    pub fn new(fold: F, finish: G, evictor: Box<dyn AnyEvictor<T>>) -> Self {
-        EvictedFold { buffers: Buffers::new(Some(evictor)), fold, finish }
-    }
-}
-
-impl<K: Key, T: Data, F: WindowFold<T>, G: Finish<K, F::Value>> Contents<K, T> for EvictedFold<T, F, G> {
-    type Content = Buffer<T>;
-    type Out = G::Out;
-
-    fn open(&mut self, ctx: &RuntimeContext) -> Result<()> {
-        self.finish.open(ctx)
-    }
-    fn create(&mut self, record: T, timestamp: Option<Timestamp>) -> Buffer<T> {
-        let mut buffer = self.buffers.create();
-        self.buffers.add(&mut buffer, record, timestamp);
-        buffer
-    }
-    #[inline]
-    fn add(&mut self, buffer: &mut Buffer<T>, record: T, timestamp: Option<Timestamp>) {
-        self.buffers.add(buffer, record, timestamp);
-    }
-    fn merge(&mut self, buffer: &mut Buffer<T>, mut other: Buffer<T>) {
-        buffer.records.append(&mut other.records);
-        buffer.timestamps.append(&mut other.timestamps);
-        self.buffers.recycle(other);
-    }
-    fn fire(
-        &mut self,
-        key: &K,
-        buffer: &mut Buffer<T>,
-        timestamp: Option<Timestamp>,
-        ctx: &mut WindowContext,
-        out: &mut Out<G::Out>,
-    ) -> Result<Progress> {
-        let EvictedFold { buffers, fold, finish } = self;
-        buffers.fire(buffer, ctx.window(), |records| {
-            let Some((first, others)) = records.split_first() else { return Ok(()) };
-            let mut acc = fold.create(first.clone());
-            others.iter().for_each(|record| fold.add(&mut acc, record.clone()));
-            finish.finish(key, fold.value(&acc), ctx, &mut Collector::new(out, timestamp))
-        })
-    }
-    fn is_empty(&self, buffer: &Buffer<T>) -> bool {
-        buffer.records.is_empty()
-    }
-    fn recycle(&mut self, buffer: Buffer<T>) {
-        self.buffers.recycle(buffer);
-    }
-    fn clear(&mut self, key: &K, ctx: &mut WindowContext) -> Result<()> {
-        self.finish.clear(key, ctx)
-    }
-    fn close(&mut self) -> Result<()> {
-        self.finish.close()
+        self.inner.close()
     }
 }

@@ -20,7 +20,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
-pub use contents::{AnyEvictor, Buffer, Buffered, Contents, Emit, EvictedFold, Finish, Incremental, Process};
+pub use contents::{AnyEvictor, Buffered, Contents, Emit, Evicting, Finish, Incremental, Process};
 
 use super::process::{WindowContext, WindowStates};
 use crate::base::batch::Batch;

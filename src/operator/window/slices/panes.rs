@@ -15,7 +15,7 @@
 
 use crate::base::data::{Data, Timestamp};
 use crate::operator::window::WindowFold;
-use crate::semantics::state::prefetch_ends;
+use crate::semantics::state::prefetch_reference;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
@@ -24,12 +24,17 @@ use std::collections::VecDeque;
 pub(super) struct Panes<A> {
     /// By start: front, middle, rest.
     slices: VecDeque<(Timestamp, A)>,
-    front: usize,
-    middle: usize,
+    front: u32,
+    middle: u32,
     back: Option<A>,
 }
 
 impl<A: Data> Panes<A> {
+    /// No slice yet.
+    pub(super) const fn empty() -> Self {
+        Panes { slices: VecDeque::new(), front: 0, middle: 0, back: None }
+    }
+
     /// A first slice.
     pub(super) fn new(start: Timestamp, acc: A) -> Self {
         Panes { slices: VecDeque::from([(start, acc)]), front: 0, middle: 0, back: None }
@@ -38,7 +43,20 @@ impl<A: Data> Panes<A> {
     /// Fetches the slices at both ends into the cache.
     #[inline(always)]
     pub(super) fn prefetch(&self) {
-        prefetch_ends(&self.slices);
+        prefetch_reference(self.slices.front());
+        prefetch_reference(self.slices.back());
+    }
+
+    /// Fetches the last slice into the cache.
+    #[inline(always)]
+    pub(super) fn prefetch_last(&self) {
+        prefetch_reference(self.slices.back());
+    }
+
+    /// Slices that some window has reached.
+    #[inline(always)]
+    fn reached(&self) -> usize {
+        (self.front + self.middle) as usize
     }
 
     /// Where the first slice starts.
@@ -55,7 +73,7 @@ impl<A: Data> Panes<A> {
         record: T,
     ) {
         // Most records are in the last slice, or begin a new one.
-        if self.slices.len() > self.front + self.middle
+        if self.slices.len() > self.reached()
             && let Some((last, acc)) = self.slices.back_mut()
             && *last == start
         {
@@ -70,7 +88,7 @@ impl<A: Data> Panes<A> {
         let behind = self.slices.iter().rposition(|slice| slice.0 <= start).map_or(0, |at| at + 1);
         let exists = behind > 0 && self.slices[behind - 1].0 == start;
         let at = if exists { behind - 1 } else { behind };
-        if at < self.front {
+        if at < self.front as usize {
             // Into every suffix that holds the slice. A slice that was not there begins with the suffix behind it.
             if exists {
                 fold.merge(&mut self.slices[at].1, acc.clone());
@@ -85,7 +103,7 @@ impl<A: Data> Panes<A> {
             }
             return;
         }
-        let in_middle = at < self.front + self.middle;
+        let in_middle = at < self.reached();
         if in_middle {
             match &mut self.back {
                 Some(back) => fold.merge(back, acc.clone()),
@@ -96,7 +114,7 @@ impl<A: Data> Panes<A> {
             fold.merge(&mut self.slices[at].1, acc);
         } else {
             self.slices.insert(at, (start, acc));
-            self.middle += usize::from(in_middle);
+            self.middle += u32::from(in_middle);
         }
     }
 
@@ -123,7 +141,7 @@ impl<A: Data> Panes<A> {
         end: Timestamp,
     ) -> Option<A> {
         self.drop_before(fold, start);
-        while let Some(slice) = self.slices.get(self.front + self.middle)
+        while let Some(slice) = self.slices.get(self.reached())
             && slice.0 < end
         {
             match &mut self.back {
@@ -149,7 +167,7 @@ impl<A: Data> Panes<A> {
             self.slices.pop_front();
             self.middle -= 1;
         }
-        for at in (1..self.middle).rev() {
+        for at in (1..self.middle as usize).rev() {
             let later = self.slices[at].1.clone();
             fold.merge(&mut self.slices[at - 1].1, later);
         }

@@ -10,14 +10,14 @@ use super::tumbling::{Restore, divert};
 use super::{Slicing, no_timestamps};
 use crate::base::batch::Batch;
 use crate::base::data::{Data, Key, Timestamp, WATERMARK_MIN};
-use crate::base::error::{Error, Result};
+use crate::base::error::Result;
 use crate::base::hash::hash_of;
 use crate::base::metrics::Counter;
 use crate::operator::exchange::KeySelector;
 use crate::operator::side_output::SideOutput;
 use crate::operator::window::{WindowFold, Windowed};
 use crate::operator::{Context, Operator, Out, Progress};
-use crate::semantics::state::{KeyTable, OperatorSnapshot, Slot, Upsert};
+use crate::semantics::state::{KeyTable, OperatorSnapshot, Slot};
 use crate::semantics::window::{Aligned, Window};
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -47,6 +47,8 @@ pub struct SlidingSlices<K, T, F: WindowFold<T>> {
     late: Option<Counter>,
     table: KeyTable<K, Panes<F::Acc>>,
     keys: Vec<K>,
+    slots: Vec<Slot>,
+    created: Vec<Slot>,
     starts: Vec<Timestamp>,
     late_records: Batch<T>,
     /// Not above the start of any slice.
@@ -72,6 +74,8 @@ impl<K: Key, T: Data, F: WindowFold<T>> SlidingSlices<K, T, F> {
             late: None,
             table: KeyTable::new(),
             keys: Vec::new(),
+            slots: Vec::new(),
+            created: Vec::new(),
             starts: Vec::new(),
             late_records: Batch::new(),
             earliest: Timestamp::MAX,
@@ -163,41 +167,6 @@ impl<K: Key, T: Data, F: WindowFold<T>> SlidingSlices<K, T, F> {
     }
 }
 
-struct Rows<'a, K, T, F, I: Iterator<Item = T>> {
-    fold: &'a mut F,
-    keys: &'a [K],
-    starts: &'a [Timestamp],
-    records: I,
-}
-
-fn out_of_records() -> Error {
-    Error::Internal("a batch has fewer records than hashes".into())
-}
-
-impl<K, T, F, I> Upsert<K, Panes<F::Acc>> for Rows<'_, K, T, F, I>
-where
-    K: Key,
-    T: Data,
-    F: WindowFold<T>,
-    I: Iterator<Item = T>,
-{
-    #[inline(always)]
-    fn is_key(&self, i: usize, key: &K) -> bool {
-        self.keys[i] == *key
-    }
-    #[inline(always)]
-    fn found(&mut self, i: usize, _slot: Slot, panes: &mut Panes<F::Acc>) -> Result<()> {
-        let record = self.records.next().ok_or_else(out_of_records)?;
-        panes.add(self.fold, self.starts[i], record);
-        Ok(())
-    }
-    fn insert(&mut self, i: usize, _slot: Slot) -> Result<(K, Panes<F::Acc>)> {
-        let record = self.records.next().ok_or_else(out_of_records)?;
-        let acc = self.fold.create(record);
-        Ok((self.keys[i].clone(), Panes::new(self.starts[i], acc)))
-    }
-}
-
 impl<K: Key, T: Data, F: WindowFold<T>> Operator for SlidingSlices<K, T, F> {
     type In = T;
     type Out = Windowed<K, F::Value>;
@@ -221,14 +190,19 @@ impl<K: Key, T: Data, F: WindowFold<T>> Operator for SlidingSlices<K, T, F> {
             batch.hashes.clear();
             batch.hashes.extend(self.keys.iter().map(hash_of));
         }
-        let mut rows = Rows {
-            fold: &mut self.fold,
-            keys: &self.keys,
-            starts: &self.starts,
-            records: batch.values.drain(..),
-        };
-        self.table.upsert_batch(&batch.hashes, &mut rows)?;
-        drop(rows);
+        // Keys first, then slices: those of a key lie elsewhere, and can be fetched ahead once it is known.
+        let (slots, created) = (&mut self.slots, &mut self.created);
+        self.table.resolve(&self.keys, &batch.hashes, slots, created, Panes::empty)?;
+        for (i, record) in batch.values.drain(..).enumerate() {
+            if let Some(ahead) =
+                slots.get(i + PREFETCHED_KEYS as usize).and_then(|&slot| self.table.value(slot))
+            {
+                ahead.prefetch_last();
+            }
+            if let Some(panes) = self.table.value_mut(slots[i]) {
+                panes.add(&mut self.fold, self.starts[i], record);
+            }
+        }
         batch.clear();
         Ok(Progress::Done)
     }

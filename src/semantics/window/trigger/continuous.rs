@@ -64,7 +64,7 @@ impl<T> Trigger<T> for ContinuousEventTimeTrigger {
         next: &mut Option<Timestamp>,
         ctx: &mut TriggerContext<'_>,
     ) -> TriggerResult {
-        if window.max_timestamp() <= ctx.watermark() {
+        if ctx.has_passed(window.max_timestamp()) {
             return TriggerResult::Fire;
         }
         ctx.register_event_time_timer(window.max_timestamp());
@@ -113,7 +113,7 @@ impl<T> Trigger<T> for ContinuousEventTimeTrigger {
         ctx: &mut TriggerContext<'_>,
     ) {
         *next = earlier(*next, merged);
-        if window.max_timestamp() > ctx.watermark() {
+        if !ctx.has_passed(window.max_timestamp()) {
             ctx.register_event_time_timer(window.max_timestamp());
             if let Some(next) = *next {
                 Self::register(next, window, ctx);

@@ -22,7 +22,7 @@ pub use purging::PurgingTrigger;
 pub use time::{EventTimeTrigger, NeverTrigger, ProcessingTimeTrigger, TimeTrigger};
 
 use super::Window;
-use crate::base::data::{Data, Timestamp};
+use crate::base::data::{Data, Timestamp, WATERMARK_MIN};
 
 /// What a window does now.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -85,6 +85,11 @@ impl<'a> TriggerContext<'a> {
     #[inline(always)]
     pub fn watermark(&self) -> Timestamp {
         self.watermark
+    }
+    /// Whether the watermark has reached a time. The smallest one promises nothing, so it has reached none.
+    #[inline(always)]
+    pub fn has_passed(&self, time: Timestamp) -> bool {
+        time <= self.watermark && self.watermark > WATERMARK_MIN
     }
     /// The clock of the machine, in milliseconds since the epoch.
     #[inline(always)]

@@ -12,7 +12,7 @@ pub struct EventTimeTrigger;
 impl EventTimeTrigger {
     fn element(window: &Window, ctx: &mut TriggerContext<'_>) -> TriggerResult {
         let end = window.max_timestamp();
-        if end <= ctx.watermark() {
+        if ctx.has_passed(end) {
             return TriggerResult::Fire;
         }
         ctx.register_event_time_timer(end);
@@ -20,7 +20,7 @@ impl EventTimeTrigger {
     }
     fn merge(window: &Window, ctx: &mut TriggerContext<'_>) {
         // Past its end the record that caused the merge fires the window; a timer would fire it twice.
-        if window.max_timestamp() > ctx.watermark() {
+        if !ctx.has_passed(window.max_timestamp()) {
             ctx.register_event_time_timer(window.max_timestamp());
         }
     }

@@ -1,15 +1,32 @@
-//! Process: a user function with a life of its own, called for each record.
+//! Process: a user function over records without a key.
 
-use super::collector::Collector;
-use super::{Context, Operator, Out, Progress, RuntimeContext, UserResult};
+use super::{Reversed, each};
 use crate::base::batch::Batch;
 use crate::base::data::{Data, Timestamp};
 use crate::base::error::{Error, Result};
+use crate::operator::collector::Collector;
+use crate::operator::{Context, Operator, Out, Progress, RuntimeContext, UserResult};
 use std::marker::PhantomData;
 
 /// A function over records without a key. One value serves one attempt of one subtask: `open`, then `process` for
-/// each record, `finish` after the last one, then `close`, all from one thread at a time. An error or a panic in any of
-/// them fails the job and names the operator.
+/// each record, then `close`, all from one thread at a time. An error or a panic in any of them fails the job and names
+/// the operator.
+///
+/// ```
+/// # use mainstem::prelude::*;
+/// /// Numbers the records of its subtask.
+/// #[derive(Clone, Default)]
+/// struct Numbered { seen: u64 }
+/// impl ProcessFunction<&'static str, String> for Numbered {
+///     fn process(
+///         &mut self, record: &'static str, ctx: &ProcessContext<'_>, out: &mut Collector<'_, String>,
+///     ) -> UserResult {
+///         self.seen += 1;
+///         out.emit(format!("{record} is {} of subtask {}", self.seen, ctx.runtime().subtask_index()));
+///         Ok(())
+///     }
+/// }
+/// ```
 pub trait ProcessFunction<In, Out: Data>: Send + 'static {
     /// Before the first record.
     fn open(&mut self, _ctx: &RuntimeContext) -> UserResult {
@@ -23,20 +40,28 @@ pub trait ProcessFunction<In, Out: Data>: Send + 'static {
     }
 }
 
-/// What a [`ProcessFunction`] may know about the record at hand.
+/// What a function without a key may know about the record at hand.
 pub struct ProcessContext<'a> {
     context: &'a Context,
     timestamp: Option<Timestamp>,
 }
 
-impl ProcessContext<'_> {
+impl<'a> ProcessContext<'a> {
+    #[inline(always)]
+    pub(super) fn new(context: &'a Context, timestamp: Option<Timestamp>) -> Self {
+        ProcessContext { context, timestamp }
+    }
     /// Event time of the record, if the stream has timestamps.
     pub fn timestamp(&self) -> Option<Timestamp> {
         self.timestamp
     }
-    /// The watermark: no record with a timestamp at or below it is expected any more.
+    /// The watermark: no record with a timestamp at or below it is expected any more. In BATCH it is at its minimum.
     pub fn watermark(&self) -> Timestamp {
         self.context.watermark
+    }
+    /// The clock, in milliseconds since the epoch.
+    pub fn processing_time(&self) -> Timestamp {
+        self.context.clock.now_ms()
     }
     /// The subtask this function runs in.
     pub fn runtime(&self) -> &RuntimeContext {
@@ -47,14 +72,14 @@ impl ProcessContext<'_> {
 /// Runs a [`ProcessFunction`].
 pub struct Process<T, U, P> {
     function: P,
-    reversed: bool,
+    reversed: Reversed,
     types: PhantomData<fn(T) -> U>,
 }
 
 impl<T, U, P> Process<T, U, P> {
     /// The operator around `function`.
     pub fn new(function: P) -> Self {
-        Process { function, reversed: false, types: PhantomData }
+        Process { function, reversed: Reversed::default(), types: PhantomData }
     }
 }
 
@@ -67,21 +92,10 @@ impl<T: Data, U: Data, P: ProcessFunction<T, U>> Operator for Process<T, U, P> {
     }
 
     fn process(&mut self, batch: &mut Batch<T>, ctx: &mut Context, out: &mut Out<U>) -> Result<Progress> {
-        if !std::mem::replace(&mut self.reversed, true) {
-            batch.reverse();
-        }
-        while !out.is_full() {
-            let Some((value, timestamp)) = batch.pop() else { break };
-            let context = ProcessContext { context: ctx, timestamp };
-            self.function
-                .process(value, &context, &mut Collector::new(out, timestamp))
-                .map_err(Error::User)?;
-        }
-        if !batch.is_empty() {
-            return Ok(Progress::Yielded);
-        }
-        self.reversed = false;
-        Ok(Progress::Done)
+        each(batch, &mut self.reversed, out, |record, timestamp, out| {
+            let context = ProcessContext::new(ctx, timestamp);
+            self.function.process(record, &context, &mut Collector::new(out, timestamp))
+        })
     }
 
     fn close(&mut self) -> Result<()> {
