@@ -46,7 +46,9 @@ impl<T: Data> AssignTimestamps<T> {
         let due = interval == 0 || now >= self.next_periodic;
         let monotonic = ctx.clock.monotonic();
         let timing = self.timing()?;
-        if due && let Some(watermark) = timing.periodic() {
+        if (due || timing.is_overdue())
+            && let Some(watermark) = timing.periodic()
+        {
             out.control(Element::Watermark(watermark));
         }
         if timing.falls_idle(monotonic) {

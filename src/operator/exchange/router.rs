@@ -52,7 +52,12 @@ struct Target<T> {
 impl<T: Data> Target<T> {
     fn seal(&mut self) {
         if !self.current.is_empty() {
-            let next = Batch { values: Vec::with_capacity(self.current.len()), ..Batch::new() };
+            let Batch { values, timestamps, hashes } = &self.current;
+            let next = Batch {
+                values: Vec::with_capacity(values.len()),
+                timestamps: Vec::with_capacity(timestamps.len()),
+                hashes: Vec::with_capacity(hashes.len()),
+            };
             self.ready.push_back(Box::new(std::mem::replace(&mut self.current, next)));
         }
     }
@@ -88,22 +93,32 @@ impl<T: Data> Scatter<T> {
         let timestamps = !batch.timestamps.is_empty();
         self.targets.iter_mut().for_each(|target| target.align(timestamps));
         let hashed = !batch.hashes.is_empty();
-        if hashed && !timestamps {
-            // The hot case: keyed records without timestamps, or none of their own.
-            for ((value, &to), &hash) in batch.values.drain(..).zip(&self.chosen).zip(&batch.hashes) {
-                let target = &mut self.targets[to as usize];
-                target.current.values.push(value);
-                target.current.hashes.push(hash);
-            }
-        } else {
-            for (i, (value, &to)) in batch.values.drain(..).zip(&self.chosen).enumerate() {
-                let current = &mut self.targets[to as usize].current;
-                current.values.push(value);
-                if timestamps {
-                    current.timestamps.push(batch.timestamps[i]);
+        let records = batch.values.drain(..).zip(&self.chosen);
+        // The hot cases first: keyed records without and with timestamps.
+        match (hashed, timestamps) {
+            (true, false) => {
+                for ((value, &to), &hash) in records.zip(&batch.hashes) {
+                    let target = &mut self.targets[to as usize].current;
+                    target.values.push(value);
+                    target.hashes.push(hash);
                 }
-                if hashed {
-                    current.hashes.push(batch.hashes[i]);
+            }
+            (true, true) => {
+                for (((value, &to), &hash), &timestamp) in records.zip(&batch.hashes).zip(&batch.timestamps) {
+                    let target = &mut self.targets[to as usize].current;
+                    target.values.push(value);
+                    target.hashes.push(hash);
+                    target.timestamps.push(timestamp);
+                }
+            }
+            (false, false) => {
+                records.for_each(|(value, &to)| self.targets[to as usize].current.values.push(value));
+            }
+            (false, true) => {
+                for ((value, &to), &timestamp) in records.zip(&batch.timestamps) {
+                    let target = &mut self.targets[to as usize].current;
+                    target.values.push(value);
+                    target.timestamps.push(timestamp);
                 }
             }
         }

@@ -196,7 +196,9 @@ impl<S: Source> SourceOperator<S> {
             let Some(timing) = split.timing.as_mut().filter(|timing| timing.makes_watermarks()) else {
                 continue;
             };
-            if due && let Some(watermark) = timing.periodic() {
+            if (due || timing.is_overdue())
+                && let Some(watermark) = timing.periodic()
+            {
                 emit(self.merge.watermark_of(split.input, watermark), &mut self.out);
             }
             if timing.falls_idle(monotonic) {

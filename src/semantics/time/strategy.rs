@@ -9,6 +9,9 @@ use crate::base::data::{Timestamp, WATERMARK_MIN};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Batches after which a periodic watermark is overdue.
+const OVERDUE_BATCHES: u32 = 64;
+
 /// Makes watermarks from records, after Flink's interface of the same name. One value serves one split, or one subtask.
 pub trait WatermarkGenerator<T>: Send + 'static {
     /// Sees each record with its timestamp. A generator for markers in the data (punctuated) emits here.
@@ -140,6 +143,7 @@ impl<T: 'static> WatermarkStrategy<T> {
             last_record: now,
             idle: false,
             unsent: false,
+            batches: 0,
         }
     }
 }
@@ -197,6 +201,8 @@ pub struct Timing<T> {
     idle: bool,
     /// Records have come since the last periodic watermark.
     unsent: bool,
+    /// In so many batches.
+    batches: u32,
 }
 
 impl<T> Timing<T> {
@@ -216,6 +222,7 @@ impl<T> Timing<T> {
     pub fn awake(&mut self, now: Duration) -> bool {
         self.last_record = now;
         self.unsent = true;
+        self.batches = self.batches.saturating_add(1);
         std::mem::replace(&mut self.idle, false)
     }
 
@@ -237,12 +244,19 @@ impl<T> Timing<T> {
     /// The watermark to send now, if it has risen.
     pub fn periodic(&mut self) -> Option<Timestamp> {
         self.unsent = false;
+        self.batches = 0;
         let watermark = self.generator.as_mut()?.periodic()?;
         if watermark <= self.watermark {
             return None;
         }
         self.watermark = watermark;
         Some(watermark)
+    }
+
+    /// Whether so many records have come that a periodic watermark should not wait for the clock: a fast job would have
+    /// many windows open that are complete. Only where asking for it more often makes no difference.
+    pub fn is_overdue(&self) -> bool {
+        self.batches >= OVERDUE_BATCHES && self.generator.as_ref().is_some_and(|g| !g.is_restless())
     }
 
     /// Whether a periodic watermark should be asked for in time.
