@@ -484,7 +484,7 @@ impl Chain {
             }
         }
         self.exits.iter_mut().for_each(|exit| exit.flush());
-        Ok(true)
+        Ok(self.exits_drained())
     }
 
     /// Tells the operators that there is nothing to do at the moment.
