@@ -123,7 +123,10 @@ where
             };
             if self.popped.is_multiple_of(PREFETCHED as u32) {
                 // Entries first, and what they point to a little later.
-                timers.upcoming(3 * PREFETCHED).skip(2 * PREFETCHED).for_each(|slot| self.keys.prefetch(slot));
+                timers
+                    .upcoming(3 * PREFETCHED)
+                    .skip(2 * PREFETCHED)
+                    .for_each(|slot| self.keys.prefetch(slot));
                 let near = timers.upcoming(2 * PREFETCHED).skip(PREFETCHED);
                 near.for_each(|slot| self.keys.prefetch_windows(slot));
             }
