@@ -289,7 +289,8 @@ fn w5_subtasks_without_records() {
     }
 }
 
-/// W5: when all fall idle the highest watermark goes out; who comes back behind it holds nothing back until it has caught up.
+/// W5: when all fall idle the highest watermark goes out; who comes back behind it holds nothing back until it has
+/// caught up.
 #[test]
 fn w5_all_idle_and_back() {
     let ahead = Script::new().record(100).pause(100 * SECOND);
@@ -463,7 +464,8 @@ fn w9_the_end() {
     assert_eq!((seen.len(), watermarks), (0, vec![i64::MAX]));
 }
 
-/// M6: BATCH keeps the timestamps of a strategy and leaves its watermarks out, those of a source and of a generator, too.
+/// M6: BATCH keeps the timestamps of a strategy and leaves its watermarks out, those of a source and of a generator,
+/// too.
 #[test]
 fn m6_perfect_watermarks() {
     for behind_a_source in [true, false] {

@@ -73,8 +73,8 @@ impl VirtualClock {
         let mut time = self.state();
         time.passed = time.passed.saturating_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX));
     }
-    /// Sets what [`now_ms`](Clock::now_ms) says. If that is later than before, the time between has passed; if it is earlier,
-    /// none has: the clocks of machines are put back, too.
+    /// Sets what [`now_ms`](Clock::now_ms) says. If that is later than before, the time between has passed; if it is
+    /// earlier, none has: the clocks of machines are put back, too.
     pub fn set_ms(&self, now_ms: i64) {
         let mut time = self.state();
         if now_ms > time.now_ms() {

@@ -1,5 +1,5 @@
-//! Engine: what a harness runs its program on: the subtasks of the pipelined executor, stepped on the calling thread until
-//! nothing moves.
+//! Engine: what a harness runs its program on: the subtasks of the pipelined executor, stepped on the calling thread
+//! until nothing moves.
 
 use super::snapshot::HarnessSnapshot;
 use crate::api::Environment;

@@ -68,6 +68,7 @@
 mod engine;
 mod feed;
 mod harness;
+mod inner;
 mod modes;
 mod probe;
 mod script;

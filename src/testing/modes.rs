@@ -28,9 +28,9 @@ pub struct BothModes<T> {
 
 /// Runs a program in both modes, at parallelism 1, over records with timestamps.
 ///
-/// The records come in the given order, in STREAMING with the best watermarks that there are: behind each one, the lowest
-/// timestamp of those that follow, less one millisecond. So windows and timers fire on the way, and nothing is late,
-/// unless the program makes watermarks of its own.
+/// The records come in the given order, in STREAMING with the best watermarks that there are: behind each one, the
+/// lowest timestamp of those that follow, less one millisecond. So windows and timers fire on the way, and nothing is
+/// late, unless the program makes watermarks of its own.
 ///
 /// # Errors
 /// The failure of a run.
@@ -67,7 +67,8 @@ pub fn both_modes<In: Data + Sync, Out: Data>(
 /// - records come to operators as they arrive in STREAMING, and in BATCH, behind `key_by`, by timestamp: functions that
 ///   depend on the order, count windows, and joins of streams without regard to event time differ. Records in the
 ///   order of distinct timestamps come to one keyed operator in the same order here;
-/// - user code that reads the watermark sees it rise in STREAMING; in BATCH it is at its minimum until the end of a key;
+/// - user code that reads the watermark sees it rise in STREAMING; in BATCH it is at its minimum until the end of a
+/// key;
 /// - windows that fire early or more than once do so in STREAMING; in BATCH only the last firing is seen.
 ///
 /// # Panics
