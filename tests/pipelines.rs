@@ -13,11 +13,22 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Cases of an ordinary run; the floor below is meant for these.
-const CASES: u64 = 1000;
+const CASES: u64 = 1200;
 /// Runs that every feature must have had at least, in every mode, with every driver, at every parallelism.
 const RUNS_MIN: u64 = 2;
 /// Everything that must be covered.
-const FEATURES: [&str; 37] = [
+const FEATURES: [&str; 48] = [
+    "event time",
+    "tumbling windows, folded",
+    "sliding windows, folded",
+    "session windows, folded",
+    "tumbling windows, listed",
+    "sliding windows, listed",
+    "session windows, listed",
+    "timers at the end",
+    "timers on the way",
+    "window join",
+    "interval join",
     "from_iter",
     "generate",
     "generate with timestamps",
@@ -82,6 +93,7 @@ fn configs(program: &Program, random: &mut Random) -> Vec<Config> {
                 ]),
                 chaining: !random.one_in(4),
                 memory: random.pick(&[ByteSize::mib(8), ByteSize::mib(8), ByteSize::mib(64)]),
+                watermarks: random.pick(&[Duration::from_millis(1), Duration::from_millis(200)]),
             });
         }
     }
@@ -174,7 +186,7 @@ fn a_wrong_result_is_noticed() {
         .map(generator::program)
         .find(|p| !p.rolling_end && oracle::expected(p, true, 1).len() > 3)
         .unwrap();
-    assert!(matches!(program.nodes[0].op, Op::FromIter { .. } | Op::Generate { .. }));
+    assert!(matches!(program.nodes[0].op, Op::FromIter { .. } | Op::Generate { .. } | Op::Timed { .. }));
     let config = Config {
         mode: ExecutionMode::Batch,
         driver: Driver::Threads,
@@ -182,6 +194,7 @@ fn a_wrong_result_is_noticed() {
         buffer_timeout: BufferTimeout::default(),
         chaining: true,
         memory: ByteSize::mib(8),
+        watermarks: Duration::from_millis(1),
     };
     let (right, result) = engine::run(&program, &config).unwrap();
     assert_eq!(compare(&program, &config, right.clone(), &result), Ok(()));

@@ -1,7 +1,7 @@
 //! Coverage: what was run, by operator, mode, driver and parallelism.
 
 use super::engine::Config;
-use super::program::{Chaining, Program};
+use super::program::{Chaining, Op, Program};
 use mainstem::prelude::{Driver, ExecutionMode};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -34,7 +34,8 @@ impl Coverage {
         for node in &program.nodes {
             features.insert(node.op.name());
             features.insert(node.step.edge.name());
-            if node.inputs.len() > 1 {
+            let joins = matches!(node.op, Op::Event(event) if event.is_join());
+            if node.inputs.len() > 1 && !joins {
                 let itself = node.inputs.windows(2).any(|pair| pair[0] == pair[1]);
                 features.insert(if itself { "union with itself" } else { "union" });
             }

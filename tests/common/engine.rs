@@ -1,10 +1,14 @@
 //! Engine: builds a program with the typed API and runs it.
 
-use super::program::{Chaining, Edge, Fold, Key, Op, Program, Rec, Step};
-use super::program::{expanded, kept, mapped, rekeyed, source_record, stamped, timestamp, without_text};
+use super::program::{Chaining, Edge, Event, Fold, Key, Op, Program, Rec, Step, Windows};
+use super::program::{DISORDER, END, GAP, LOWER, OFFSET, SIZE, SLIDE, UPPER};
+use super::program::{event_time, expanded, joined, kept, mapped, mixed, rekeyed, source_record, stamped};
+use super::program::{stretch_end, timed_record, timestamp, without_text};
+use mainstem::operator::process::TimerFired;
 use mainstem::prelude::*;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// How a program is run.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +19,8 @@ pub struct Config {
     pub buffer_timeout: BufferTimeout,
     pub chaining: bool,
     pub memory: ByteSize,
+    /// Between two periodic watermarks.
+    pub watermarks: Duration,
 }
 
 impl Config {
@@ -26,6 +32,7 @@ impl Config {
             .buffer_timeout(self.buffer_timeout)
             .chaining(self.chaining)
             .memory(self.memory)
+            .auto_watermark_interval(self.watermarks)
     }
 }
 
@@ -45,11 +52,14 @@ pub fn run(program: &Program, config: &Config) -> mainstem::Result<(Vec<Rec>, Jo
 pub fn build(program: &Program, env: &Environment) -> Output {
     let mut streams: Vec<DataStream<Rec>> = Vec::new();
     for node in &program.nodes {
-        let stream = match node.inputs[..] {
-            [] => source(env, node.op, &node.step),
-            [first, ref others @ ..] => {
+        let stream = match (node.op, &node.inputs[..]) {
+            (Op::Event(event), &[left, right]) if event.is_join() => {
+                join(&streams[left], &streams[right], event, &node.step)
+            }
+            (op, []) => source(env, op, &node.step),
+            (_, [first, others @ ..]) => {
                 let others: Vec<&DataStream<Rec>> = others.iter().map(|&i| &streams[i]).collect();
-                let united = streams[first].union(&others);
+                let united = streams[*first].union(&others);
                 operator(&partitioned(&united, node.step.edge), node.op, &node.step)
             }
         };
@@ -73,9 +83,148 @@ fn source(env: &Environment, op: Op, step: &Step) -> DataStream<Rec> {
         Op::Generate { count, fat, timestamps: true } => {
             env.read(Generate::new(count, move |i| source_record(i, fat)).timestamps(timestamp))
         }
+        Op::Timed { count, punctuated } => {
+            let strategy = match punctuated {
+                true => WatermarkStrategy::generator(|| EachEighth { highest: i64::MIN, seen: 0 }),
+                false => WatermarkStrategy::bounded_out_of_orderness(Duration::from_millis(DISORDER as u64)),
+            };
+            // As the source, which it moves into.
+            let same = Step { parallelism: step.parallelism, ..Step::default() };
+            let stream = placed(env.generate(count, timed_record), step);
+            return placed(stream.assign_timestamps(strategy.timestamp(event_time)), &same);
+        }
         other => unreachable!("{other:?} has no input"),
     };
     placed(stream, step)
+}
+
+/// A watermark behind every eighth record.
+struct EachEighth {
+    highest: i64,
+    seen: u64,
+}
+
+impl WatermarkGenerator<Rec> for EachEighth {
+    fn on_event(&mut self, _: &Rec, timestamp: Timestamp, output: &mut WatermarkOutput) {
+        self.highest = self.highest.max(timestamp);
+        self.seen += 1;
+        if self.seen % 8 == 0 {
+            output.emit(self.highest - DISORDER - 1);
+        }
+    }
+    fn on_periodic_emit(&mut self, _: &mut WatermarkOutput) {}
+}
+
+fn ms(ms: i64) -> Duration {
+    Duration::from_millis(ms as u64)
+}
+
+fn join(left: &DataStream<Rec>, right: &DataStream<Rec>, event: Event, step: &Step) -> DataStream<Rec> {
+    let (left, right) = (left.key_by(|r| r.key), right.key_by(|r| r.key));
+    let stream = match event {
+        Event::WindowJoin => left.join(&right).window(Tumbling::of(ms(SIZE)).offset_ms(OFFSET)).apply(joined),
+        _ => left.interval_join(&right).between(LOWER, UPPER).apply(joined),
+    };
+    placed(stream, step)
+}
+
+fn event(stream: &DataStream<Rec>, event: Event, step: &Step) -> DataStream<Rec> {
+    let same = Step { parallelism: step.parallelism, ..Step::default() };
+    let keyed = stream.key_by(|r| r.key);
+    let (tumbling, sliding) = (Tumbling::of(ms(SIZE)).offset_ms(OFFSET), Sliding::of(ms(SIZE), ms(SLIDE)));
+    let sessions = Sessions::with_gap(ms(GAP));
+    match event {
+        Event::Folded(windows) => {
+            let folded = match windows {
+                Windows::Tumbling => keyed.window(tumbling).aggregate(Spread),
+                Windows::Sliding => keyed.window(sliding).aggregate(Spread),
+                Windows::Session => keyed.window(sessions).aggregate(Spread),
+            };
+            let value = |result: &Windowed<u8, i64>| mixed(result.value, result.window.end);
+            placed(placed(folded, step).map(move |w| Rec::new(w.key, value(&w), "")), &same)
+        }
+        Event::Listed(windows) => {
+            let listed = match windows {
+                Windows::Tumbling => keyed.window(tumbling).process(|_| Listed),
+                Windows::Sliding => keyed.window(sliding).apply(listed),
+                Windows::Session => keyed.window(sessions).process(|_| Listed),
+            };
+            placed(listed, step)
+        }
+        Event::CountAtEnd => {
+            placed(keyed.process(|states| CountAtEnd { count: states.value("count") }), step)
+        }
+        _ => placed(keyed.process(|states| CountOften { counts: states.map("counts") }), step),
+    }
+}
+
+/// Each record with how many there are in the window.
+fn listed(key: &u8, window: Window, records: &[Rec], out: &mut Collector<'_, Rec>) {
+    let n = mixed(records.len() as i64, window.start);
+    out.extend(records.iter().map(|r| Rec::new(*key, mixed(r.body.value, n), r.body.text.as_str())));
+}
+
+struct Listed;
+
+impl ProcessWindowFunction<u8, Rec, Rec> for Listed {
+    fn process(
+        &mut self,
+        key: &u8,
+        ctx: &mut WindowContext,
+        records: &[Rec],
+        out: &mut Collector<'_, Rec>,
+    ) -> UserResult {
+        listed(key, ctx.window(), records, out);
+        Ok(())
+    }
+}
+
+/// Counts the records of a key and tells at the end.
+struct CountAtEnd {
+    count: ValueState<i64>,
+}
+
+impl KeyedProcessFunction<u8, Rec, Rec> for CountAtEnd {
+    fn process(&mut self, _: Rec, ctx: &mut KeyedContext<u8>, _: &mut Collector<'_, Rec>) -> UserResult {
+        self.count.update(ctx, |count| *count += 1);
+        ctx.register_event_time_timer(END);
+        Ok(())
+    }
+    fn on_timer(
+        &mut self,
+        _: TimerFired,
+        ctx: &mut KeyedContext<u8>,
+        out: &mut Collector<'_, Rec>,
+    ) -> UserResult {
+        let count = self.count.take(ctx).unwrap_or(0);
+        out.emit(Rec::new(*ctx.key(), count, ""));
+        Ok(())
+    }
+}
+
+/// Counts the records of a key in each stretch of time and tells behind it.
+struct CountOften {
+    counts: MapState<i64, i64>,
+}
+
+impl KeyedProcessFunction<u8, Rec, Rec> for CountOften {
+    fn process(&mut self, _: Rec, ctx: &mut KeyedContext<u8>, _: &mut Collector<'_, Rec>) -> UserResult {
+        let end = stretch_end(ctx.timestamp().unwrap());
+        let count = self.counts.get(ctx, &end).copied().unwrap_or(0);
+        self.counts.insert(ctx, end, count + 1);
+        ctx.register_event_time_timer(end);
+        Ok(())
+    }
+    fn on_timer(
+        &mut self,
+        timer: TimerFired,
+        ctx: &mut KeyedContext<u8>,
+        out: &mut Collector<'_, Rec>,
+    ) -> UserResult {
+        let count = self.counts.remove(ctx, &timer.time).unwrap_or(0);
+        out.emit(Rec::new(*ctx.key(), mixed(count, timer.time), ""));
+        Ok(())
+    }
 }
 
 fn partitioned(stream: &DataStream<Rec>, edge: Edge) -> DataStream<Rec> {
@@ -126,6 +275,7 @@ fn operator(stream: &DataStream<Rec>, op: Op, step: &Step) -> DataStream<Rec> {
         Op::Keyed(Key::Pair, fold) => {
             return keyed(stream, |r| (r.key, -i64::from(r.key)), |key| key.0, fold, step);
         }
+        Op::Event(what) => return event(stream, what, step),
         other => unreachable!("{other:?} has no input"),
     };
     placed(stream, step)

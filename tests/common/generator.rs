@@ -1,7 +1,7 @@
 //! Generator: random programs whose results are defined in both modes: an operator that depends on the order of its
 //! input only where that has one, a rolling operator only at the end (or in BATCH, where it emits final results).
 
-use super::program::{Chaining, Edge, Fold, Key, Node, Op, Program, Step};
+use super::program::{Chaining, Edge, Event, Fold, Key, Node, Op, Program, Step, Windows};
 use super::random::Random;
 
 /// Records that a stream may have before nothing that multiplies them is chosen any more.
@@ -31,6 +31,8 @@ struct Building<'a> {
     known: Vec<Known>,
     /// One subtask each and no unions before the keyed operators, so that there is an order for them to depend on.
     narrow: bool,
+    /// All records have timestamps, and none is late.
+    event_time: bool,
 }
 
 /// A program that depends on the seed only.
@@ -41,7 +43,10 @@ pub fn program(seed: u64) -> Program {
     let timestamps = random.one_in(3);
     let fat = batch_only && random.one_in(3);
     let narrow = !fat && random.one_in(3);
-    let mut building = Building { random: &mut random, nodes: Vec::new(), known: Vec::new(), narrow };
+    // What depends on order needs programs without.
+    let event_time = !fat && !(narrow && rolling_end) && random.one_in(2);
+    let mut building =
+        Building { random: &mut random, nodes: Vec::new(), known: Vec::new(), narrow, event_time };
     let sources = if narrow { 1 } else { 1 + building.random.below(2) };
     for _ in 0..sources {
         building.source(timestamps, fat);
@@ -75,6 +80,16 @@ impl Building<'_> {
             1 => 1000 + self.random.below(1200) as u64,
             _ => 1 + self.random.below(200) as u64,
         };
+        if self.event_time {
+            let count = if self.random.one_in(2) { count.min(40) } else { count };
+            let parallelism = self.parallelism(&[None, Some(1), Some(2)]);
+            let op = Op::Timed { count, punctuated: self.random.one_in(2) };
+            let step = Step { parallelism, ..Step::default() };
+            self.nodes.push(Node { inputs: Vec::new(), op, step });
+            let ordered = parallelism == Some(1);
+            self.known.push(Known { records: count, ordered, paired: true, parallelism, leaf: true, fat });
+            return;
+        }
         let (op, parallelism) = match self.random.below(2) {
             0 if !timestamps => (Op::FromIter { count, fat }, None),
             _ => (Op::Generate { count, fat, timestamps }, self.parallelism(&[None, Some(1), Some(2)])),
@@ -146,7 +161,36 @@ impl Building<'_> {
         step
     }
 
+    /// An operator over event time, if there is one for these inputs, with the inputs it takes.
+    fn event(&mut self, inputs: &[usize]) -> Option<(Vec<usize>, Event)> {
+        let windows = self.random.pick(&[Windows::Tumbling, Windows::Sliding, Windows::Session]);
+        let event = match self.random.below(12) {
+            0..=2 => Event::Folded(windows),
+            3..=5 => Event::Listed(windows),
+            6 => Event::CountAtEnd,
+            7 => Event::CountOften,
+            8 | 9 => Event::WindowJoin,
+            _ => Event::IntervalJoin,
+        };
+        let mut inputs = inputs.to_vec();
+        let mut records = self.records(&inputs) * event.copies();
+        if event.is_join() {
+            let any = self.random.below(self.nodes.len());
+            inputs = vec![inputs[0], any];
+            records = self.known[inputs[0]].records * self.known[any].records;
+        }
+        let fits = records <= RECORDS_MAX && inputs.iter().all(|&i| self.known[i].paired);
+        fits.then_some((inputs, event))
+    }
+
     fn operator(&mut self, inputs: Vec<usize>, rolling: bool) {
+        if self.event_time
+            && !self.random.one_in(3)
+            && let Some((inputs, event)) = self.event(&inputs)
+        {
+            let step = self.step(&inputs);
+            return self.add(inputs, Op::Event(event), step);
+        }
         let step = self.step(&inputs);
         let n = self.random.below(5) as u8;
         let op = match self.random.below(if self.records(&inputs) * 2 > RECORDS_MAX { 10 } else { 13 }) {
@@ -233,6 +277,19 @@ impl Building<'_> {
                     step.parallelism = self.random.pick(&[None, Some(1), Some(2), Some(3)]);
                 }
                 paired = fold.is_rolling() || (paired && one);
+                step.edge = Edge::Auto;
+                ordered = false;
+            }
+            Op::Event(event) => {
+                if self.narrow {
+                    step.parallelism = self.random.pick(&[None, Some(1), Some(2), Some(3)]);
+                }
+                records = match event {
+                    Event::WindowJoin | Event::IntervalJoin => {
+                        self.known[inputs[0]].records * self.known[inputs[1]].records
+                    }
+                    _ => records * event.copies(),
+                };
                 step.edge = Edge::Auto;
                 ordered = false;
             }

@@ -82,6 +82,11 @@ pub enum Op {
         fat: bool,
         timestamps: bool,
     },
+    /// Event time: timestamps from the record, and watermarks behind which nothing comes.
+    Timed {
+        count: u64,
+        punctuated: bool,
+    },
     Map(u8),
     TryMap(u8),
     Rekey(u8),
@@ -92,6 +97,58 @@ pub enum Op {
     /// Writes the timestamp into the record.
     Process,
     Keyed(Key, Fold),
+    /// Depends on event time, not on the order of records.
+    Event(Event),
+}
+
+/// An operator over event time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Event {
+    /// One record for each window.
+    Folded(Windows),
+    /// One for each record in each window.
+    Listed(Windows),
+    /// A timer at the end of time counts the records of a key.
+    CountAtEnd,
+    /// A timer for each stretch of time counts its records.
+    CountOften,
+    /// Of the two inputs, which are not united.
+    WindowJoin,
+    IntervalJoin,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Windows {
+    Tumbling,
+    Sliding,
+    Session,
+}
+
+impl Event {
+    /// The most windows that a record is in.
+    pub fn copies(self) -> u64 {
+        match self {
+            Event::Folded(Windows::Sliding) | Event::Listed(Windows::Sliding) => 3,
+            _ => 1,
+        }
+    }
+    pub fn is_join(self) -> bool {
+        matches!(self, Event::WindowJoin | Event::IntervalJoin)
+    }
+    pub fn name(self) -> &'static str {
+        match self {
+            Event::Folded(Windows::Tumbling) => "tumbling windows, folded",
+            Event::Folded(Windows::Sliding) => "sliding windows, folded",
+            Event::Folded(Windows::Session) => "session windows, folded",
+            Event::Listed(Windows::Tumbling) => "tumbling windows, listed",
+            Event::Listed(Windows::Sliding) => "sliding windows, listed",
+            Event::Listed(Windows::Session) => "session windows, listed",
+            Event::CountAtEnd => "timers at the end",
+            Event::CountOften => "timers on the way",
+            Event::WindowJoin => "window join",
+            Event::IntervalJoin => "interval join",
+        }
+    }
 }
 
 /// The type of the key.
@@ -153,6 +210,7 @@ impl Op {
             Op::FromIter { .. } => "from_iter",
             Op::Generate { timestamps: false, .. } => "generate",
             Op::Generate { timestamps: true, .. } => "generate with timestamps",
+            Op::Timed { .. } => "event time",
             Op::Map(_) | Op::Rekey(_) => "map",
             Op::TryMap(_) => "try_map",
             Op::Filter(_) => "filter",
@@ -161,6 +219,7 @@ impl Op {
             Op::TryFlatMap(_) => "try_flat_map",
             Op::Process => "process",
             Op::Keyed(_, fold) => fold.name(),
+            Op::Event(event) => event.name(),
         }
     }
 }
@@ -192,6 +251,43 @@ pub fn source_record(i: u64, fat: bool) -> Rec {
 /// Negative ones, equal ones, out of order.
 pub fn timestamp(record: &Rec) -> i64 {
     (record.body.value * 37).rem_euclid(100) - 50
+}
+
+/// How far a record of a [`Op::Timed`] source may be behind one before it.
+pub const DISORDER: i64 = 50;
+/// Windows, gap and bounds of the joins, in milliseconds.
+pub const SIZE: i64 = 60;
+pub const SLIDE: i64 = 25;
+pub const OFFSET: i64 = -7;
+pub const GAP: i64 = 20;
+pub const LOWER: i64 = -20;
+pub const UPPER: i64 = 15;
+/// When the timers at the end fire.
+pub const END: i64 = 1 << 50;
+
+/// Timestamps rise with the index, but for some disorder, and begin below 0.
+pub fn timed_record(i: u64) -> Rec {
+    let mixed = i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
+    let at = i as i64 * 7 - 300 + (mixed % DISORDER as u64) as i64;
+    Rec::new((mixed % 5) as u8, at, format!("t{}", mixed % 7))
+}
+
+pub fn event_time(record: &Rec) -> i64 {
+    record.body.value
+}
+
+/// What one value and another come to where neither may be lost.
+pub fn mixed(a: i64, b: i64) -> i64 {
+    (a.rem_euclid(VALUES) * 31 + b.rem_euclid(VALUES) * 17).rem_euclid(VALUES)
+}
+
+pub fn joined(left: &Rec, right: &Rec) -> Rec {
+    Rec::new(left.key, mixed(left.body.value, right.body.value), left.body.text.as_str())
+}
+
+/// The end of the stretch of time that holds a timestamp.
+pub fn stretch_end(at: i64) -> i64 {
+    at - at.rem_euclid(SIZE) + SIZE
 }
 
 pub fn mapped(mut record: Rec, n: u8) -> Rec {

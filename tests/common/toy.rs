@@ -138,10 +138,13 @@ impl Toy {
         for (consumer, input) in ended {
             self.0[consumer].open[input] -= 1;
             if self.0[consumer].open[input] == 0 {
-                self.0[consumer].context.watermark = WATERMARK_MAX;
-                self.call(consumer, |to| to.operator.watermark(WATERMARK_MAX, &mut to.context))?;
+                let ends = self.0[consumer].open.iter().all(|&open| open == 0);
+                if ends {
+                    self.0[consumer].context.watermark = WATERMARK_MAX;
+                    self.call(consumer, |to| to.operator.watermark(WATERMARK_MAX, &mut to.context))?;
+                }
                 self.call(consumer, |to| to.operator.end_of_input(input, &mut to.context))?;
-                if self.0[consumer].open.iter().all(|&open| open == 0) {
+                if ends {
                     self.end(consumer)?;
                 }
             }
