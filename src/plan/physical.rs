@@ -238,7 +238,7 @@ fn lower(
         if let Operation::Timestamps(timestamps) = &node.operation
             && let Some(source) = source_before(logical, &needed, node)
             && let from = &mut steps[step_of[source]]
-            && from.parallelism == parallelism
+            && node.parallelism.is_none_or(|own| own == from.parallelism)
             && let StepOperation::Source(_, strategy) = &mut from.operation
         {
             let (streaming, batched) = (&timestamps.streaming_strategy, &timestamps.batch_strategy);

@@ -1,37 +1,33 @@
 //! SlidingSlices: sliding windows, put together from slices.
 //!
-//! State: a table for each open slice, as for tumbling windows; and for each key the closed slices that some window still
-//! needs, side by side in [`Panes`]. When the watermark passes the end of a slice, its accumulators move from the one to the
-//! other. When it passes the end of a window, the window of every key is put together, in the order in which the keys
+//! State: a column of accumulators for each open slice, by the slot of the key; and for each key the closed slices that
+//! some window still needs, side by side in [`Panes`]. When the watermark passes the end of a slice, its accumulators move
+//! from the one to the other. When it passes the end of a window, the window of every key is put together, in the order in which the keys
 //! came. Ends without any slice are skipped, however far the watermark jumps. A key leaves with its last slice.
 
-use super::Slicing;
 use super::combine::Partial;
 use super::panes::Panes;
-use super::tables::SliceTables;
-use super::tumbling::{Restore, divert};
+use super::tumbling::divert;
+use super::{Slicing, no_timestamps};
 use crate::base::batch::Batch;
 use crate::base::data::{Data, Key, Timestamp, WATERMARK_MIN};
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::base::hash::hash_of;
 use crate::base::metrics::Counter;
 use crate::operator::exchange::KeySelector;
 use crate::operator::side_output::SideOutput;
 use crate::operator::window::{WindowFold, Windowed};
 use crate::operator::{Context, Operator, Out, Progress};
-use crate::semantics::state::{KeyTable, OperatorSnapshot, Slot};
+use crate::semantics::state::{KeyTable, OperatorSnapshot, Paged, Slot};
 use crate::semantics::window::{Aligned, Window};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-/// Keys between two looks at the output.
-const FIRED_KEYS: Slot = 64;
+/// Keys ahead of the current one whose slices are being fetched.
+const AHEAD: usize = 8;
 
-/// Keys of a closed slice that are moved at a time.
-const CLOSED_KEYS: usize = 1024;
-
-/// Keys ahead of the one that fires whose slices are being fetched.
-const PREFETCHED_KEYS: Slot = 8;
+/// Emptied columns that are kept.
+const SPARE_COLUMNS: usize = 2;
 
 /// Windows that end at `end` are being emitted.
 #[derive(Clone, Copy)]
@@ -43,22 +39,46 @@ struct Firing {
     earliest: Timestamp,
 }
 
+/// An open slice: an accumulator for each key that has records in it.
+struct Column<A> {
+    window: Window,
+    cells: Paged<Option<A>>,
+    /// The slots of its keys, in the order in which they came.
+    touched: Vec<Slot>,
+}
+
+impl<A> Column<A> {
+    /// The place of a key's accumulator.
+    #[inline(always)]
+    fn cell(&mut self, slot: Slot) -> &mut Option<A> {
+        while self.cells.len() <= slot as usize {
+            self.cells.push(None);
+        }
+        match self.cells.get_mut(slot as usize) {
+            Some(cell) => cell,
+            None => unreachable!("the column has just grown to this slot"),
+        }
+    }
+}
+
 /// Folds the records of each key and sliding window. Records of whose windows all have fired are late.
 pub struct SlidingSlices<K, T, F: WindowFold<T>> {
-    /// Slices that the watermark has not passed.
-    open: SliceTables<K, T, F>,
+    fold: F,
+    slicing: Slicing,
+    selector: Arc<dyn KeySelector<T, K>>,
     late_to: Option<SideOutput<T>>,
     late: Option<Counter>,
-    /// The slices of each key that the watermark has passed.
-    table: KeyTable<K, Panes<F::Acc>>,
-    /// Records of the batch whose slice the watermark has passed, though not all of its windows.
-    behind: Batch<T>,
+    late_records: Batch<T>,
+    table: KeyTable<K, ()>,
+    /// Slices that the watermark has not passed, by start.
+    open: Vec<Column<F::Acc>>,
+    spare: Vec<Column<F::Acc>>,
+    /// The slices of each key that the watermark has passed, by slot.
+    closed: Paged<Panes<F::Acc>>,
     keys: Vec<K>,
-    hashes: Vec<u64>,
-    accs: Vec<F::Acc>,
     slots: Vec<Slot>,
     created: Vec<Slot>,
-    /// Not above the start of any slice in the table.
+    /// Not above the start of any closed slice; the maximum if there is none.
     earliest: Timestamp,
     /// Windows that end at or before this have fired.
     fired: Timestamp,
@@ -74,14 +94,17 @@ impl<K: Key, T: Data, F: WindowFold<T>> SlidingSlices<K, T, F> {
         late_to: Option<SideOutput<T>>,
     ) -> Self {
         SlidingSlices {
-            open: SliceTables::new(fold, Slicing::new(aligned), selector),
+            fold,
+            slicing: Slicing::new(aligned),
+            selector,
             late_to,
             late: None,
+            late_records: Batch::new(),
             table: KeyTable::new(),
-            behind: Batch::new(),
+            open: Vec::new(),
+            spare: Vec::new(),
+            closed: Paged::new(),
             keys: Vec::new(),
-            hashes: Vec::new(),
-            accs: Vec::new(),
             slots: Vec::new(),
             created: Vec::new(),
             earliest: Timestamp::MAX,
@@ -90,95 +113,130 @@ impl<K: Key, T: Data, F: WindowFold<T>> SlidingSlices<K, T, F> {
         }
     }
 
-    /// Adds accumulators, one for each of `self.keys`, to the slice that starts at `start`.
-    fn add(&mut self, start: Timestamp) -> Result<()> {
-        let (slots, created) = (&mut self.slots, &mut self.created);
-        self.table.resolve(&self.keys, &self.hashes, slots, created, Panes::empty)?;
-        // Keys first, then slices: those of a key lie elsewhere, and can be fetched ahead once it is known.
-        for (i, (acc, &slot)) in self.accs.drain(..).zip(&*slots).enumerate() {
-            if let Some(ahead) =
-                slots.get(i + PREFETCHED_KEYS as usize).and_then(|&slot| self.table.value(slot))
-            {
-                ahead.prefetch_last();
-            }
-            if let Some(panes) = self.table.value_mut(slot) {
-                panes.merge(&mut self.open.fold, start, acc);
-            }
+    /// The index of an open slice, opened if it was not.
+    fn position(&mut self, slice: Window) -> usize {
+        let at = self.open.iter().rposition(|open| open.window.start <= slice.start);
+        if let Some(at) = at
+            && self.open[at].window == slice
+        {
+            return at;
+        }
+        let at = at.map_or(0, |at| at + 1);
+        let column = match self.spare.pop() {
+            Some(spare) => Column { window: slice, ..spare },
+            None => Column { window: slice, cells: Paged::new(), touched: Vec::new() },
+        };
+        self.open.insert(at, column);
+        at
+    }
+
+    /// The closed slices of a key.
+    fn panes(&mut self, slot: Slot) -> &mut Panes<F::Acc> {
+        while self.closed.len() <= slot as usize {
+            self.closed.push(Panes::empty());
+        }
+        match self.closed.get_mut(slot as usize) {
+            Some(panes) => panes,
+            None => unreachable!("there are panes up to this slot by now"),
+        }
+    }
+
+    /// Adds an accumulator to a slice that is closed.
+    fn add_closed(&mut self, slot: Slot, start: Timestamp, acc: F::Acc) {
+        self.panes(slot);
+        if let Some(panes) = self.closed.get_mut(slot as usize) {
+            panes.merge(&mut self.fold, start, acc);
         }
         self.earliest = self.earliest.min(start);
-        self.keys.clear();
-        self.hashes.clear();
-        Ok(())
+    }
+
+    /// Adds a record whose slice is not the last one that had a record: says which it is.
+    #[inline(never)]
+    fn turn_to(&mut self, timestamp: Timestamp, watermark: Timestamp) -> Result<Turn> {
+        let slice = self.slicing.slice_of(timestamp)?;
+        Ok(if slice.max_timestamp() > watermark {
+            Turn::Open(self.position(slice))
+        } else if self.slicing.last_end(slice.start).saturating_sub(1) <= watermark {
+            Turn::Late(slice)
+        } else {
+            Turn::Closed(slice)
+        })
     }
 
     /// Moves the slices that the watermark has passed to their keys.
-    fn close(&mut self, watermark: Timestamp) -> Result<()> {
-        while let Some(slice) = self.open.open.first_mut()
-            && slice.window.max_timestamp() <= watermark
-        {
-            let start = slice.window.start;
-            let (keys, hashes, accs) = (&mut self.keys, &mut self.hashes, &mut self.accs);
-            let more = slice.table.drain(CLOSED_KEYS, |hash, key, acc| {
-                keys.push(key);
-                hashes.push(hash);
-                accs.push(acc);
-            });
-            if !more {
-                self.open.retire(0);
+    fn close(&mut self, watermark: Timestamp) {
+        while self.open.first().is_some_and(|slice| slice.window.max_timestamp() <= watermark) {
+            let mut column = self.open.remove(0);
+            let start = column.window.start;
+            self.earliest = self.earliest.min(start);
+            let mut touched = std::mem::take(&mut column.touched);
+            if let Some(&highest) = touched.iter().max() {
+                self.panes(highest);
             }
-            self.add(start)?;
+            for (i, &slot) in touched.iter().enumerate() {
+                if let Some(&far) = touched.get(i + 2 * AHEAD) {
+                    self.closed.prefetch(far as usize);
+                }
+                if let Some(near) = touched.get(i + AHEAD).and_then(|&slot| self.closed.get(slot as usize)) {
+                    near.prefetch_last();
+                }
+                if let (Some(acc), Some(panes)) =
+                    (column.cell(slot).take(), self.closed.get_mut(slot as usize))
+                {
+                    panes.merge(&mut self.fold, start, acc);
+                }
+            }
+            touched.clear();
+            column.touched = touched;
+            if self.spare.len() < SPARE_COLUMNS {
+                self.spare.push(column);
+            }
         }
-        Ok(())
     }
 
-    /// Adds the records whose slices have been closed.
-    fn add_behind(&mut self) -> Result<()> {
-        let behind = std::mem::replace(&mut self.behind, Batch::new());
-        for (record, timestamp) in behind.values.into_iter().zip(behind.timestamps) {
-            let start = self.open.slicing.slice_of(timestamp)?.start;
-            let key = self.open.key(&record);
-            self.hashes.push(hash_of(&key));
-            self.keys.push(key);
-            self.accs.push(self.open.fold.create(record));
-            self.add(start)?;
-        }
-        Ok(())
-    }
-
-    /// The end of the next window that holds a slice.
+    /// The end of the next window that holds a closed slice.
     fn next_end(&self) -> Option<Timestamp> {
-        (!self.table.is_empty()).then(|| self.open.slicing.first_end(self.earliest, self.fired))
+        (self.earliest < Timestamp::MAX).then(|| self.slicing.first_end(self.earliest, self.fired))
+    }
+
+    /// Whether an open slice has records of the key.
+    fn is_open(&self, slot: Slot) -> bool {
+        self.open.iter().any(|column| column.cells.get(slot as usize).is_some_and(Option::is_some))
     }
 
     /// Emits the windows that end at `firing.end`, one key after the other.
     fn fire(&mut self, mut firing: Firing, out: &mut Out<Windowed<K, F::Value>>) -> Progress {
-        let Aligned { size_ms, slide_ms, .. } = self.open.slicing.aligned;
+        let Aligned { size_ms, slide_ms, .. } = self.slicing.aligned;
         let window = Window { start: firing.end.saturating_sub(size_ms), end: firing.end };
         // What the next window no longer holds.
         let next_start = window.start.saturating_add(slide_ms);
-        let fold = &mut self.open.fold;
-        let slots = self.table.slots();
-        while firing.slot < slots {
-            if firing.slot.is_multiple_of(FIRED_KEYS) && out.is_full() {
+        while (firing.slot as usize) < self.closed.len() {
+            if out.is_full() {
                 self.firing = Some(firing);
                 return Progress::Yielded;
             }
             let slot = firing.slot;
             firing.slot += 1;
-            if let Some(panes) = self.table.value(slot.saturating_add(PREFETCHED_KEYS)) {
+            if let Some(panes) = self.closed.get(slot as usize + AHEAD) {
                 panes.prefetch();
             }
-            let Some((key, panes)) = self.table.entry_mut(slot) else { continue };
-            if let Some(acc) = panes.window(fold, window.start, window.end) {
-                let value = fold.value(&acc);
+            let Some(panes) = self.closed.get_mut(slot as usize) else { continue };
+            if panes.first().is_none() {
+                continue;
+            }
+            let acc = panes.window(&mut self.fold, window.start, window.end);
+            panes.drop_before(&mut self.fold, next_start);
+            let first = panes.first();
+            if let (Some(acc), Some(key)) = (acc, self.table.key(slot)) {
+                let value = self.fold.value(&acc);
                 out.push(Windowed { key: key.clone(), window, value }, Some(window.max_timestamp()));
             }
-            panes.drop_before(fold, next_start);
-            match panes.first() {
+            match first {
                 Some(first) => firing.earliest = firing.earliest.min(first),
-                None => {
+                None if !self.is_open(slot) => {
                     self.table.remove(slot);
                 }
+                None => {}
             }
         }
         self.table.end_batch();
@@ -187,6 +245,16 @@ impl<K: Key, T: Data, F: WindowFold<T>> SlidingSlices<K, T, F> {
         self.firing = None;
         Progress::Done
     }
+}
+
+/// Where a record goes.
+enum Turn {
+    /// Into the open slice of this index.
+    Open(usize),
+    /// Into a slice that is closed, though some of its windows have not fired.
+    Closed(Window),
+    /// Nowhere: all of its windows have fired.
+    Late(Window),
 }
 
 impl<K: Key, T: Data, F: WindowFold<T>> Operator for SlidingSlices<K, T, F> {
@@ -199,23 +267,62 @@ impl<K: Key, T: Data, F: WindowFold<T>> Operator for SlidingSlices<K, T, F> {
         ctx: &mut Context,
         out: &mut Out<Self::Out>,
     ) -> Result<Progress> {
-        let (late_to, late, behind) = (&self.late_to, &mut self.late, &mut self.behind);
-        let (ctx, slicing) = (&*ctx, self.open.slicing);
-        self.open.fold_batch(batch, |slice, part| {
-            if slice.max_timestamp() > ctx.watermark {
-                return false;
-            }
-            if slicing.last_end(slice.start).saturating_sub(1) <= ctx.watermark {
-                divert(part, late_to, late, ctx, out);
-            } else {
-                behind.values.append(&mut part.values);
-                behind.timestamps.append(&mut part.timestamps);
-            }
-            true
-        })?;
-        if !self.behind.is_empty() {
-            self.add_behind()?;
+        if batch.timestamps.len() != batch.len() {
+            return Err(no_timestamps());
         }
+        self.keys.clear();
+        self.selector.keys(&batch.values, &mut self.keys);
+        if batch.hashes.len() != batch.len() {
+            batch.hashes.clear();
+            batch.hashes.extend(self.keys.iter().map(hash_of));
+        }
+        let mut slots = std::mem::take(&mut self.slots);
+        self.table.resolve(&self.keys, &batch.hashes, &mut slots, &mut self.created, || ())?;
+        let mut turn = Turn::Late(Window { start: 0, end: 0 });
+        let mut slice = Window { start: 0, end: 0 };
+        for ((record, &timestamp), &slot) in batch.values.drain(..).zip(&batch.timestamps).zip(&slots) {
+            if !slice.contains(timestamp) {
+                turn = self.turn_to(timestamp, ctx.watermark)?;
+                slice = match &turn {
+                    Turn::Open(at) => self.open[*at].window,
+                    Turn::Closed(slice) | Turn::Late(slice) => *slice,
+                };
+            }
+            match turn {
+                Turn::Open(at) => {
+                    let column = &mut self.open[at];
+                    match column.cell(slot) {
+                        Some(acc) => self.fold.add(acc, record),
+                        cell => {
+                            *cell = Some(self.fold.create(record));
+                            column.touched.push(slot);
+                        }
+                    }
+                }
+                Turn::Closed(slice) => {
+                    let acc = self.fold.create(record);
+                    self.add_closed(slot, slice.start, acc);
+                }
+                Turn::Late(_) => {
+                    self.late_records.values.push(record);
+                    self.late_records.timestamps.push(timestamp);
+                }
+            }
+        }
+        self.slots = slots;
+        if !self.late_records.is_empty() {
+            divert(&mut self.late_records, &self.late_to, &mut self.late, ctx, out);
+            // Keys that came with late records only leave no entry.
+            for at in 0..self.created.len() {
+                let slot = self.created[at];
+                let closed = self.closed.get(slot as usize).is_some_and(|panes| panes.first().is_some());
+                if !closed && !self.is_open(slot) {
+                    self.table.remove(slot);
+                }
+            }
+            self.table.end_batch();
+        }
+        batch.clear();
         Ok(Progress::Done)
     }
 
@@ -226,7 +333,7 @@ impl<K: Key, T: Data, F: WindowFold<T>> Operator for SlidingSlices<K, T, F> {
         out: &mut Out<Self::Out>,
     ) -> Result<Progress> {
         if self.firing.is_none() {
-            self.close(watermark)?;
+            self.close(watermark);
         }
         loop {
             let firing = match self.firing.take() {
@@ -248,13 +355,15 @@ impl<K: Key, T: Data, F: WindowFold<T>> Operator for SlidingSlices<K, T, F> {
     fn snapshot(&mut self) -> Result<OperatorSnapshot> {
         let mut snapshot = OperatorSnapshot::default();
         snapshot.put("fired", &self.fired)?;
-        for slice in &self.open.open {
-            for (_, _, key, acc) in slice.table.iter() {
-                snapshot.put("slices", &(slice.window.start, key, acc))?;
+        for (slot, _, key, ()) in self.table.iter() {
+            if let Some(panes) = self.closed.get(slot as usize).filter(|panes| panes.first().is_some()) {
+                snapshot.put("keys", &(key, panes))?;
             }
-        }
-        for (_, _, key, panes) in self.table.iter() {
-            snapshot.put("keys", &(key, panes))?;
+            for column in &self.open {
+                if let Some(Some(acc)) = column.cells.get(slot as usize) {
+                    snapshot.put("slices", &(column.window.start, key, acc))?;
+                }
+            }
         }
         Ok(snapshot)
     }
@@ -266,17 +375,29 @@ impl<K: Key, T: Data, F: WindowFold<T>> Operator for SlidingSlices<K, T, F> {
         for entry in snapshot.entries::<(K, Panes<F::Acc>)>("keys") {
             let (key, panes) = entry?;
             self.earliest = self.earliest.min(panes.first().unwrap_or(Timestamp::MAX));
-            let hash = hash_of(&key);
-            self.table.upsert_batch(&[hash], &mut Restore(Some((key, panes))))?;
+            let slot = self.slot_of(key)?;
+            *self.panes(slot) = panes;
         }
         for entry in snapshot.entries::<(Timestamp, K, F::Acc)>("slices") {
             let (start, key, acc) = entry?;
-            self.hashes.push(hash_of(&key));
-            self.keys.push(key);
-            self.accs.push(acc);
-            self.add(start)?;
+            let slot = self.slot_of(key)?;
+            let slice = self.slicing.slice_of(start)?;
+            let at = self.position(slice);
+            if self.open[at].cell(slot).replace(acc).is_none() {
+                self.open[at].touched.push(slot);
+            }
         }
         Ok(())
+    }
+}
+
+impl<K: Key, T: Data, F: WindowFold<T>> SlidingSlices<K, T, F> {
+    /// The slot of a key that is restored.
+    fn slot_of(&mut self, key: K) -> Result<Slot> {
+        let hash = hash_of(&key);
+        self.table.resolve(&[key], &[hash], &mut self.slots, &mut self.created, || ())?;
+        let slot = self.slots.first().copied();
+        slot.ok_or_else(|| Error::Internal("a restored key has no place".into()))
     }
 }
 

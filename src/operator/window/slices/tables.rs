@@ -118,11 +118,6 @@ impl<K: Key, T: Data, F: WindowFold<T>> SliceTables<K, T, F> {
         Ok(())
     }
 
-    /// The key of a record.
-    pub(super) fn key(&self, record: &T) -> K {
-        self.selector.key(record)
-    }
-
     /// The index of an open slice, opened if it was not.
     pub(super) fn position(&mut self, slice: Window) -> usize {
         // Time goes forward: it is one of the last.
