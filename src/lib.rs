@@ -46,6 +46,8 @@
 //!   [`Source`](connectors::source::Source) and [`Sink`](connectors::sink::Sink) for your own.
 //! - What a job came to: [`JobResult`](api::result::JobResult), [`JobClient`](api::JobClient), and
 //!   [accumulators](base::accumulator).
+//! - Tests of your program: [`testing`]: operators driven step by step, watermarks and time under control, snapshots, one
+//!   program in both modes.
 //!
 //! # What a record must be
 //!
@@ -54,8 +56,8 @@
 //! self-describing, so serde's `untagged`, `flatten` and `skip_serializing_if` do not come back; the
 //! first records of each shuffle are checked for it.
 //!
-//! Timestamps are those that a source gives its records ([`Generate::timestamps`](connectors::source::Generate::timestamps));
-//! operators pass them on.
+//! Timestamps are those that a source gives its records ([`Generate::timestamps`](connectors::source::Generate::timestamps)),
+//! or those of [`assign_timestamps`](api::DataStream::assign_timestamps); operators pass them on.
 //!
 //! # What things cost
 //!
@@ -72,7 +74,8 @@
 //! # Layers
 //!
 //! Folders are layers, and dependencies point down only: [`api`] on [`executors`] and [`connectors`], these on [`plan`],
-//! then [`operator`], [`semantics`], [`services`], and [`base`] with [`text`] at the bottom. Operators know no
+//! then [`operator`], [`semantics`], [`services`], and [`base`] with [`text`] at the bottom; [`testing`] stands on [`api`].
+//! Operators know no
 //! threads, files or modes; both executors drive the same ones. The traits and types below `api` that are public serve
 //! connectors and operators of your own; `ARCHITECTURE.md` tells the rest.
 
@@ -85,6 +88,7 @@ pub mod plan;
 pub mod prelude;
 pub mod semantics;
 pub mod services;
+pub mod testing;
 pub mod text;
 
 pub use base::data::{Data, Key, State, Timestamp};

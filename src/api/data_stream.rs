@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// that can be cloned and used several times; each use sees all records. Nothing runs before `execute`.
 pub struct DataStream<T> {
     pub(crate) env: Environment,
-    pub(super) from: Vec<LogicalEdge>,
+    pub(crate) from: Vec<LogicalEdge>,
     pub(super) types: PhantomData<fn() -> T>,
 }
 

@@ -12,6 +12,7 @@ use crate::operator::window::general::{
     AnyEvictor, Buffered, Contents, Emit, Evicting, GeneralWindows, Incremental, Process, WindowSetup,
 };
 use crate::operator::window::process::{ProcessWindowFunction, WindowContext, WindowStates};
+use crate::operator::window::sessions::SessionFold;
 use crate::operator::window::{AggregateWindow, ReduceWindow, WindowFold, Windowed};
 use crate::plan::{Node, Operation, OperatorFactory, Semantics};
 use crate::semantics::state::StateDescriptor;
@@ -323,18 +324,29 @@ impl<K: Key, T: Data, W: WindowAssigner<T>, G: Trigger<T>> WindowedStream<K, T, 
             node.implementation = Some(format!("slices: {}", self.setup.assigner.describe()));
             return self.add_node(node);
         }
+        if self.is_incremental() && self.setup.assigner.merges() {
+            let (setup, selector) = (self.setup.clone(), self.keyed.selector.clone());
+            let factory = pristine(fold, move |fold| {
+                SessionFold::new(fold, setup.assigner.clone(), selector.clone(), setup.late.clone())
+            });
+            let implementation = format!("sessions: {}", self.setup.assigner.describe());
+            return self.add(name, factory, Declared::default(), implementation);
+        }
         self.operate(name, fold, Declared::default(), |fold, _| Incremental::new(fold, Emit))
     }
 
     /// How the windows lie, if they are such that slices can serve them.
     fn slices(&self) -> Option<Aligned> {
         let aligned = self.setup.assigner.aligned()?;
-        let can = self.setup.assigner.time() == Some(TimeDomain::Event)
+        (self.is_incremental() && aligned.slide_ms <= aligned.size_ms).then_some(aligned)
+    }
+
+    /// Whether a fold needs no more than one look at each window, when the watermark passes its end.
+    fn is_incremental(&self) -> bool {
+        self.setup.assigner.time() == Some(TimeDomain::Event)
             && self.setup.trigger.is_event_time()
             && self.evictor.is_none()
             && self.setup.lateness_ms == 0
-            && aligned.slide_ms <= aligned.size_ms;
-        can.then_some(aligned)
     }
 
     /// The general operator around a function that each attempt gets a copy of.
@@ -362,7 +374,15 @@ impl<K: Key, T: Data, W: WindowAssigner<T>, G: Trigger<T>> WindowedStream<K, T, 
                 GeneralWindows::new(setup.clone(), contents, states, selector.clone())
             }),
         };
-        self.add(name, factory, declared)
+        let WindowSetup { assigner, trigger, lateness_ms, .. } = &self.setup;
+        let lateness = if *lateness_ms > 0 { format!(", lateness {lateness_ms}ms") } else { String::new() };
+        let implementation = format!(
+            "general windows: {}, firing {}{}{lateness}",
+            assigner.describe(),
+            trigger.describe(),
+            self.evictor_text
+        );
+        self.add(name, factory, declared, implementation)
     }
 
     fn mistakes(&self, declared: &Declared) -> Vec<String> {
@@ -394,7 +414,13 @@ impl<K: Key, T: Data, W: WindowAssigner<T>, G: Trigger<T>> WindowedStream<K, T, 
         mistakes
     }
 
-    fn add<U: Data>(&self, name: &str, factory: OperatorFactory, declared: Declared) -> DataStream<U> {
+    fn add<U: Data>(
+        &self,
+        name: &str,
+        factory: OperatorFactory,
+        declared: Declared,
+        implementation: String,
+    ) -> DataStream<U> {
         let WindowSetup { assigner, trigger, lateness_ms, .. } = &self.setup;
         let mut node = Node::new(name, Operation::Operator(factory), vec![self.keyed.stream.from.clone()]);
         node.mistakes = self.mistakes(&declared);
@@ -408,13 +434,7 @@ impl<K: Key, T: Data, W: WindowAssigner<T>, G: Trigger<T>> WindowedStream<K, T, 
             fires_repeatedly: *lateness_ms > 0 || trigger.fires_early(),
             ..Semantics::default()
         };
-        let lateness = if *lateness_ms > 0 { format!(", lateness {lateness_ms}ms") } else { String::new() };
-        node.implementation = Some(format!(
-            "general windows: {}, firing {}{}{lateness}",
-            assigner.describe(),
-            trigger.describe(),
-            self.evictor_text
-        ));
+        node.implementation = Some(implementation);
         self.add_node(node)
     }
 

@@ -1,7 +1,6 @@
 //! Clock: processing time as a parameter, so that a run can be replayed from its seed.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Where processing time comes from.
@@ -39,10 +38,22 @@ impl Clock for SystemClock {
 /// A clock that stands still until it is moved: the clock of simulations and tests.
 #[derive(Default)]
 pub struct VirtualClock {
-    /// Time that has passed.
-    nanos: AtomicU64,
-    /// What it said when no time had passed.
-    start_ms: AtomicI64,
+    state: Mutex<VirtualTime>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct VirtualTime {
+    /// Nanoseconds that have passed.
+    passed: u64,
+    /// What the clock said when it was set, and how many had passed then.
+    set: (i64, u64),
+}
+
+impl VirtualTime {
+    fn now_ms(&self) -> i64 {
+        let (set_to, at) = self.set;
+        set_to.saturating_add_unsigned((self.passed / 1_000_000).saturating_sub(at / 1_000_000))
+    }
 }
 
 impl VirtualClock {
@@ -52,35 +63,34 @@ impl VirtualClock {
     }
     /// A clock at this time, in milliseconds since the epoch.
     pub fn at(now_ms: i64) -> Arc<Self> {
-        let clock = VirtualClock::default();
-        clock.start_ms.store(now_ms, Ordering::Relaxed);
-        Arc::new(clock)
+        Arc::new(VirtualClock { state: Mutex::new(VirtualTime { passed: 0, set: (now_ms, 0) }) })
+    }
+    fn state(&self) -> MutexGuard<'_, VirtualTime> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
     /// Moves the clock forward.
     pub fn advance(&self, by: Duration) {
-        let nanos = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
-        let _ =
-            self.nanos.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |t| Some(t.saturating_add(nanos)));
+        let mut time = self.state();
+        time.passed = time.passed.saturating_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX));
     }
-    /// Sets what [`now_ms`](Clock::now_ms) says. If that is later than before, the time between has passed; earlier, and
-    /// none has: the clocks of machines are put back, too.
+    /// Sets what [`now_ms`](Clock::now_ms) says. If that is later than before, the time between has passed; if it is
+    /// earlier, none has: the clocks of machines are put back, too.
     pub fn set_ms(&self, now_ms: i64) {
-        let before = self.now_ms();
-        if now_ms > before {
-            self.advance(Duration::from_millis(now_ms.abs_diff(before)));
+        let mut time = self.state();
+        if now_ms > time.now_ms() {
+            let nanos = now_ms.abs_diff(time.now_ms()).saturating_mul(1_000_000);
+            time.passed = time.passed.saturating_add(nanos);
         }
-        let passed = self.nanos.load(Ordering::Relaxed) / 1_000_000;
-        self.start_ms.store(now_ms.saturating_sub_unsigned(passed), Ordering::Relaxed);
+        time.set = (now_ms, time.passed);
     }
 }
 
 impl Clock for VirtualClock {
     fn monotonic(&self) -> Duration {
-        Duration::from_nanos(self.nanos.load(Ordering::Relaxed))
+        Duration::from_nanos(self.state().passed)
     }
     fn now_ms(&self) -> i64 {
-        let passed = self.nanos.load(Ordering::Relaxed) / 1_000_000;
-        self.start_ms.load(Ordering::Relaxed).saturating_add_unsigned(passed)
+        self.state().now_ms()
     }
 }
 

@@ -189,8 +189,8 @@ impl Chain {
         Ok(())
     }
 
-    /// What each operator keeps, by the number of its step in the plan. The chain must have been run until it is drained,
-    /// and flushed: what is under way between operators is in no snapshot.
+    /// What each operator keeps, by the number of its step in the plan. The chain must have been run until it is
+    /// drained, and flushed: what is under way between operators is in no snapshot.
     pub fn snapshot(&mut self) -> Result<Vec<(usize, OperatorSnapshot)>> {
         let mut snapshots = Vec::with_capacity(self.links.len());
         for i in 0..self.links.len() {
@@ -342,7 +342,8 @@ impl Chain {
     }
 
     /// Goes through the steps from the last to the first. Where something moves it goes on at the steps that it moved
-    /// to: those behind them have had nothing to do. Says whether anything moved, and what stands in the way of the rest.
+    /// to: those behind them have had nothing to do. Says whether anything moved, and what stands in the way of the
+    /// rest.
     fn pass(&mut self) -> Result<(bool, ChainState)> {
         let mut i = self.links.len();
         let (mut any, mut state) = (false, ChainState::Drained);
@@ -484,7 +485,7 @@ impl Chain {
             }
         }
         self.exits.iter_mut().for_each(|exit| exit.flush());
-        Ok(true)
+        Ok(self.exits_drained())
     }
 
     /// Tells the operators that there is nothing to do at the moment.

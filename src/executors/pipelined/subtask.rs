@@ -217,6 +217,9 @@ impl Subtask {
             }
             if self.unflushed && self.waited_enough() {
                 self.flush()?;
+                if self.unflushed && !self.chain.exits_drained() {
+                    return Ok(self.no_room(None));
+                }
                 continue;
             }
             match &mut self.head {
@@ -297,10 +300,15 @@ impl Subtask {
 
     /// Nothing to read: what has been emitted goes out now.
     fn idle(&mut self, wait: Option<Duration>) -> Result<StepState> {
-        if self.unshown && self.timeout != BufferTimeout::WhenFull {
-            if self.unflushed {
-                self.flush()?;
-            }
+        let flushes = self.timeout != BufferTimeout::WhenFull;
+        if self.unshown && flushes && self.unflushed {
+            self.flush()?;
+        }
+        // What did not fit into a channel is sent by nobody else while nothing comes in.
+        if !self.chain.exits_drained() {
+            return Ok(self.no_room(None));
+        }
+        if self.unshown && flushes {
             if self.unflushed {
                 return Ok(StepState::Ready);
             }

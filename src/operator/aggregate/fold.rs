@@ -1,6 +1,6 @@
 //! Fold: how records of a key become one result; the functions behind `reduce`, `aggregate`, `sum`, `min`, ...
 
-use crate::base::data::{Data, Key};
+use crate::base::data::{Data, Key, Timestamp};
 use crate::semantics::aggregate::Aggregator;
 use std::cmp::Ordering;
 use std::marker::PhantomData;
@@ -23,6 +23,10 @@ pub trait Fold<K, T>: Clone + Send + 'static {
     fn merge(&mut self, acc: &mut Self::Acc, later: Self::Acc);
     /// The result so far.
     fn result(&mut self, key: &K, acc: &Self::Acc) -> Self::Out;
+    /// The timestamp of the result, given the highest of the records: that, unless the key says more.
+    fn timestamp(&self, _key: &K, highest: Option<Timestamp>) -> Option<Timestamp> {
+        highest
+    }
     /// The result, when nothing will be folded in any more.
     fn finish(&mut self, key: K, acc: Self::Acc) -> Self::Out {
         self.result(&key, &acc)

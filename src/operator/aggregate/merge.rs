@@ -156,7 +156,8 @@ impl<K: Key, T: Data, F: Fold<K, T>> Merge<K, T, F> {
                 return Progress::Yielded;
             }
             let more = self.table.drain(DRAIN_ENTRIES, |_hash, key, acc| {
-                out.push(fold.finish(key, acc), timestamps.get(at).copied());
+                let timestamp = fold.timestamp(&key, timestamps.get(at).copied());
+                out.push(fold.finish(key, acc), timestamp);
                 at += 1;
             });
             if !more {
@@ -172,7 +173,8 @@ impl<K: Key, T: Data, F: Fold<K, T>> Merge<K, T, F> {
         while !out.is_full() {
             let Some(row) = rows.next_row()? else {
                 if let Some((key, acc)) = current.take() {
-                    out.push(self.fold.finish(key, acc), *timestamp);
+                    let timestamp = self.fold.timestamp(&key, *timestamp);
+                    out.push(self.fold.finish(key, acc), timestamp);
                 }
                 self.stage = Stage::Reading;
                 return Ok(Progress::Done);
@@ -186,7 +188,8 @@ impl<K: Key, T: Data, F: Fold<K, T>> Merge<K, T, F> {
                 _ => current.replace((decode(row.key)?, acc)),
             };
             if let Some((key, acc)) = ended {
-                out.push(self.fold.finish(key, acc), timestamp.take());
+                let timestamp = self.fold.timestamp(&key, timestamp.take());
+                out.push(self.fold.finish(key, acc), timestamp);
             }
             *timestamp = (*timestamp).max(row.timestamp);
         }

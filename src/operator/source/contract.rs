@@ -45,8 +45,8 @@ pub trait Source: Send + Sync + 'static {
     fn weight(&self, _split: &Self::Split) -> u64 {
         1
     }
-    /// Whether a subtask has all of its splits open at once in STREAMING, and polls them in turn; else it reads one after the
-    /// other. An unbounded source is read at once in any case.
+    /// Whether a subtask has all of its splits open at once in STREAMING, and polls them in turn; else it reads one
+    /// after the other. An unbounded source is read at once in any case.
     fn reads_splits_at_once(&self) -> bool {
         false
     }

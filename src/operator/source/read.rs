@@ -6,7 +6,7 @@
 
 use super::contract::{Boundedness, Poll, Source, SourceContext, SourceOutput, SplitReader};
 use crate::base::batch::{Batch, Element, ErasedBatch};
-use crate::base::data::{Data, Timestamp};
+use crate::base::data::{Data, Timestamp, WATERMARK_MAX};
 use crate::base::error::{Error, Result};
 use crate::operator::erased::AnyOperator;
 use crate::operator::output::AnyOut;
@@ -158,13 +158,18 @@ struct SourceOperator<S: Source> {
 }
 
 fn emit<T: Data>(change: MergeChange, out: &mut Out<T>) {
-    // The maximum is the business of the end.
-    if let Some(watermark) = change.watermark.filter(|&watermark| watermark < Timestamp::MAX) {
+    if let Some(watermark) = change.watermark {
         out.control(Element::Watermark(watermark));
     }
     if let Some(idle) = change.idle {
         out.control(if idle { Element::Idle } else { Element::Active });
     }
+}
+
+/// As [`emit`], after a split was opened or has ended: the maximum for want of splits is the business of the end.
+fn emit_of_open<T: Data>(mut change: MergeChange, out: &mut Out<T>) {
+    change.watermark = change.watermark.filter(|&watermark| watermark < WATERMARK_MAX);
+    emit(change, out);
 }
 
 impl<S: Source> SourceOperator<S> {
@@ -184,7 +189,7 @@ impl<S: Source> SourceOperator<S> {
         let held = waiting
             && !self.readers.is_empty()
             && !self.queue.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
-        emit(self.merge.hold(held), &mut self.out);
+        emit_of_open(self.merge.hold(held), &mut self.out);
         Ok(())
     }
 
@@ -295,8 +300,8 @@ impl<S: Source> AnyOperator for SourceOperator<S> {
                     // The splits that wait hold the watermark back, or there are none.
                     let held = !self.together
                         && !self.queue.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
-                    emit(self.merge.hold(held), &mut self.out);
-                    emit(self.merge.end(split.input), &mut self.out);
+                    emit_of_open(self.merge.hold(held), &mut self.out);
+                    emit_of_open(self.merge.end(split.input), &mut self.out);
                 }
                 _ => self.readers.push_back(split),
             }

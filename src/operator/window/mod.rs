@@ -1,6 +1,7 @@
-//! Window operators: two implementations behind one API, between which the planner chooses.
+//! Window operators: three implementations behind one API, between which the planner chooses.
 //!
 //! - slices, for aligned event-time windows (tumbling, sliding) with an incremental fold and the default trigger;
+//! - [`sessions`], for event-time windows that merge, with an incremental fold and the default trigger;
 //! - [`general`], the general operator, for everything else.
 
 mod either;
@@ -8,6 +9,7 @@ mod fold;
 pub mod general;
 pub mod join;
 pub mod process;
+pub mod sessions;
 pub mod slices;
 
 pub use either::Either;

@@ -106,8 +106,8 @@ impl WatermarkMerge {
         if self.held {
             return MergeChange::default();
         }
-        // One that has promised the maximum sends nothing more: it counts as ended, whatever else it said. Else the end of
-        // one input would end the event time of those that are idle.
+        // One that has promised the maximum sends nothing more: it counts as ended, whatever else it said. Else the
+        // end of one input would end the event time of those that are idle.
         let open = self.inputs.iter().filter(|(t, _)| *t < WATERMARK_MAX);
         let with = |status| open.clone().filter(move |(_, s)| *s == status).map(|(t, _)| *t);
         let active = with(Status::Active).count();

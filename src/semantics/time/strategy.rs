@@ -276,3 +276,84 @@ impl<T> Timing<T> {
         Some(after.saturating_sub(now.saturating_sub(self.last_record)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn took(timing: &mut Timing<i64>, timestamps: &[Timestamp]) -> Vec<(usize, Timestamp)> {
+        let mut emitted = Vec::new();
+        let mut from = 0;
+        while let Some((to, watermark)) = timing.observe(timestamps, timestamps, from) {
+            emitted.push((to, watermark));
+            from = to;
+        }
+        emitted
+    }
+
+    /// W2: the highest timestamp less the disorder, less one; never below the least there is.
+    #[test]
+    fn bounded_disorder_saturates() {
+        let d = Duration::from_millis(10);
+        for (timestamps, expected) in [
+            (&[100, 300, 200][..], Some(289)),
+            (&[i64::MAX, 0], Some(i64::MAX - 11)),
+            (&[i64::MIN], None),
+            (&[i64::MIN + 11], None),
+            (&[i64::MIN + 12], Some(i64::MIN + 1)),
+            (&[], None),
+        ] {
+            let mut timing = WatermarkStrategy::bounded_out_of_orderness(d).start(Duration::ZERO);
+            assert_eq!(took(&mut timing, timestamps), []);
+            assert_eq!(timing.periodic(), expected, "{timestamps:?}");
+            assert_eq!(timing.periodic(), None, "W3: only what is larger than the last");
+        }
+    }
+
+    /// Emits each timestamp that is a multiple of ten, and what it is told to in between.
+    struct Tens(Timestamp);
+
+    impl WatermarkGenerator<i64> for Tens {
+        fn on_event(&mut self, _: &i64, timestamp: Timestamp, output: &mut WatermarkOutput) {
+            self.0 = timestamp;
+            if timestamp % 10 == 0 {
+                output.emit(timestamp);
+                output.emit(timestamp - 1);
+            }
+        }
+        fn on_periodic_emit(&mut self, output: &mut WatermarkOutput) {
+            output.emit(self.0);
+        }
+    }
+
+    /// W3, W8: watermarks of a generator come behind their records and never fall, punctuated and periodic together.
+    #[test]
+    fn generators_are_kept_monotone() {
+        let mut timing = WatermarkStrategy::generator(|| Tens(0)).start(Duration::ZERO);
+        assert_eq!(took(&mut timing, &[3, 10, 7, 10, 5, 20, 15]), [(2, 10), (6, 20)]);
+        assert_eq!(timing.periodic(), None, "15 is behind 20");
+        assert_eq!(took(&mut timing, &[33]), []);
+        assert_eq!(timing.periodic(), Some(33));
+        assert_eq!(took(&mut timing, &[30, 40]), [(2, 40)]);
+        assert!(timing.wants_periodic(), "a generator may have something to say at any time");
+    }
+
+    /// W5: idle once, after the time without records; awake with the next one.
+    #[test]
+    fn idleness() {
+        let strategy = WatermarkStrategy::<i64>::monotonous().idle_after(5 * SECOND);
+        let mut timing = strategy.start(10 * SECOND);
+        assert_eq!(timing.idle_in(12 * SECOND), Some(3 * SECOND));
+        assert!(!timing.falls_idle(14 * SECOND));
+        assert!(timing.falls_idle(15 * SECOND) && !timing.falls_idle(16 * SECOND));
+        assert_eq!(timing.idle_in(16 * SECOND), None);
+        assert!(timing.awake(17 * SECOND) && !timing.awake(18 * SECOND));
+        assert!(!timing.falls_idle(22 * SECOND) && timing.falls_idle(23 * SECOND));
+        let mut never = WatermarkStrategy::<i64>::monotonous().start(Duration::ZERO);
+        assert!(!never.falls_idle(Duration::MAX));
+        assert!(strategy.mistake().is_none());
+        assert!(strategy.idle_after(Duration::ZERO).mistake().is_some());
+    }
+}

@@ -10,6 +10,9 @@ use crate::operator::{Context, Out, Progress};
 use crate::semantics::state::Slot;
 use crate::semantics::window::{TimeDomain, Trigger, TriggerContext, TriggerResult, WindowAssigner};
 
+/// Timers between two looks ahead.
+const PREFETCHED: usize = 8;
+
 impl<K, T, W, G, C> GeneralWindows<K, T, W, G, C>
 where
     K: Key,
@@ -114,10 +117,21 @@ where
             if out.is_full() {
                 return Ok(Progress::Yielded);
             }
-            let timer = match domain {
-                TimeDomain::Event => self.schedule.event.pop_due(),
-                TimeDomain::Processing => self.schedule.processing.pop_due(),
+            let timers = match domain {
+                TimeDomain::Event => &mut self.schedule.event,
+                TimeDomain::Processing => &mut self.schedule.processing,
             };
+            if self.popped.is_multiple_of(PREFETCHED as u32) {
+                // Entries first, and what they point to a little later.
+                timers
+                    .upcoming(3 * PREFETCHED)
+                    .skip(2 * PREFETCHED)
+                    .for_each(|slot| self.keys.prefetch(slot));
+                let near = timers.upcoming(2 * PREFETCHED).skip(PREFETCHED);
+                near.for_each(|slot| self.keys.prefetch_windows(slot));
+            }
+            self.popped = self.popped.wrapping_add(1);
+            let timer = timers.pop_due();
             let Some(timer) = timer else { break };
             let slot = timer.slot;
             let Some(windows) = self.keys.windows(slot).map(Few::as_mut_slice) else { continue };

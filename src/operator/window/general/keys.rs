@@ -4,7 +4,7 @@ use super::alarms::Alarms;
 use super::few::Few;
 use crate::base::data::{Key, Timestamp};
 use crate::base::error::{Error, Result};
-use crate::semantics::state::{KeyTable, Slot, StateScope};
+use crate::semantics::state::{KeyTable, Slot, StateScope, prefetch_element};
 use crate::semantics::window::Window;
 
 /// A window of a key.
@@ -66,6 +66,23 @@ impl<K: Key, C, S> Keys<K, Windows<C, S>> {
     pub(super) fn window(&mut self, slot: Slot, at: usize) -> Result<&mut Kept<C, S>> {
         let windows = self.windows(slot).map(Few::as_mut_slice);
         windows.and_then(|windows| windows.get_mut(at)).ok_or_else(lost)
+    }
+    /// Starts loading the entry of a key.
+    #[inline(always)]
+    pub(super) fn prefetch(&self, slot: Slot) {
+        if let Keys::All(table) = self {
+            table.prefetch(slot);
+        }
+    }
+    /// Starts loading the windows of a key, whose entry should be in the cache by now.
+    #[inline(always)]
+    pub(super) fn prefetch_windows(&self, slot: Slot) {
+        if let Keys::All(table) = self
+            && let Some(Few::Many(windows)) = table.value(slot)
+        {
+            prefetch_element(windows, 0);
+            prefetch_element(windows, windows.len().saturating_sub(1));
+        }
     }
     #[inline(always)]
     pub(super) fn key(&self, slot: Slot) -> Result<&K> {

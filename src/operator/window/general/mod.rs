@@ -52,6 +52,9 @@ pub struct WindowSetup<T, W, G> {
     pub late: Option<SideOutput<T>>,
 }
 
+/// Records ahead of the current one whose windows are being fetched.
+const PREFETCHED: usize = 12;
+
 /// The record under way.
 struct Current<T> {
     /// Gone once it is in its last window.
@@ -115,6 +118,8 @@ where
     firing: Option<Firing<C::Content>>,
     drain: Drain,
     late_dropped: u64,
+    /// Timers taken from the queues.
+    popped: u32,
 }
 
 impl<K, T, W, G, C> GeneralWindows<K, T, W, G, C>
@@ -155,6 +160,7 @@ where
             firing: None,
             drain: Drain::default(),
             late_dropped: 0,
+            popped: 0,
         }
     }
 
@@ -423,6 +429,9 @@ where
                     let (Some((record, timestamp)), Some(slot)) = (batch.pop(), self.slots.pop()) else {
                         break;
                     };
+                    if let Some(ahead) = self.slots.len().checked_sub(PREFETCHED) {
+                        self.keys.prefetch_windows(self.slots[ahead]);
+                    }
                     self.assign(&record, timestamp)?;
                     Current { record: Some(record), timestamp, slot, next: 0, placed: false }
                 }

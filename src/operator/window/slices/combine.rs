@@ -27,12 +27,14 @@ const IDLE_BATCHES: u64 = 128;
 /// A partial result: key and start of the slice, accumulator.
 pub type Partial<K, A> = ((K, Timestamp), A);
 
-/// Emits `((key, slice start), accumulator)` with the highest timestamp of the slice; a key and slice may come several
-/// times.
+/// Emits `((key, slice start), accumulator)`, for sliding windows with the start as timestamp; a key and slice may come
+/// several times.
 pub struct CombineSlices<K, T, F: WindowFold<T>> {
     tables: SliceTables<K, T, F>,
     heap: HeapEstimate,
     batches: u64,
+    /// Partial results carry the start of their slice as a timestamp.
+    ordered: bool,
     /// Some slices are being emptied: those that are older than this.
     emptying: Option<u64>,
 }
@@ -44,6 +46,7 @@ impl<K: Key, T: Data, F: WindowFold<T>> CombineSlices<K, T, F> {
             tables: SliceTables::new(fold, Slicing::new(aligned), selector),
             heap: HeapEstimate::default(),
             batches: 0,
+            ordered: aligned.size_ms != aligned.slide_ms,
             emptying: None,
         }
     }
@@ -53,13 +56,15 @@ impl<K: Key, T: Data, F: WindowFold<T>> CombineSlices<K, T, F> {
         let Some(since) = self.emptying else { return Progress::Done };
         while let Some(at) = self.tables.open.iter().position(|slice| slice.touched < since) {
             let slice = &mut self.tables.open[at];
-            let (start, timestamp) = (slice.window.start, slice.window.max_timestamp());
+            let start = slice.window.start;
+            // Rows are put in order by their timestamps; where no order is needed they can do without.
+            let timestamp = self.ordered.then_some(start);
             loop {
                 if out.is_full() {
                     return Progress::Yielded;
                 }
                 let more = slice.table.drain(DRAIN_ENTRIES, |_hash, key, acc| {
-                    out.push(((key, start), acc), Some(timestamp));
+                    out.push(((key, start), acc), timestamp);
                 });
                 if !more {
                     break;

@@ -21,6 +21,7 @@ pub use combine::{CombineSlices, Partial};
 pub use sliding::{SlidePartials, SlidingSlices};
 pub use tables::FoldPartials;
 pub use tumbling::TumblingSlices;
+pub(super) use tumbling::divert;
 
 use crate::base::data::Timestamp;
 use crate::base::error::{Error, Result};

@@ -64,27 +64,17 @@ impl<A: Data> Panes<A> {
         self.slices.front().map(|slice| slice.0)
     }
 
-    /// Folds a record into its slice.
+    /// Folds an accumulator into a slice.
     #[inline]
-    pub(super) fn add<T: Data, F: WindowFold<T, Acc = A>>(
-        &mut self,
-        fold: &mut F,
-        start: Timestamp,
-        record: T,
-    ) {
-        // Most records are in the last slice, or begin a new one.
-        if self.slices.len() > self.reached()
-            && let Some((last, acc)) = self.slices.back_mut()
-            && *last == start
-        {
-            return fold.add(acc, record);
+    pub(super) fn merge<T, F: WindowFold<T, Acc = A>>(&mut self, fold: &mut F, start: Timestamp, acc: A) {
+        // Mostly it is a new slice behind all others.
+        if self.slices.back().is_none_or(|last| last.0 < start) {
+            return self.slices.push_back((start, acc));
         }
-        let acc = fold.create(record);
-        self.merge(fold, start, acc);
+        self.merge_within(fold, start, acc);
     }
 
-    /// Folds an accumulator into a slice.
-    pub(super) fn merge<T, F: WindowFold<T, Acc = A>>(&mut self, fold: &mut F, start: Timestamp, acc: A) {
+    fn merge_within<T, F: WindowFold<T, Acc = A>>(&mut self, fold: &mut F, start: Timestamp, acc: A) {
         let behind = self.slices.iter().rposition(|slice| slice.0 <= start).map_or(0, |at| at + 1);
         let exists = behind > 0 && self.slices[behind - 1].0 == start;
         let at = if exists { behind - 1 } else { behind };
@@ -204,7 +194,7 @@ mod tests {
                     let slice = end - slices_of_window + 1 + below(slices_of_window as usize + 3);
                     let record = (1 << below(20), below(100));
                     match &mut panes {
-                        Some(panes) => panes.add(&mut fold, slice, record),
+                        Some(panes) => panes.merge(&mut fold, slice, record),
                         None => panes = Some(Panes::new(slice, record)),
                     }
                     let sum = model.entry(slice).or_insert((0, i64::MIN));
@@ -240,7 +230,7 @@ mod tests {
             });
             let mut panes = Panes::new(0, 1u64);
             for slice in 1..6_000 {
-                panes.add(&mut fold, slice, 1u64);
+                panes.merge(&mut fold, slice, 1u64);
                 let sum = panes.window(&mut fold, slice + 1 - slices_of_window, slice + 1);
                 assert_eq!(sum, Some((slice + 1).min(slices_of_window) as u64));
             }

@@ -1,13 +1,15 @@
 //! SlidingSlices: sliding windows, put together from slices.
 //!
-//! State: for each key the slices that some window still needs, side by side in [`Panes`]. When the watermark passes
-//! the end of a window, the window of every key is put together, in the order in which the keys came. Ends without any
-//! slice are skipped, however far the watermark jumps. A key leaves with its last slice.
+//! State: a table for each open slice, as for tumbling windows; and for each key the closed slices that some window still
+//! needs, side by side in [`Panes`]. When the watermark passes the end of a slice, its accumulators move from the one to the
+//! other. When it passes the end of a window, the window of every key is put together, in the order in which the keys
+//! came. Ends without any slice are skipped, however far the watermark jumps. A key leaves with its last slice.
 
+use super::Slicing;
 use super::combine::Partial;
 use super::panes::Panes;
+use super::tables::SliceTables;
 use super::tumbling::{Restore, divert};
-use super::{Slicing, no_timestamps};
 use crate::base::batch::Batch;
 use crate::base::data::{Data, Key, Timestamp, WATERMARK_MIN};
 use crate::base::error::Result;
@@ -25,6 +27,9 @@ use std::sync::Arc;
 /// Keys between two looks at the output.
 const FIRED_KEYS: Slot = 64;
 
+/// Keys of a closed slice that are moved at a time.
+const CLOSED_KEYS: usize = 1024;
+
 /// Keys ahead of the one that fires whose slices are being fetched.
 const PREFETCHED_KEYS: Slot = 8;
 
@@ -40,18 +45,20 @@ struct Firing {
 
 /// Folds the records of each key and sliding window. Records of whose windows all have fired are late.
 pub struct SlidingSlices<K, T, F: WindowFold<T>> {
-    fold: F,
-    slicing: Slicing,
-    selector: Arc<dyn KeySelector<T, K>>,
+    /// Slices that the watermark has not passed.
+    open: SliceTables<K, T, F>,
     late_to: Option<SideOutput<T>>,
     late: Option<Counter>,
+    /// The slices of each key that the watermark has passed.
     table: KeyTable<K, Panes<F::Acc>>,
+    /// Records of the batch whose slice the watermark has passed, though not all of its windows.
+    behind: Batch<T>,
     keys: Vec<K>,
+    hashes: Vec<u64>,
+    accs: Vec<F::Acc>,
     slots: Vec<Slot>,
     created: Vec<Slot>,
-    starts: Vec<Timestamp>,
-    late_records: Batch<T>,
-    /// Not above the start of any slice.
+    /// Not above the start of any slice in the table.
     earliest: Timestamp,
     /// Windows that end at or before this have fired.
     fired: Timestamp,
@@ -67,74 +74,89 @@ impl<K: Key, T: Data, F: WindowFold<T>> SlidingSlices<K, T, F> {
         late_to: Option<SideOutput<T>>,
     ) -> Self {
         SlidingSlices {
-            fold,
-            slicing: Slicing::new(aligned),
-            selector,
+            open: SliceTables::new(fold, Slicing::new(aligned), selector),
             late_to,
             late: None,
             table: KeyTable::new(),
+            behind: Batch::new(),
             keys: Vec::new(),
+            hashes: Vec::new(),
+            accs: Vec::new(),
             slots: Vec::new(),
             created: Vec::new(),
-            starts: Vec::new(),
-            late_records: Batch::new(),
             earliest: Timestamp::MAX,
             fired: WATERMARK_MIN,
             firing: None,
         }
     }
 
-    /// Computes the slice of each record. Says whether some are late.
-    fn find_slices(&mut self, batch: &Batch<T>, watermark: Timestamp) -> Result<bool> {
-        self.starts.clear();
-        let mut slice = Window { start: 0, end: 0 };
-        let mut some_late = false;
-        for &timestamp in &batch.timestamps {
-            if !slice.contains(timestamp) {
-                slice = self.slicing.slice_of(timestamp)?;
-                let is_late = self.slicing.last_end(slice.start) - 1 <= watermark;
-                some_late |= is_late;
-                if !is_late {
-                    self.earliest = self.earliest.min(slice.start);
-                }
+    /// Adds accumulators, one for each of `self.keys`, to the slice that starts at `start`.
+    fn add(&mut self, start: Timestamp) -> Result<()> {
+        let (slots, created) = (&mut self.slots, &mut self.created);
+        self.table.resolve(&self.keys, &self.hashes, slots, created, Panes::empty)?;
+        // Keys first, then slices: those of a key lie elsewhere, and can be fetched ahead once it is known.
+        for (i, (acc, &slot)) in self.accs.drain(..).zip(&*slots).enumerate() {
+            if let Some(ahead) =
+                slots.get(i + PREFETCHED_KEYS as usize).and_then(|&slot| self.table.value(slot))
+            {
+                ahead.prefetch_last();
             }
-            self.starts.push(slice.start);
+            if let Some(panes) = self.table.value_mut(slot) {
+                panes.merge(&mut self.open.fold, start, acc);
+            }
         }
-        Ok(some_late)
+        self.earliest = self.earliest.min(start);
+        self.keys.clear();
+        self.hashes.clear();
+        Ok(())
     }
 
-    /// Takes late records out.
-    fn take_late(&mut self, batch: &mut Batch<T>, watermark: Timestamp) {
-        let hashed = batch.hashes.len() == batch.len();
-        let all = std::mem::replace(batch, Batch::new());
-        let starts = std::mem::take(&mut self.starts);
-        for (i, ((value, timestamp), start)) in
-            all.values.into_iter().zip(all.timestamps).zip(starts).enumerate()
+    /// Moves the slices that the watermark has passed to their keys.
+    fn close(&mut self, watermark: Timestamp) -> Result<()> {
+        while let Some(slice) = self.open.open.first_mut()
+            && slice.window.max_timestamp() <= watermark
         {
-            let is_late = self.slicing.last_end(start) - 1 <= watermark;
-            let part = if is_late { &mut self.late_records } else { &mut *batch };
-            part.values.push(value);
-            part.timestamps.push(timestamp);
-            if !is_late {
-                self.starts.push(start);
-                if hashed {
-                    part.hashes.push(all.hashes[i]);
-                }
+            let start = slice.window.start;
+            let (keys, hashes, accs) = (&mut self.keys, &mut self.hashes, &mut self.accs);
+            let more = slice.table.drain(CLOSED_KEYS, |hash, key, acc| {
+                keys.push(key);
+                hashes.push(hash);
+                accs.push(acc);
+            });
+            if !more {
+                self.open.retire(0);
             }
+            self.add(start)?;
         }
+        Ok(())
+    }
+
+    /// Adds the records whose slices have been closed.
+    fn add_behind(&mut self) -> Result<()> {
+        let behind = std::mem::replace(&mut self.behind, Batch::new());
+        for (record, timestamp) in behind.values.into_iter().zip(behind.timestamps) {
+            let start = self.open.slicing.slice_of(timestamp)?.start;
+            let key = self.open.key(&record);
+            self.hashes.push(hash_of(&key));
+            self.keys.push(key);
+            self.accs.push(self.open.fold.create(record));
+            self.add(start)?;
+        }
+        Ok(())
     }
 
     /// The end of the next window that holds a slice.
     fn next_end(&self) -> Option<Timestamp> {
-        (!self.table.is_empty()).then(|| self.slicing.first_end(self.earliest, self.fired))
+        (!self.table.is_empty()).then(|| self.open.slicing.first_end(self.earliest, self.fired))
     }
 
     /// Emits the windows that end at `firing.end`, one key after the other.
     fn fire(&mut self, mut firing: Firing, out: &mut Out<Windowed<K, F::Value>>) -> Progress {
-        let window =
-            Window { start: firing.end.saturating_sub(self.slicing.aligned.size_ms), end: firing.end };
+        let Aligned { size_ms, slide_ms, .. } = self.open.slicing.aligned;
+        let window = Window { start: firing.end.saturating_sub(size_ms), end: firing.end };
         // What the next window no longer holds.
-        let next_start = window.start.saturating_add(self.slicing.aligned.slide_ms);
+        let next_start = window.start.saturating_add(slide_ms);
+        let fold = &mut self.open.fold;
         let slots = self.table.slots();
         while firing.slot < slots {
             if firing.slot.is_multiple_of(FIRED_KEYS) && out.is_full() {
@@ -147,11 +169,11 @@ impl<K: Key, T: Data, F: WindowFold<T>> SlidingSlices<K, T, F> {
                 panes.prefetch();
             }
             let Some((key, panes)) = self.table.entry_mut(slot) else { continue };
-            if let Some(acc) = panes.window(&mut self.fold, window.start, window.end) {
-                let value = self.fold.value(&acc);
+            if let Some(acc) = panes.window(fold, window.start, window.end) {
+                let value = fold.value(&acc);
                 out.push(Windowed { key: key.clone(), window, value }, Some(window.max_timestamp()));
             }
-            panes.drop_before(&mut self.fold, next_start);
+            panes.drop_before(fold, next_start);
             match panes.first() {
                 Some(first) => firing.earliest = firing.earliest.min(first),
                 None => {
@@ -177,33 +199,23 @@ impl<K: Key, T: Data, F: WindowFold<T>> Operator for SlidingSlices<K, T, F> {
         ctx: &mut Context,
         out: &mut Out<Self::Out>,
     ) -> Result<Progress> {
-        if batch.timestamps.len() != batch.len() {
-            return Err(no_timestamps());
-        }
-        if self.find_slices(batch, ctx.watermark)? {
-            self.take_late(batch, ctx.watermark);
-            divert(&mut self.late_records, &self.late_to, &mut self.late, ctx, out);
-        }
-        self.keys.clear();
-        self.selector.keys(&batch.values, &mut self.keys);
-        if batch.hashes.len() != batch.len() {
-            batch.hashes.clear();
-            batch.hashes.extend(self.keys.iter().map(hash_of));
-        }
-        // Keys first, then slices: those of a key lie elsewhere, and can be fetched ahead once it is known.
-        let (slots, created) = (&mut self.slots, &mut self.created);
-        self.table.resolve(&self.keys, &batch.hashes, slots, created, Panes::empty)?;
-        for (i, record) in batch.values.drain(..).enumerate() {
-            if let Some(ahead) =
-                slots.get(i + PREFETCHED_KEYS as usize).and_then(|&slot| self.table.value(slot))
-            {
-                ahead.prefetch_last();
+        let (late_to, late, behind) = (&self.late_to, &mut self.late, &mut self.behind);
+        let (ctx, slicing) = (&*ctx, self.open.slicing);
+        self.open.fold_batch(batch, |slice, part| {
+            if slice.max_timestamp() > ctx.watermark {
+                return false;
             }
-            if let Some(panes) = self.table.value_mut(slots[i]) {
-                panes.add(&mut self.fold, self.starts[i], record);
+            if slicing.last_end(slice.start).saturating_sub(1) <= ctx.watermark {
+                divert(part, late_to, late, ctx, out);
+            } else {
+                behind.values.append(&mut part.values);
+                behind.timestamps.append(&mut part.timestamps);
             }
+            true
+        })?;
+        if !self.behind.is_empty() {
+            self.add_behind()?;
         }
-        batch.clear();
         Ok(Progress::Done)
     }
 
@@ -213,6 +225,9 @@ impl<K: Key, T: Data, F: WindowFold<T>> Operator for SlidingSlices<K, T, F> {
         _ctx: &mut Context,
         out: &mut Out<Self::Out>,
     ) -> Result<Progress> {
+        if self.firing.is_none() {
+            self.close(watermark)?;
+        }
         loop {
             let firing = match self.firing.take() {
                 Some(firing) => firing,
@@ -233,6 +248,11 @@ impl<K: Key, T: Data, F: WindowFold<T>> Operator for SlidingSlices<K, T, F> {
     fn snapshot(&mut self) -> Result<OperatorSnapshot> {
         let mut snapshot = OperatorSnapshot::default();
         snapshot.put("fired", &self.fired)?;
+        for slice in &self.open.open {
+            for (_, _, key, acc) in slice.table.iter() {
+                snapshot.put("slices", &(slice.window.start, key, acc))?;
+            }
+        }
         for (_, _, key, panes) in self.table.iter() {
             snapshot.put("keys", &(key, panes))?;
         }
@@ -248,6 +268,13 @@ impl<K: Key, T: Data, F: WindowFold<T>> Operator for SlidingSlices<K, T, F> {
             self.earliest = self.earliest.min(panes.first().unwrap_or(Timestamp::MAX));
             let hash = hash_of(&key);
             self.table.upsert_batch(&[hash], &mut Restore(Some((key, panes))))?;
+        }
+        for entry in snapshot.entries::<(Timestamp, K, F::Acc)>("slices") {
+            let (start, key, acc) = entry?;
+            self.hashes.push(hash_of(&key));
+            self.keys.push(key);
+            self.accs.push(acc);
+            self.add(start)?;
         }
         Ok(())
     }

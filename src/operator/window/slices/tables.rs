@@ -118,6 +118,11 @@ impl<K: Key, T: Data, F: WindowFold<T>> SliceTables<K, T, F> {
         Ok(())
     }
 
+    /// The key of a record.
+    pub(super) fn key(&self, record: &T) -> K {
+        self.selector.key(record)
+    }
+
     /// The index of an open slice, opened if it was not.
     pub(super) fn position(&mut self, slice: Window) -> usize {
         // Time goes forward: it is one of the last.
@@ -226,6 +231,10 @@ impl<K: Key, T: Data, F: WindowFold<T>> Fold<(K, Timestamp), T> for FoldPartials
     }
     fn result(&mut self, key: &(K, Timestamp), acc: &F::Acc) -> Self::Out {
         self.finish(key.clone(), acc.clone())
+    }
+    #[inline(always)]
+    fn timestamp(&self, (_, start): &(K, Timestamp), _highest: Option<Timestamp>) -> Option<Timestamp> {
+        Some(start.saturating_add(self.slicing.slice_ms - 1))
     }
     #[inline(always)]
     fn finish(&mut self, (key, start): (K, Timestamp), acc: F::Acc) -> Self::Out {

@@ -44,7 +44,7 @@ impl<K: Key, T: Data, F: WindowFold<T>> TumblingSlices<K, T, F> {
 }
 
 /// Sends late records on, or counts them; empties the batch.
-pub(super) fn divert<T: Data, U: Data>(
+pub(in crate::operator::window) fn divert<T: Data, U: Data>(
     late: &mut Batch<T>,
     late_to: &Option<SideOutput<T>>,
     dropped: &mut Option<Counter>,
