@@ -67,6 +67,15 @@ impl Toy {
         for subtask in self.0.iter_mut().rev() {
             subtask.operator.open(&mut subtask.context)?;
         }
+        // Those that no producer reaches, behind a global partitioning, end at once.
+        let orphan = |s: &Subtask| !s.open.is_empty() && s.open.iter().all(|&open| open == 0);
+        let orphans: Vec<usize> = (0..self.0.len()).filter(|&i| orphan(&self.0[i])).collect();
+        for orphan in orphans {
+            for input in 0..self.0[orphan].open.len() {
+                self.call(orphan, |to| to.operator.end_of_input(input, &mut to.context))?;
+            }
+            self.end(orphan)?;
+        }
         let mut sources: Vec<usize> = (0..self.0.len()).filter(|&i| self.0[i].open.is_empty()).collect();
         while let Some(source) = sources.pop() {
             let subtask = &mut self.0[source];

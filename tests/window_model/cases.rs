@@ -24,12 +24,12 @@ pub struct Case {
 }
 
 impl Case {
-    /// Aligned windows with the default trigger, a fold and nothing else: slices can run them.
+    /// Windows that end, with the default trigger, a fold and nothing else: slices, or sessions of their own, can run them.
     pub fn is_default(&self) -> bool {
         let Definition { kind, fires, purging, evicts, .. } = &self.definition;
-        let aligned = matches!(kind, Kind::Tumbling { .. } | Kind::Sliding { .. });
+        let ends = *kind != Kind::Global;
         let fold = matches!(self.function, Function::Aggregate | Function::Reduce);
-        aligned && fold && *fires == Fires::AtEnd && !purging && evicts.is_none()
+        ends && fold && *fires == Fires::AtEnd && !purging && evicts.is_none()
     }
 
     pub fn merges(&self) -> bool {

@@ -96,7 +96,7 @@ fn windows_give_what_the_rules_say() {
         for way in ways(&case, &mut Random::new(seed ^ 0xC0FF_EE00)) {
             let Ok(found) = compare(&case, &way) else { fail(seed, case, &way) };
             note(format!("{}, {:?}, parallelism {}", way.mode, way.wanted, way.parallelism));
-            note(format!("{} {}", way.mode, if found.by_slices { "slices" } else { "general" }));
+            note(format!("{} {}", way.mode, found.implementation));
             for (yes, what) in [
                 (!found.rows.is_empty(), "firings"),
                 (!found.late.is_empty(), "late records"),

@@ -21,7 +21,7 @@ pub struct Found {
     pub dropped: u64,
     /// Not compared.
     pub spilled: bool,
-    pub by_slices: bool,
+    pub implementation: &'static str,
 }
 
 /// Which implementation runs.
@@ -95,7 +95,8 @@ pub fn run_on(
         late.sink_to(FnSink::new(move |record: Rec| late_into.lock().unwrap().late.push(record)));
     }
     rows.process(Stamp).sink_to(FnSink::new(move |row: Row| rows_into.lock().unwrap().rows.push(row)));
-    let by_slices = env.explain()?.to_string().contains("slices:");
+    let plan = env.explain()?.to_string();
+    let implementation = ["slices", "sessions"].into_iter().find(|name| plan.contains(&format!("{name}: ")));
     let result = env.execute("windows")?;
     let mut found = std::mem::take(&mut *found.lock().unwrap());
     if case.merges() && case.function == Function::Process {
@@ -106,7 +107,7 @@ pub fn run_on(
     found.dropped =
         counters.filter(|(name, _)| name.as_str() == "late_records_dropped").map(|(_, n)| *n).sum();
     found.spilled = result.spilled_bytes() > 0;
-    found.by_slices = by_slices;
+    found.implementation = implementation.unwrap_or("general");
     found.rows.sort();
     found.late.sort();
     Ok(found)
