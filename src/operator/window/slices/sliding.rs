@@ -24,7 +24,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 /// Keys ahead of the current one whose slices are being fetched.
-const AHEAD: usize = 8;
+const AHEAD: usize = 16;
 
 /// Emptied columns that are kept.
 const SPARE_COLUMNS: usize = 2;
@@ -176,6 +176,7 @@ impl<K: Key, T: Data, F: WindowFold<T>> SlidingSlices<K, T, F> {
             for (i, &slot) in touched.iter().enumerate() {
                 if let Some(&far) = touched.get(i + 2 * AHEAD) {
                     self.closed.prefetch(far as usize);
+                    column.cells.prefetch(far as usize);
                 }
                 if let Some(near) = touched.get(i + AHEAD).and_then(|&slot| self.closed.get(slot as usize)) {
                     near.prefetch_last();
@@ -280,7 +281,13 @@ impl<K: Key, T: Data, F: WindowFold<T>> Operator for SlidingSlices<K, T, F> {
         self.table.resolve(&self.keys, &batch.hashes, &mut slots, &mut self.created, || ())?;
         let mut turn = Turn::Late(Window { start: 0, end: 0 });
         let mut slice = Window { start: 0, end: 0 };
-        for ((record, &timestamp), &slot) in batch.values.drain(..).zip(&batch.timestamps).zip(&slots) {
+        let records = batch.values.drain(..).zip(&batch.timestamps).zip(&slots);
+        for (i, ((record, &timestamp), &slot)) in records.enumerate() {
+            if let Some(&ahead) = slots.get(i + AHEAD) {
+                // Disorder is seldom longer than a slice: it will be in one of the last two.
+                let last = self.open.iter().rev().take(2);
+                last.for_each(|column| column.cells.prefetch(ahead as usize));
+            }
             if !slice.contains(timestamp) {
                 turn = self.turn_to(timestamp, ctx.watermark)?;
                 slice = match &turn {
