@@ -2,8 +2,8 @@
 
 use mainstem::prelude::*;
 use mainstem::testing::{
-    Event, Harness, HarnessSnapshot, Probe, Script, ScriptedSource, TwoInputHarness, assert_same_final_results,
-    assert_same_in_both_modes, both_modes,
+    Event, Harness, HarnessSnapshot, Probe, Script, ScriptedSource, TwoInputHarness,
+    assert_same_final_results, assert_same_in_both_modes, both_modes,
 };
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -164,7 +164,10 @@ fn u1_snapshot_and_restore() {
     assert_eq!(second.take_output(), []);
     second.push_all(words("to that not")).unwrap();
     assert_eq!(second.take_output(), pairs(&[("to", 3), ("that", 1), ("not", 2)]));
-    assert_eq!(second.snapshot().unwrap().operators().map(|(_, state)| state.len("accumulators")).sum::<usize>(), 5);
+    assert_eq!(
+        second.snapshot().unwrap().operators().map(|(_, state)| state.len("accumulators")).sum::<usize>(),
+        5
+    );
 }
 
 /// U1, C8: operators are found by their uids, wherever they stand; without one by their places.
@@ -287,7 +290,14 @@ fn u1_batch() {
 #[test]
 fn u1_a_chain_with_shuffles_settles() {
     let mut harness = Harness::new(|n: DataStream<u64>| {
-        n.rebalance().map(|n| n + 1).parallelism(3).key_by(|n| n % 100).count().parallelism(2).rebalance().map(|x| x)
+        n.rebalance()
+            .map(|n| n + 1)
+            .parallelism(3)
+            .key_by(|n| n % 100)
+            .count()
+            .parallelism(2)
+            .rebalance()
+            .map(|x| x)
     });
     harness.push_all(0..100_000).unwrap();
     let output = harness.take_output();
@@ -380,11 +390,14 @@ fn u1_scripted_source() {
         for driver in [Driver::Threads, Driver::Simulation { seed: 5 }] {
             for parallelism in [1, 2, 4] {
                 let env = Environment::new().execution_mode(mode).driver(driver).parallelism(parallelism);
-                let probe = Probe::on(&env.read(ScriptedSource::new([script(0), script(5_000), Script::new()])));
+                let probe =
+                    Probe::on(&env.read(ScriptedSource::new([script(0), script(5_000), Script::new()])));
                 env.execute("scripts").unwrap();
                 let mut records = probe.take();
                 records.sort();
-                let expected = [0, 5_000].into_iter().flat_map(|from| [from, from].into_iter().chain(from..from + 3_000));
+                let expected = [0, 5_000]
+                    .into_iter()
+                    .flat_map(|from| [from, from].into_iter().chain(from..from + 3_000));
                 let mut expected: Vec<u64> = expected.collect();
                 expected.sort();
                 assert_eq!(records, expected, "{mode} {driver:?} {parallelism}");
