@@ -8,11 +8,12 @@ mod checksum;
 mod generated;
 #[path = "../../examples/nexmark/generator.rs"]
 mod generator;
-#[path = "../../examples/nexmark/queries.rs"]
+#[path = "../../examples/nexmark/queries/mod.rs"]
 mod queries;
 #[path = "../../examples/common/random.rs"]
 mod random;
 mod reference;
+#[path = "../../examples/nexmark/rows.rs"]
 mod rows;
 mod rules;
 

@@ -1,11 +1,20 @@
 //! The queries, each a function from the events to the rows of its result.
 //!
-//! Rows are as in the SQL of Flink's Nexmark, with integers in place of decimals.
+//! Rows are as in the SQL of Flink's Nexmark, with integers in place of decimals. Each query takes out of the events
+//! what it needs before anything is shuffled.
 
 use crate::checksum::{ChecksumSink, Total};
-use crate::generator::{Bid, Event};
+use crate::generator::{Bid, DISORDER_MS, Event};
+use crate::rows::CategoryPrice;
 use mainstem::prelude::*;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+mod joins;
+mod windows;
+
+pub use joins::{q3, q4, q8};
+pub use windows::{q5, q7, q11, q12};
 
 /// The thousandths of a euro in a dollar.
 pub const EURO_PER_MILLE: u64 = 908;
@@ -21,6 +30,20 @@ pub enum Query {
     Q1,
     /// The bids for certain auctions.
     Q2,
+    /// Auctions by sellers of some states.
+    Q3,
+    /// The average winning bid of each category.
+    Q4,
+    /// The auctions with the most bids.
+    Q5,
+    /// The highest bids.
+    Q7,
+    /// New people who sell.
+    Q8,
+    /// The bids of people, by session.
+    Q11,
+    /// The bids of people, by the clock.
+    Q12,
 }
 
 impl Query {
@@ -30,8 +53,32 @@ impl Query {
             Query::Q0 => all(&q0(events)),
             Query::Q1 => all(&q1(events)),
             Query::Q2 => all(&q2(events)),
+            Query::Q3 => all(&q3(events)),
+            Query::Q4 => {
+                let (sink, total) = ChecksumSink::last_per_key(|row: &CategoryPrice| row.category);
+                q4(&timed(events)).sink_to(sink).name("checksum");
+                total
+            }
+            Query::Q5 => all(&q5(&timed(events))),
+            Query::Q7 => all(&q7(&timed(events))),
+            Query::Q8 => all(&q8(&timed(events))),
+            Query::Q11 => all(&q11(&timed(events))),
+            Query::Q12 => all(&q12(events)),
         }
     }
+
+    /// Why two runs do not have the same checksum, if they do not.
+    pub fn varies(self) -> Option<&'static str> {
+        (self == Query::Q12).then_some(
+            "q12 counts by the clock of the machine: which bids share a window depends on how fast they are processed",
+        )
+    }
+}
+
+/// The events with watermarks, which no event is behind.
+fn timed(events: &DataStream<Event>) -> DataStream<Event> {
+    let disorder = Duration::from_millis(DISORDER_MS.unsigned_abs());
+    events.assign_timestamps(WatermarkStrategy::bounded_out_of_orderness(disorder))
 }
 
 /// Every row counts.

@@ -76,3 +76,16 @@ pub struct UserSession {
     /// When the last one was made, plus the gap.
     pub end: Timestamp,
 }
+
+/// q12: the bids of a bidder between two strokes of the clock.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct UserBids {
+    /// Who.
+    pub bidder: u64,
+    /// How many bids.
+    pub bids: u64,
+    /// When the window begins, by the clock.
+    pub start: Timestamp,
+    /// When the window ends, by the clock.
+    pub end: Timestamp,
+}
