@@ -62,7 +62,7 @@ fn w1_arrival_speed_does_not_matter() {
         for i in 0..300i64 {
             // Out of order within 40 ms.
             script = script.record(i * 10 + (i * 7 % 5) * 10 - 20);
-            if pause_every > 0 && i as usize % pause_every == 0 {
+            if pause_every > 0 && (i as usize).is_multiple_of(pause_every) {
                 script = script.pause(SECOND);
             }
         }

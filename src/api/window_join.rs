@@ -7,7 +7,7 @@ use super::keyed_stream::KeyedStream;
 use super::windowed_stream::{Declared, WindowedStream};
 use crate::base::data::{Data, Key};
 use crate::operator::collector::Collector;
-use crate::operator::exchange::{ExchangeType, KeySelector, Partitioning, Unkeyed};
+use crate::operator::exchange::{ExchangeType, Partitioning, Unkeyed};
 use crate::operator::window::Either;
 use crate::operator::window::join::{CoGroupSides, JoinPairs};
 use crate::semantics::window::{Evictor, Trigger, Window, WindowAssigner};
@@ -94,8 +94,7 @@ impl<K: Key, L: Data> KeyedStream<K, L> {
     fn paired<R: Data, J>(&self, right: &KeyedStream<K, R>) -> WindowPair<K, L, R, J> {
         let lefts = undistributed(self).map(Either::<L, R>::Left).name("left");
         let rights = undistributed(right).map(Either::<L, R>::Right).name("right");
-        let (left, right): (Arc<dyn KeySelector<L, K>>, Arc<dyn KeySelector<R, K>>) =
-            (self.selector.clone(), right.selector.clone());
+        let (left, right) = (self.selector.clone(), right.selector.clone());
         let both = lefts.union(&[&rights]).key_by(move |record| match record {
             Either::Left(record) => left.key(record),
             Either::Right(record) => right.key(record),

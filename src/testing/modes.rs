@@ -68,7 +68,7 @@ pub fn both_modes<In: Data + Sync, Out: Data>(
 ///   depend on the order, count windows, and joins of streams without regard to event time differ. Records in the
 ///   order of distinct timestamps come to one keyed operator in the same order here;
 /// - user code that reads the watermark sees it rise in STREAMING; in BATCH it is at its minimum until the end of a
-/// key;
+///   key;
 /// - windows that fire early or more than once do so in STREAMING; in BATCH only the last firing is seen.
 ///
 /// # Panics

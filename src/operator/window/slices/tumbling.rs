@@ -93,13 +93,14 @@ impl<K: Key, T: Data, F: WindowFold<T>> Operator for TumblingSlices<K, T, F> {
         _ctx: &mut Context,
         out: &mut Out<Self::Out>,
     ) -> Result<Progress> {
-        let SliceTables { fold, open, .. } = &mut self.tables;
-        while let Some(Slice { window, table, .. }) = open.first_mut() {
-            if !self.firing && window.max_timestamp() > watermark {
-                break;
+        loop {
+            let SliceTables { fold, open, .. } = &mut self.tables;
+            let Some(Slice { window, table, .. }) = open.first_mut() else { return Ok(Progress::Done) };
+            let (window, timestamp) = (*window, window.max_timestamp());
+            if !self.firing && timestamp > watermark {
+                return Ok(Progress::Done);
             }
             self.firing = true;
-            let (window, timestamp) = (*window, window.max_timestamp());
             loop {
                 if out.is_full() {
                     return Ok(Progress::Yielded);
@@ -113,9 +114,7 @@ impl<K: Key, T: Data, F: WindowFold<T>> Operator for TumblingSlices<K, T, F> {
             }
             self.firing = false;
             self.tables.retire(0);
-            return self.watermark(watermark, _ctx, out);
         }
-        Ok(Progress::Done)
     }
 
     fn snapshot(&mut self) -> Result<OperatorSnapshot> {
