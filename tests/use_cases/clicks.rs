@@ -1,20 +1,52 @@
 //! Clicks: how many of each page in each window.
 
-#[path = "../../examples/clicks/generator.rs"]
-mod generator;
+#[path = "../../examples/clicks/data.rs"]
+mod data;
+#[path = "../../examples/clicks/job.rs"]
+mod job;
 
-use generator::{BASE_TIME, CLICKS_PER_PAGE, CLICKS_PER_WINDOW, Click, PAGES, WINDOW_MS, click};
-use mainstem::Timestamp;
+use crate::assert_same_everywhere;
+use data::{BASE_TIME, CLICKS_PER_PAGE, CLICKS_PER_WINDOW, Click, HEADER, PAGES, WINDOW_MS, click, parse};
+use job::PageCount;
+use mainstem::prelude::*;
 use std::collections::BTreeMap;
 
 /// The number of clicks for each window, by its start, and page.
-pub fn expected_counts(clicks: &[Click]) -> BTreeMap<(Timestamp, &'static str), u64> {
+fn expected_counts(clicks: &[Click]) -> BTreeMap<(Timestamp, CompactString), u64> {
     let mut counts = BTreeMap::new();
     for click in clicks {
         let window = click.timestamp.div_euclid(WINDOW_MS) * WINDOW_MS;
-        *counts.entry((window, click.page_name())).or_default() += 1;
+        *counts.entry((window, click.page.clone())).or_default() += 1;
     }
     counts
+}
+
+/// E3, W4: the counts of pages and windows are those of a plain loop, in both modes; the last window is not full.
+#[test]
+fn counts_are_the_same_everywhere() {
+    let clicks = 3 * CLICKS_PER_WINDOW + CLICKS_PER_WINDOW / 2;
+    let expected = expected_counts(&(0..clicks).map(click).collect::<Vec<_>>());
+    assert_eq!(expected.values().filter(|&&count| count == CLICKS_PER_PAGE).count(), 3 * PAGES.len());
+    let expected = expected.into_iter().map(|((window_start, page), count)| PageCount {
+        window_start,
+        window_end: window_start + WINDOW_MS,
+        page,
+        count,
+    });
+    assert_same_everywhere(expected.collect(), PageCount::clone, |env| {
+        job::counts(&env.generate(clicks, click))
+    });
+}
+
+/// E3: clicks can be rows of text.
+#[test]
+fn rows_are_clicks() {
+    assert_eq!(parse("/shop,1577836800000"), Ok(Click { page: "/shop".into(), timestamp: BASE_TIME }));
+    assert_eq!(parse("/a,b, -7"), Ok(Click { page: "/a,b".into(), timestamp: -7 }));
+    for (row, why) in [("/shop", "two fields"), ("/shop,soon", "milliseconds"), (HEADER, "milliseconds")] {
+        let error = parse(row).unwrap_err();
+        assert!(error.contains(row) && error.contains(why), "{error}");
+    }
 }
 
 /// E3: exactly 1,000 clicks of each of six pages in each window, in order of time.

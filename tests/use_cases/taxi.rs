@@ -1,33 +1,31 @@
 //! Taxi: rides within the city, fares of rides, the best tips of each hour, rides that are long.
 
-#[path = "../../examples/taxi/rides.rs"]
-mod rides;
+#[path = "../../examples/taxi/data.rs"]
+mod data;
+#[path = "../../examples/taxi/job.rs"]
+mod job;
 
-use mainstem::Timestamp;
-use rides::{DISORDER_MS, Fare, LONG_RIDE_MS, Position, RideEvent, RideEventKind, WARM_UP, fare, ride_event};
+use crate::{assert_same_everywhere, runs};
+use data::{
+    DISORDER_MS, FARES_TO_A_LOST_ONE, Fare, LONG_RIDE_MS, Position, RideEvent, RideEventKind, WARM_UP,
+    arriving_fare, arriving_fares, events_of, fare, ride_event,
+};
+use job::{HourlyTip, LongRide, RideWithFare};
+use mainstem::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
 const HOUR_MS: i64 = 60 * 60 * 1_000;
 const EVENTS: u64 = 10_000;
-
-/// The driver who was tipped most in an hour; of equals the one with the lowest number.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct HourlyTip {
-    /// When the hour begins.
-    pub hour: Timestamp,
-    /// Who.
-    pub driver: u64,
-    /// How much.
-    pub tip_cents: u64,
-}
+/// So many fares arrive, some of them for rides that start after the last event.
+const FARES: u64 = EVENTS * 2 / 3;
 
 /// The events of rides that start and end in the city.
-pub fn expected_cleansed(events: &[RideEvent]) -> Vec<RideEvent> {
+fn expected_cleansed(events: &[RideEvent]) -> Vec<RideEvent> {
     events.iter().filter(|event| event.from.is_in_nyc() && event.to.is_in_nyc()).cloned().collect()
 }
 
 /// The start of each ride with its fare, by ride.
-pub fn expected_rides_with_fares(events: &[RideEvent], fares: &[Fare]) -> Vec<(RideEvent, Fare)> {
+fn expected_rides_with_fares(events: &[RideEvent], fares: &[Fare]) -> Vec<(RideEvent, Fare)> {
     let fares: BTreeMap<u64, &Fare> = fares.iter().map(|fare| (fare.ride, fare)).collect();
     let starts = events.iter().filter(|event| event.kind == RideEventKind::Start);
     let starts: BTreeMap<u64, &RideEvent> = starts.map(|start| (start.ride, start)).collect();
@@ -37,7 +35,7 @@ pub fn expected_rides_with_fares(events: &[RideEvent], fares: &[Fare]) -> Vec<(R
 }
 
 /// The best tipped driver of each hour, by hour.
-pub fn expected_hourly_tips(fares: &[Fare]) -> Vec<HourlyTip> {
+fn expected_hourly_tips(fares: &[Fare]) -> Vec<HourlyTip> {
     let mut hours: BTreeMap<Timestamp, BTreeMap<u64, u64>> = BTreeMap::new();
     for fare in fares {
         let hour = fare.timestamp.div_euclid(HOUR_MS) * HOUR_MS;
@@ -52,14 +50,15 @@ pub fn expected_hourly_tips(fares: &[Fare]) -> Vec<HourlyTip> {
 }
 
 /// The rides that have not ended two hours after their start (ending exactly then is in time), by number.
-pub fn expected_long_rides(events: &[RideEvent]) -> Vec<u64> {
+fn expected_long_rides(events: &[RideEvent]) -> Vec<u64> {
     let ends: BTreeMap<u64, Timestamp> = events
         .iter()
         .filter(|event| event.kind == RideEventKind::End)
         .map(|end| (end.ride, end.timestamp))
         .collect();
-    let is_long =
-        |start: &&RideEvent| ends.get(&start.ride).is_none_or(|end| *end > start.timestamp + LONG_RIDE_MS);
+    let is_long = |start: &&RideEvent| {
+        ends.get(&start.ride).is_none_or(|end| *end > start.timestamp.saturating_add(LONG_RIDE_MS))
+    };
     let starts = events.iter().filter(|event| event.kind == RideEventKind::Start);
     let mut long: Vec<u64> = starts.filter(is_long).map(|start| start.ride).collect();
     long.sort();
@@ -68,6 +67,95 @@ pub fn expected_long_rides(events: &[RideEvent]) -> Vec<u64> {
 
 fn events() -> Vec<RideEvent> {
     (0..EVENTS).map(ride_event).collect()
+}
+
+/// E4: events of rides outside of the city are left out.
+#[test]
+fn cleansed_rides_are_the_same_everywhere() {
+    let expected = expected_cleansed(&events());
+    assert_same_everywhere(
+        expected,
+        |event| (event.ride, event.kind),
+        |env| job::cleansed(&env.generate(EVENTS, ride_event)),
+    );
+}
+
+fn fares() -> Vec<Fare> {
+    (0..FARES).map(arriving_fare).collect()
+}
+
+fn joined(env: &Environment) -> DataStream<RideWithFare> {
+    job::rides_with_fares(&env.generate(EVENTS, ride_event), &env.generate(FARES, arriving_fare))
+}
+
+/// E4, J4: every ride meets its fare.
+#[test]
+fn rides_with_fares_are_the_same_everywhere() {
+    let expected = expected_rides_with_fares(&events(), &fares()).into_iter().map(|(start, fare)| {
+        let RideEvent { ride, driver, timestamp, passengers, .. } = start;
+        let Fare { tip_cents, total_cents, .. } = fare;
+        RideWithFare { ride, driver, timestamp, passengers, tip_cents, total_cents }
+    });
+    assert_same_everywhere(expected.collect(), RideWithFare::clone, joined);
+}
+
+/// E4, J4: what has no counterpart is reported once, and nothing else is.
+#[test]
+fn rides_and_fares_that_remain_alone_are_the_same_everywhere() {
+    let starts: Vec<RideEvent> =
+        events().into_iter().filter(|event| event.kind == RideEventKind::Start).collect();
+    let rides: BTreeSet<u64> = starts.iter().map(|start| start.ride).collect();
+    let paid: BTreeSet<u64> = fares().iter().map(|fare| fare.ride).collect();
+
+    let unpaid: Vec<RideEvent> = starts.into_iter().filter(|start| !paid.contains(&start.ride)).collect();
+    assert_eq!(unpaid.len() as u64, (rides.len() as u64).div_ceil(FARES_TO_A_LOST_ONE));
+    assert_same_everywhere(
+        unpaid,
+        |start| start.ride,
+        |env| joined(env).side_output(&job::rides_without_fare()),
+    );
+
+    let alone: Vec<Fare> = fares().into_iter().filter(|fare| !rides.contains(&fare.ride)).collect();
+    assert_same_everywhere(
+        alone,
+        |fare| fare.ride,
+        |env| joined(env).side_output(&job::fares_without_ride()),
+    );
+}
+
+/// E4, X8: sums of an hour meet in the window of that hour.
+#[test]
+fn hourly_tips_are_the_same_everywhere() {
+    let fares: Vec<Fare> = (0..EVENTS).map(fare).collect();
+    assert_same_everywhere(expected_hourly_tips(&fares), HourlyTip::clone, |env| {
+        job::hourly_tips(&env.generate(EVENTS, fare))
+    });
+}
+
+/// E4: of equal tips that of the driver with the lowest number is the best one.
+#[test]
+fn of_equally_tipped_drivers_the_first_wins() {
+    let tipped = |driver, timestamp, tip_cents| Fare { driver, timestamp, tip_cents, ..fare(0) };
+    let fares = [tipped(9, 0, 7), tipped(4, 1, 5), tipped(5, HOUR_MS - 1, 7), tipped(4, 2, 2)];
+    let best = vec![HourlyTip { hour: 0, driver: 4, tip_cents: 7 }];
+    assert_eq!(expected_hourly_tips(&fares), best);
+    assert_same_everywhere(best, HourlyTip::clone, |env| job::hourly_tips(&env.from_iter(fares.clone())));
+}
+
+/// E4, F2: rides that are open for more than two hours, whether they end at some time or never.
+#[test]
+fn long_rides_are_the_same_everywhere() {
+    let events = events();
+    let long: BTreeSet<u64> = expected_long_rides(&events).into_iter().collect();
+    let starts = events.iter().filter(|event| event.kind == RideEventKind::Start);
+    let expected = starts.filter(|start| long.contains(&start.ride)).map(|start| LongRide {
+        ride: start.ride,
+        driver: start.driver,
+        started: start.timestamp,
+    });
+    assert_same_everywhere(expected.collect(), LongRide::clone, |env| {
+        job::long_rides(&env.generate(EVENTS, ride_event))
+    });
 }
 
 /// E4: each ride starts once, ends at most once and later; both events say the same of it.
@@ -158,23 +246,54 @@ fn some_rides_are_open_for_more_than_two_hours() {
     let late = long.iter().filter(|ride| ended.contains(ride)).count();
     assert!(late > 200, "{late}");
     assert!(long.len() - late > 200, "{}", long.len());
+}
 
+/// E4, F2: exactly two hours are in time; an end may come before its start; the ends of time are no exception.
+#[test]
+fn a_ride_is_long_by_the_times_of_its_events() {
     let at = |ride, kind, timestamp| RideEvent { ride, kind, timestamp, ..ride_event(0) };
     let (start, end) = (RideEventKind::Start, RideEventKind::End);
     let events = [
         at(1, start, 0),
         at(2, start, 0),
         at(3, start, 0),
+        at(5, end, 2),
+        at(5, start, 1),
+        at(6, start, Timestamp::MIN),
         at(1, end, LONG_RIDE_MS),
         at(2, end, LONG_RIDE_MS + 1),
+        at(4, end, LONG_RIDE_MS + 2),
+        at(4, start, 1),
+        at(7, start, Timestamp::MAX - 1),
+        at(7, end, Timestamp::MAX),
     ];
-    assert_eq!(expected_long_rides(&events), [2, 3]);
+    assert_eq!(expected_long_rides(&events), [2, 3, 4, 6]);
+    for (env, run) in runs() {
+        let long = job::long_rides(&env.from_iter(events.clone())).map(|long| long.ride);
+        let mut long = long.execute_and_collect("long rides").unwrap().into_vec().unwrap();
+        long.sort();
+        assert_eq!(long, [2, 3, 4, 6], "{run}");
+    }
+}
+
+/// As many rides start in the events as were asked for; one of so many fares does not arrive.
+#[test]
+fn as_many_rides_and_fares_as_wanted() {
+    for rides in [0, 1, WARM_UP - 1, WARM_UP, WARM_UP + 1, WARM_UP + 16, WARM_UP + 17, 2_345] {
+        let events = (0..events_of(rides)).map(ride_event);
+        let starts = events.filter(|event| event.kind == RideEventKind::Start).count() as u64;
+        assert_eq!(starts, rides);
+        assert!(rides == 0 || ride_event(events_of(rides) - 1).ride == rides - 1);
+        let arriving: Vec<Fare> = (0..arriving_fares(rides)).map(arriving_fare).collect();
+        let kept = (0..rides).filter(|ride| ride % FARES_TO_A_LOST_ONE != 0).map(fare);
+        assert_eq!(arriving, kept.collect::<Vec<_>>());
+    }
 }
 
 /// Large numbers do not overflow.
 #[test]
 fn large_numbers_have_rides() {
     for i in [u64::MAX / 2, u64::MAX - 1, u64::MAX] {
-        assert!(ride_event(i).timestamp > 0 && fare(i).timestamp > 0);
+        assert!(ride_event(i).timestamp > 0 && fare(i).timestamp > 0 && arriving_fare(i).timestamp > 0);
     }
 }

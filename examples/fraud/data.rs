@@ -3,12 +3,12 @@
 //!
 //! Transaction `i` is a function of `i` alone. Timestamps rise strictly with `i`. What counts is the order of an
 //! account's transactions: read them with one subtask.
+//!
 //! Of ten amounts three are small, three large, one each is exactly a default threshold (neither small nor large),
 //! and two are between. An account has a transaction each minute on average, so that many a large one comes too late.
 
 use crate::random::Random;
 use mainstem::Timestamp;
-
 use serde::{Deserialize, Serialize};
 
 /// The default of the small threshold: 1.00.
@@ -36,6 +36,41 @@ pub struct Transaction {
     pub cents: u64,
     /// When.
     pub timestamp: Timestamp,
+}
+
+/// The names of the fields of a row.
+pub const HEADER: &str = "account,amount,timestamp";
+
+/// The transaction of a row `account,amount,timestamp`, the last in milliseconds since 1970: `17,499.99,1546300800000`.
+///
+/// # Errors
+/// What is wrong with the row.
+pub fn parse(row: &str) -> Result<Transaction, String> {
+    let wrong = |what: &str| format!("'{row}' is not a transaction: {what}; a row is {HEADER}");
+    let mut fields = row.split(',').map(str::trim);
+    let (Some(account), Some(amount), Some(timestamp), None) =
+        (fields.next(), fields.next(), fields.next(), fields.next())
+    else {
+        return Err(wrong("it has not three fields"));
+    };
+    let account = account.parse().map_err(|_| wrong("the account is not a number"))?;
+    let timestamp = timestamp.parse().map_err(|_| wrong("the timestamp is not a number of milliseconds"))?;
+    let cents = parse_cents(amount).map_err(|e| wrong(&e))?;
+    Ok(Transaction { account, cents, timestamp })
+}
+
+/// An amount such as `3`, `3.5` or `3.50`, in cents.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_cents(amount: &str) -> Result<u64, String> {
+    let (whole, fraction) = amount.split_once('.').unwrap_or((amount, "0"));
+    let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+    if !is_number(whole) || !is_number(fraction) || fraction.len() > 2 {
+        return Err(format!("'{amount}' is not an amount such as 499.99"));
+    }
+    let cents = format!("{whole}{fraction:0<2}");
+    cents.parse().map_err(|_| format!("the amount {amount} is too large"))
 }
 
 /// Transaction number `i`.

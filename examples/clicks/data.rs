@@ -5,8 +5,7 @@
 //! number is not full.
 
 use crate::random::Random;
-use mainstem::Timestamp;
-
+use mainstem::prelude::{CompactString, Timestamp};
 use serde::{Deserialize, Serialize};
 
 /// When the first window begins: 2020-01-01, midnight UTC, in milliseconds.
@@ -25,17 +24,27 @@ const STEP_MS: i64 = WINDOW_MS / CLICKS_PER_PAGE as i64;
 /// One click.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Click {
-    /// Where: an index of [`PAGES`].
-    pub page: u8,
+    /// Where.
+    pub page: CompactString,
     /// When.
     pub timestamp: Timestamp,
 }
 
-impl Click {
-    /// Where, by name.
-    pub fn page_name(&self) -> &'static str {
-        PAGES.get(self.page as usize).copied().unwrap_or("/unknown")
-    }
+/// The names of the fields of a row.
+pub const HEADER: &str = "page,timestamp";
+
+/// The click of a row `page,timestamp`, the last in milliseconds since 1970: `/shop,1577836800000`.
+///
+/// # Errors
+/// What is wrong with the row.
+pub fn parse(row: &str) -> Result<Click, String> {
+    let (page, timestamp) = row
+        .rsplit_once(',')
+        .ok_or_else(|| format!("'{row}' is not a click: it has not two fields; a row is {HEADER}"))?;
+    let timestamp = timestamp.trim().parse().map_err(|_| {
+        format!("'{row}' is not a click: the timestamp is not a number of milliseconds; a row is {HEADER}")
+    })?;
+    Ok(Click { page: page.trim().into(), timestamp })
 }
 
 /// Click number `i`.
@@ -45,7 +54,7 @@ pub fn click(i: u64) -> Click {
     let first = Random::new(step).below(pages);
     let steps = i64::try_from(step).unwrap_or(i64::MAX);
     Click {
-        page: ((first + turn) % pages) as u8,
+        page: CompactString::const_new(PAGES[((first + turn) % pages) as usize]),
         timestamp: BASE_TIME.saturating_add(steps.saturating_mul(STEP_MS)),
     }
 }

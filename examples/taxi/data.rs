@@ -7,11 +7,10 @@
 //!   that are under way when the events are.
 //! - An event is never more than [`DISORDER_MS`] behind any event with a smaller number; the same holds for fares.
 //! - One position of twelve, on average, is outside of New York City.
-//! - Every ride has one fare, which is known when it starts.
+//! - Every ride has one fare, which is known when it starts. One of [`FARES_TO_A_LOST_ONE`] does not arrive.
 
 use crate::random::Random;
 use mainstem::Timestamp;
-
 use serde::{Deserialize, Serialize};
 
 /// When the first ride starts: 2020-01-01, midnight UTC, in milliseconds.
@@ -22,6 +21,9 @@ pub const DISORDER_MS: i64 = 60_000;
 pub const LONG_RIDE_MS: i64 = 2 * 60 * 60 * 1_000;
 /// So many events are starts before the first end.
 pub const WARM_UP: u64 = GROUP * GROUPS;
+
+/// Of so many fares one is lost.
+pub const FARES_TO_A_LOST_ONE: u64 = 1_000;
 
 /// Of so many rides, all but one end.
 const GROUP: u64 = 16;
@@ -121,6 +123,16 @@ pub struct Fare {
     pub total_cents: u64,
 }
 
+/// The number of events up to the start of ride `rides - 1`: with so many, exactly `rides` rides have started.
+pub fn events_of(rides: u64) -> u64 {
+    match rides.checked_sub(WARM_UP + 1) {
+        None => rides,
+        Some(later) => {
+            (later / GROUP).saturating_mul(GROUP_EVENTS).saturating_add(WARM_UP + later % GROUP * 2 + 1)
+        }
+    }
+}
+
 /// Ride event number `i`.
 pub fn ride_event(i: u64) -> RideEvent {
     let Some(later) = i.checked_sub(WARM_UP) else { return start(i) };
@@ -159,6 +171,16 @@ pub fn fare(r: u64) -> Fare {
         tolls_cents,
         total_cents: ride_cents + tip_cents + tolls_cents,
     }
+}
+
+/// Fare number `i` of those that arrive: the first of [`FARES_TO_A_LOST_ONE`] is lost.
+pub fn arriving_fare(i: u64) -> Fare {
+    fare((i / (FARES_TO_A_LOST_ONE - 1)).saturating_add(i).saturating_add(1))
+}
+
+/// How many fares of the first `rides` rides arrive.
+pub fn arriving_fares(rides: u64) -> u64 {
+    rides - rides.div_ceil(FARES_TO_A_LOST_ONE)
 }
 
 /// The start of ride `ride`.
