@@ -108,7 +108,7 @@ impl WatermarkGenerator<Rec> for EachEighth {
     fn on_event(&mut self, _: &Rec, timestamp: Timestamp, output: &mut WatermarkOutput) {
         self.highest = self.highest.max(timestamp);
         self.seen += 1;
-        if self.seen % 8 == 0 {
+        if self.seen.is_multiple_of(8) {
             output.emit(self.highest - DISORDER - 1);
         }
     }

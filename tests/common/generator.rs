@@ -44,7 +44,7 @@ pub fn program(seed: u64) -> Program {
     let fat = batch_only && random.one_in(3);
     let narrow = !fat && random.one_in(3);
     // What depends on order needs programs without.
-    let event_time = !fat && !(narrow && rolling_end) && random.one_in(2);
+    let event_time = !(fat || narrow && rolling_end) && random.one_in(2);
     let mut building =
         Building { random: &mut random, nodes: Vec::new(), known: Vec::new(), narrow, event_time };
     let sources = if narrow { 1 } else { 1 + building.random.below(2) };

@@ -20,8 +20,10 @@ struct Subtask {
     /// Producers of each input that have not ended.
     open: Vec<usize>,
     /// Port, input, router, and the consumers behind it.
-    outputs: Vec<(usize, usize, Box<dyn Router>, Vec<usize>)>,
+    outputs: Vec<Output>,
 }
+
+type Output = (usize, usize, Box<dyn Router>, Vec<usize>);
 
 /// All subtasks of a plan for STREAMING.
 pub struct Toy(Vec<Subtask>);

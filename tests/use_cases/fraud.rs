@@ -35,7 +35,8 @@ fn made(transactions: &[(u64, u64, Timestamp)]) -> Vec<Transaction> {
 /// E1: below and above, not at, the thresholds; at once; at most a minute later; by account; at the ends of time too.
 #[test]
 fn only_a_small_and_then_at_once_a_large_transaction_alerts() {
-    let cases: [(&[(u64, u64, Timestamp)], usize); 11] = [
+    type Payments<'a> = &'a [(u64, u64, Timestamp)];
+    let cases: [(Payments, usize); 11] = [
         (&[(1, 99, 0), (1, 50_001, 1)], 1),
         (&[(1, 99, 0), (1, 50_001, 60_000)], 1),
         (&[(1, 99, 0), (1, 50_001, 60_001)], 0),
