@@ -189,7 +189,7 @@ impl<Out: Data> Core<Out> {
 macro_rules! outputs_and_time {
     () => {
         /// Reads a side output of the operator that the program's result comes from. To read those of operators
-        /// before it, put a [`Probe`] on them within the program.
+        /// before it, put a [`Probe`](crate::testing::Probe) on them within the program.
         #[must_use]
         pub fn read_side_output<U: Data>(mut self, side: &SideOutput<U>) -> Self {
             self.core.read_side_output(side);

@@ -4,7 +4,7 @@
 //! functions that see all records.
 //! Method: the keys of a whole batch are looked up at once ([`KeyTable`](crate::semantics::state::KeyTable)); an entry
 //! holds the windows of its key, sorted by start. A window keeps its content, its trigger's state and its timers, of which the
-//! earliest is in a queue of all keys ([`alarms`]). Key by key (BATCH) there is no queue: at the end of a key its windows
+//! earliest is in a queue of all keys (`alarms`). Key by key (BATCH) there is no queue: at the end of a key its windows
 //! are asked for their timers, and what would have fired several times fires once, at the last of them.
 //! Invariants: a window exists from its first record to its cleanup time. While a firing is under way (it has
 //! yielded) nothing else happens to its key.

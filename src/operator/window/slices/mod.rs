@@ -6,8 +6,8 @@
 //! or a key: time is looked at once, at the end of a slice.
 //!
 //! - [`TumblingSlices`]: a window is a slice. A table of keys for each open slice, emptied when it fires.
-//! - [`SlidingSlices`]: a window is several slices. One table of keys, with the slices of each key beside it in
-//!   [`Panes`](panes::Panes), which fire at a cost that does not depend on how many slices a window has.
+//! - [`SlidingSlices`]: a window is several slices. A column of accumulators for each open slice; closed ones go to
+//!   their keys (`panes`), whose windows fire at a cost that does not depend on how many slices they have.
 //! - [`CombineSlices`]: BATCH, before the shuffle. Partial results are `((key, slice), accumulator)`.
 //! - [`SlidePartials`]: BATCH, behind the shuffle of sliding windows; tumbling ones need no more than a fold.
 
