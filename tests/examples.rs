@@ -1,7 +1,9 @@
-//! The programs of the examples, run in process against plain loops.
+//! The programs of the examples, run in process against plain loops or as processes with a command line.
 
 use mainstem::prelude::*;
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
 
 #[allow(dead_code, reason = "an example's `main` is not called here")]
 #[path = "../examples/running_totals.rs"]
@@ -58,4 +60,85 @@ fn running_totals_refuse_a_milestone_of_nothing() {
         let error = error.unwrap_err().to_string();
         assert!(error.contains("'milestones'") && error.contains("'milestone' is 0"), "{mode}: {error}");
     }
+}
+
+/// Runs an example that was built beside this test. Its standard output, or its standard error if it fails.
+fn run(name: &str, args: &[&str]) -> Result<String, String> {
+    let test = std::env::current_exe().unwrap();
+    let example = test.parent().and_then(Path::parent).unwrap().join("examples").join(name);
+    assert!(
+        example.exists(),
+        "{} is missing: cargo test builds it, or cargo build --profile test --example {name}",
+        example.display()
+    );
+    let done = Command::new(example).args(args).args(["--parallelism", "2"]).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    if done.status.success() { Ok(text(done.stdout)) } else { Err(text(done.stderr)) }
+}
+
+/// All rows of the files in a directory, sorted.
+fn rows(dir: &Path) -> Vec<String> {
+    let mut rows = Vec::new();
+    for file in std::fs::read_dir(dir).unwrap() {
+        let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+        rows.extend(text.lines().map(String::from));
+    }
+    rows.sort();
+    rows
+}
+
+/// Runs an example in both modes with an output directory: the rows, which are the same.
+fn rows_of(name: &str, args: &[&str]) -> Vec<String> {
+    let dir = tempfile::tempdir().unwrap();
+    let [streaming, batch] = ["streaming", "batch"].map(|mode| {
+        let out = dir.path().join(mode);
+        let options = ["--execution-mode", mode, "--output", out.to_str().unwrap()];
+        run(name, &[args, &options].concat()).unwrap();
+        rows(&out)
+    });
+    assert_eq!(streaming, batch, "{name} {args:?}");
+    streaming
+}
+
+/// E1: transactions from a file, and thresholds from the command line.
+#[test]
+fn fraud_reads_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("transactions.csv");
+    let text = "account,amount,timestamp\n7,0.99,0\n8,1.99,500\n7,500.01,1000\n8,400,60500\n";
+    std::fs::write(&file, text).unwrap();
+    let file = file.to_str().unwrap();
+    assert_eq!(rows_of("fraud", &["--input", file]), ["7,50001,1000"]);
+    let thresholds = ["--input", file, "--small", "2", "--large", "399.99"];
+    assert_eq!(rows_of("fraud", &thresholds), ["7,50001,1000", "8,40000,60500"]);
+
+    let printed = run("fraud", &["--input", file]).unwrap();
+    assert!(printed.contains("Alert { account: 7, cents: 50001, timestamp: 1000 }"), "{printed}");
+    let error = run("fraud", &["--small", "little"]).unwrap_err();
+    assert!(error.contains("'little' is not an amount"), "{error}");
+    std::fs::write(file, "7,much,0\n").unwrap();
+    let error = run("fraud", &["--input", file]).unwrap_err();
+    assert!(error.contains("'7,much,0' is not a transaction"), "{error}");
+}
+
+/// E3: a thousand clicks of each page and window.
+#[test]
+fn clicks_count_to_a_thousand() {
+    let counts = rows_of("clicks", &["--events", "12000"]);
+    assert_eq!(counts.len(), 12);
+    assert!(counts.iter().all(|row| row.ends_with(",1000")), "{counts:?}");
+    assert_eq!(counts[0], "1577836800000,1577836815000,/about,1000");
+}
+
+/// E4: each of the four jobs.
+#[test]
+fn taxi_does_all_of_its_jobs() {
+    for (job, few, many) in
+        [("cleansing", 2_800, 3_100), ("fares", 1_998, 1_998), ("tips", 6, 7), ("long-rides", 600, 1_000)]
+    {
+        let rows = rows_of("taxi", &["--job", job, "--rides", "2000"]);
+        assert!((few..=many).contains(&rows.len()), "{job}: {}", rows.len());
+    }
+    let printed = run("taxi", &["--job", "fares", "--rides", "2000"]).unwrap();
+    assert_eq!(printed.matches(" has no fare").count(), 2, "{printed}");
 }

@@ -1,11 +1,13 @@
-//! Clicks: how often each page was clicked in each window of 15 seconds. Shows tumbling windows of event time with a count.
+//! Clicks: how often each page was clicked in each window of 15 seconds. Shows tumbling windows of event time with a
+//! count.
 //!
 //! ```text
 //! cargo run --release --example clicks -- [--events N | --input PATH...] [--output DIR] [--execution-mode batch]
 //! ```
 //!
-//! Clicks are generated: exactly 1,000 of each of six pages in each window, so that any other count is a mistake. Or they are
-//! read from text files with rows `page,timestamp`, roughly in the order of time; rows with these names are left out.
+//! Clicks are generated: exactly 1,000 of each of six pages in each window, so that any other count is a mistake. Or
+//! they are read from text files with rows `page,timestamp`, roughly in the order of time; rows with these names are
+//! left out.
 
 use clap::Parser;
 use mainstem::prelude::*;

@@ -1,5 +1,5 @@
-//! Fraud: alerts for a small card transaction that is followed at once by a large one. Shows a keyed process function with
-//! a flag for each key and a timer that clears it.
+//! Fraud: alerts for a small card transaction that is followed at once by a large one. Shows a keyed process function
+//! with a flag for each key and a timer that clears it.
 //!
 //! ```text
 //! cargo run --release --example fraud -- [--events N | --input FILE] [--small 1.00] [--large 500.00]

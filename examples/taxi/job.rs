@@ -1,5 +1,5 @@
-//! Four jobs over taxi rides and their fares. They give records their event time, so that streams should come directly out of
-//! a source, where each split can have a watermark of its own.
+//! Four jobs over taxi rides and their fares. They give records their event time, so that streams should come directly
+//! out of a source, where each split can have a watermark of its own.
 
 use super::data::{DISORDER_MS, Fare, LONG_RIDE_MS, RideEvent, RideEventKind};
 use mainstem::prelude::*;
@@ -172,7 +172,8 @@ impl Aggregator<Fare> for Tips {
 
 /// The best tipped driver of each hour.
 ///
-/// The sums of an hour carry its last millisecond, so that a second window of one hour finds all of them, and only them.
+/// The sums of an hour carry its last millisecond, so that a second window of one hour finds all of them, and only
+/// them.
 pub fn hourly_tips(fares: &DataStream<Fare>) -> DataStream<HourlyTip> {
     in_event_time(fares, |fare| fare.timestamp)
         .key_by(|fare| fare.driver)
