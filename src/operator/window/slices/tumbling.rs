@@ -94,7 +94,7 @@ impl<K: Key, T: Data, F: WindowFold<T>> Operator for TumblingSlices<K, T, F> {
         out: &mut Out<Self::Out>,
     ) -> Result<Progress> {
         let SliceTables { fold, open, .. } = &mut self.tables;
-        while let Some(Slice { window, table, .. }) = open.first_mut() {
+        while let Some(Slice { window, table, .. }) = open.front_mut() {
             if !self.firing && window.max_timestamp() > watermark {
                 break;
             }
