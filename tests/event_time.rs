@@ -289,6 +289,26 @@ fn w5_subtasks_without_records() {
     }
 }
 
+/// W5: a split that has records at hand is not idle, however long nobody reads it: another one has its turn, the output
+/// is full, the machine is busy.
+#[test]
+fn w5_records_at_hand_are_not_idleness() {
+    const RECORDS: i64 = 5_000;
+    let records = |from: i64| (from..from + RECORDS).fold(Script::new(), Script::record);
+    for (parallelism, by_split) in [(1, true), (2, true), (2, false)] {
+        for seed in 0..4 {
+            let env = simulated(parallelism, seed);
+            let stream = env.read(ScriptedSource::new([records(0), records(1_000_000)]));
+            let stream = if by_split { stream } else { stream.map(|n| n) };
+            // Shorter than the time between two turns.
+            let strategy = monotonous().idle_after(Duration::from_micros(1));
+            let (seen, _) = run(&env, &stream.assign_timestamps(strategy));
+            let late = seen.iter().filter(|(n, watermark)| watermark >= n).count();
+            assert_eq!((seen.len() as i64, late), (2 * RECORDS, 0), "{parallelism} {by_split} {seed}");
+        }
+    }
+}
+
 /// W5: when all fall idle the highest watermark goes out; who comes back behind it holds nothing back until it has
 /// caught up.
 #[test]

@@ -98,6 +98,9 @@ pub struct Context {
     pub spill: Option<ShuffleContext>,
     /// Processing time.
     pub clock: Arc<dyn Clock>,
+    /// In a call of [`processing_time`](super::Operator::processing_time): whether nothing waits to be read. What is not
+    /// read for want of room in an output is not missing.
+    pub input_is_empty: bool,
 }
 
 impl Context {
@@ -109,6 +112,14 @@ impl Context {
         spill: Option<ShuffleContext>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Context { runtime, watermark: WATERMARK_MIN, state_scope, memory_bytes, spill, clock }
+        Context {
+            runtime,
+            watermark: WATERMARK_MIN,
+            state_scope,
+            memory_bytes,
+            spill,
+            clock,
+            input_is_empty: false,
+        }
     }
 }

@@ -41,7 +41,7 @@ impl<T: Data> AssignTimestamps<T> {
     }
 
     /// Sends what is due at `now`, and says when to look again.
-    fn tick(&mut self, now: Timestamp, ctx: &Context, out: &mut Out<T>) -> Result<()> {
+    fn tick(&mut self, now: Timestamp, input_is_empty: bool, ctx: &Context, out: &mut Out<T>) -> Result<()> {
         let interval = self.interval_ms;
         let due = interval == 0 || now >= self.next_periodic;
         let monotonic = ctx.clock.monotonic();
@@ -51,7 +51,9 @@ impl<T: Data> AssignTimestamps<T> {
         {
             out.control(Element::Watermark(watermark));
         }
-        if timing.falls_idle(monotonic) {
+        if !input_is_empty {
+            timing.was_blocked(monotonic);
+        } else if timing.falls_idle(monotonic) {
             out.control(Element::Idle);
         }
         self.idle_at = timing.idle_in(monotonic).map(|wait| now.saturating_add(to_ms(wait)));
@@ -111,13 +113,13 @@ impl<T: Data> Operator for AssignTimestamps<T> {
         batch.clear();
         self.stamped = false;
         if self.timing()?.makes_watermarks() {
-            self.tick(ctx.clock.now_ms(), ctx, out)?;
+            self.tick(ctx.clock.now_ms(), false, ctx, out)?;
         }
         Ok(Progress::Done)
     }
 
     fn processing_time(&mut self, now: Timestamp, ctx: &mut Context, out: &mut Out<T>) -> Result<Progress> {
-        self.tick(now, ctx, out)?;
+        self.tick(now, ctx.input_is_empty, ctx, out)?;
         Ok(Progress::Done)
     }
 

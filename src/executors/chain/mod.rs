@@ -504,13 +504,20 @@ impl Chain {
         self.links.iter().filter(|link| link.clock_reached.is_none()).filter_map(|link| link.next_timer).min()
     }
 
-    /// The clock says `now`: the operators that asked for it are called when the chain runs.
-    pub fn clock_reached(&mut self, now: Timestamp) {
+    /// The clock says `now`: the operators that asked for it are called when the chain runs. `input_is_empty` tells whether
+    /// nothing waits to be read.
+    pub fn clock_reached(&mut self, now: Timestamp, input_is_empty: bool) {
         for link in &mut self.links {
+            link.context.input_is_empty = input_is_empty;
             if link.next_timer.is_some_and(|time| time <= now) {
                 link.clock_reached = Some(now);
             }
         }
+    }
+
+    /// Whether a source has put something into its output that waits to be taken.
+    pub fn has_emitted(&mut self, source: usize) -> bool {
+        self.links[source].operator.out().is_full()
     }
 
     /// Whether all exits have passed on what they were given.

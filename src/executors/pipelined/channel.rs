@@ -59,6 +59,11 @@ impl Channel {
         element
     }
 
+    /// Whether there is nothing to receive.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
     /// Whether sending would fail.
     pub fn is_full(&self) -> bool {
         self.queue.is_full()

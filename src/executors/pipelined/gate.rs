@@ -87,6 +87,12 @@ impl InputGate {
         }
     }
 
+    /// Whether no channel that may be read has anything.
+    pub fn is_empty(&self) -> bool {
+        let mut readable = self.receivers.iter().filter(|r| !r.aligned && !r.ended);
+        self.ready.is_empty() && readable.all(|r| r.channel.is_empty())
+    }
+
     fn receive(&mut self) -> Option<(usize, Element)> {
         let n = self.receivers.len();
         for _ in 0..n {

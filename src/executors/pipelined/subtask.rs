@@ -61,6 +61,8 @@ pub struct Subtask {
     unflushed: bool,
     /// The operators have not been told that there is nothing to do.
     unshown: bool,
+    /// The source had nothing when it was last asked.
+    source_idle: bool,
     /// Elements read so far.
     elements: u64,
     watch: Stopwatch,
@@ -100,6 +102,7 @@ impl Subtask {
             flushed_at,
             unflushed: false,
             unshown: false,
+            source_idle: false,
             elements: 0,
             watch,
             lack: Lack::Input,
@@ -210,7 +213,12 @@ impl Subtask {
             if let Some(time) = self.chain.next_timer()
                 && self.clock.now_ms() >= time
             {
-                self.chain.clock_reached(self.clock.now_ms());
+                let input_is_empty = match &self.head {
+                    Head::Source(_) => self.source_idle,
+                    Head::Gate { gate, .. } => gate.is_empty(),
+                    Head::Ended => true,
+                };
+                self.chain.clock_reached(self.clock.now_ms(), input_is_empty);
                 self.unflushed = true;
                 self.unshown = true;
                 continue;
@@ -225,12 +233,16 @@ impl Subtask {
             match &mut self.head {
                 Head::Source(source) => {
                     let source = *source;
-                    match self.chain.poll(source)? {
+                    let polled = self.chain.poll(source)?;
+                    self.source_idle = matches!(polled, Poll::Idle(_));
+                    match polled {
                         Poll::More => self.took(),
                         Poll::End => {
                             self.took();
                             self.head = Head::Ended;
                         }
+                        // A watermark, or that a split is idle: it goes out now, and not with the next records.
+                        Poll::Idle(_) if self.chain.has_emitted(source) => self.took(),
                         Poll::Idle(wait) => return self.idle(wait),
                     }
                 }

@@ -195,7 +195,7 @@ impl<S: Source> SourceOperator<S> {
 
     /// Lets out what the splits promise by now.
     fn tick(&mut self) {
-        let (now, monotonic) = (self.ctx.clock.now_ms(), self.ctx.clock.monotonic());
+        let now = self.ctx.clock.now_ms();
         let due = self.interval_ms == 0 || now >= self.next_periodic;
         for split in &mut self.readers {
             let Some(timing) = split.timing.as_mut().filter(|timing| timing.makes_watermarks()) else {
@@ -205,9 +205,6 @@ impl<S: Source> SourceOperator<S> {
                 && let Some(watermark) = timing.periodic()
             {
                 emit(self.merge.watermark_of(split.input, watermark), &mut self.out);
-            }
-            if timing.falls_idle(monotonic) {
-                emit(self.merge.idle(split.input), &mut self.out);
             }
         }
         if due {
@@ -291,6 +288,7 @@ impl<S: Source> AnyOperator for SourceOperator<S> {
         self.open_splits()?;
         let mut wait: Option<Option<Duration>> = None;
         let mut progress = false;
+        let mut fallen_idle = Vec::new();
         for _ in 0..self.readers.len() {
             let Some(mut split) = self.readers.pop_front() else { break };
             let polled = split.reader.poll(&mut self.output)?;
@@ -307,6 +305,14 @@ impl<S: Source> AnyOperator for SourceOperator<S> {
             }
             match polled {
                 Poll::Idle(hint) if !emitted => {
+                    // Only a look at the split itself tells that it has nothing.
+                    let monotonic = self.ctx.clock.monotonic();
+                    if let Some(split) = self.readers.back_mut()
+                        && let Some(timing) = split.timing.as_mut().filter(|timing| timing.makes_watermarks())
+                        && timing.falls_idle(monotonic)
+                    {
+                        fallen_idle.push(split.input);
+                    }
                     wait = Some(match (wait, hint) {
                         (Some(Some(a)), Some(b)) => Some(a.min(b)),
                         (None, b) => b,
@@ -321,6 +327,10 @@ impl<S: Source> AnyOperator for SourceOperator<S> {
         }
         if self.strategy.is_some() {
             self.tick();
+        }
+        // W5: behind the highest watermark.
+        for input in fallen_idle {
+            emit(self.merge.idle(input), &mut self.out);
         }
         if progress {
             return Ok(Poll::More);

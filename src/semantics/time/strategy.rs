@@ -264,10 +264,16 @@ impl<T> Timing<T> {
         self.unsent || self.generator.as_ref().is_some_and(|generator| generator.is_restless())
     }
 
-    /// Whether the time without records has just become an idle one, at processing time `now`.
+    /// Whether the time without records has just become an idle one, at processing time `now`. Ask only where a look at
+    /// the input has found nothing: records that wait behind a full output are not idleness.
     pub fn falls_idle(&mut self, now: Duration) -> bool {
         let idle = self.idle_after.is_some_and(|after| now.saturating_sub(self.last_record) >= after);
         idle && !std::mem::replace(&mut self.idle, true)
+    }
+
+    /// Nobody could look at the input up to processing time `now`: the time without records begins anew.
+    pub fn was_blocked(&mut self, now: Duration) {
+        self.last_record = now;
     }
 
     /// Processing time from `now` until it may fall idle.

@@ -1,11 +1,16 @@
 //! Few: a list that mostly has no element or one, which then needs no memory of its own.
+//!
+//! Invariant: many elements lie in one piece of the queue. Taking out the first costs nothing, and so does adding one
+//! at the end: a key may have hundreds of thousands of windows, which end one after the other.
+
+use std::collections::VecDeque;
 
 /// A list of elements.
 #[derive(Clone, Debug)]
 pub(super) enum Few<E> {
     None,
     One(E),
-    Many(Vec<E>),
+    Many(VecDeque<E>),
 }
 
 impl<E> Few<E> {
@@ -14,7 +19,7 @@ impl<E> Few<E> {
         match self {
             Few::None => &[],
             Few::One(e) => std::slice::from_ref(e),
-            Few::Many(all) => all,
+            Few::Many(all) => all.as_slices().0,
         }
     }
     #[inline(always)]
@@ -22,7 +27,7 @@ impl<E> Few<E> {
         match self {
             Few::None => &mut [],
             Few::One(e) => std::slice::from_mut(e),
-            Few::Many(all) => all,
+            Few::Many(all) => all.as_mut_slices().0,
         }
     }
     #[inline(always)]
@@ -34,13 +39,15 @@ impl<E> Few<E> {
         *self = match std::mem::replace(self, Few::None) {
             Few::None => Few::One(e),
             Few::One(first) => {
-                let mut all = Vec::with_capacity(4);
-                all.push(first);
+                let mut all = VecDeque::with_capacity(4);
+                all.push_back(first);
                 all.insert(at.min(1), e);
+                all.make_contiguous();
                 Few::Many(all)
             }
             Few::Many(mut all) => {
                 all.insert(at.min(all.len()), e);
+                all.make_contiguous();
                 Few::Many(all)
             }
         };
@@ -52,9 +59,10 @@ impl<E> Few<E> {
             Few::Many(mut all) if at < all.len() => {
                 let e = all.remove(at);
                 if !all.is_empty() {
+                    all.make_contiguous();
                     *self = Few::Many(all);
                 }
-                Some(e)
+                e
             }
             others => {
                 *self = others;

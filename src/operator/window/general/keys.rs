@@ -78,8 +78,9 @@ impl<K: Key, C, S> Keys<K, Windows<C, S>> {
     #[inline(always)]
     pub(super) fn prefetch_windows(&self, slot: Slot) {
         if let Keys::All(table) = self
-            && let Some(Few::Many(windows)) = table.value(slot)
+            && let Some(many @ Few::Many(_)) = table.value(slot)
         {
+            let windows = many.as_slice();
             prefetch_element(windows, 0);
             prefetch_element(windows, windows.len().saturating_sub(1));
         }

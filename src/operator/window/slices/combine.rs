@@ -94,7 +94,7 @@ impl<K: Key, T: Data, F: WindowFold<T>> Operator for CombineSlices<K, T, F> {
         let entries: u64 = self.tables.open.iter().map(|slice| slice.table.len() as u64).sum();
         if std::mem::needs_drop::<(K, F::Acc)>()
             && let Some((_, _, key, acc)) =
-                self.tables.open.last().and_then(|slice| slice.table.iter().next())
+                self.tables.open.back().and_then(|slice| slice.table.iter().next())
         {
             self.heap.inserted(&(key.clone(), acc.clone()));
         }

@@ -14,6 +14,7 @@ use crate::operator::exchange::KeySelector;
 use crate::operator::window::{WindowFold, Windowed};
 use crate::semantics::state::{KeyTable, Slot, Upsert};
 use crate::semantics::window::Window;
+use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -33,7 +34,8 @@ pub(super) struct SliceTables<K, T, F: WindowFold<T>> {
     pub(super) fold: F,
     pub(super) slicing: Slicing,
     selector: Arc<dyn KeySelector<T, K>>,
-    pub(super) open: Vec<Slice<K, F::Acc>>,
+    /// Mostly opened at the end and retired at the front, of which there may be very many.
+    pub(super) open: VecDeque<Slice<K, F::Acc>>,
     spare: Vec<KeyTable<K, F::Acc>>,
     keys: Vec<K>,
     parts: Vec<(Window, Batch<T>)>,
@@ -47,7 +49,7 @@ impl<K: Key, T: Data, F: WindowFold<T>> SliceTables<K, T, F> {
             fold,
             slicing,
             selector,
-            open: Vec::new(),
+            open: VecDeque::new(),
             spare: Vec::new(),
             keys: Vec::new(),
             parts: Vec::new(),
@@ -148,8 +150,9 @@ impl<K: Key, T: Data, F: WindowFold<T>> SliceTables<K, T, F> {
 
     /// Forgets slice `at`, which must be empty, and keeps its table for another.
     pub(super) fn retire(&mut self, at: usize) {
-        let slice = self.open.remove(at);
-        if self.spare.len() < SPARE_TABLES {
+        if let Some(slice) = self.open.remove(at)
+            && self.spare.len() < SPARE_TABLES
+        {
             self.spare.push(slice.table);
         }
     }
