@@ -95,7 +95,7 @@ impl<K: Key, T: Data, F: WindowFold<T>> Operator for TumblingSlices<K, T, F> {
     ) -> Result<Progress> {
         loop {
             let SliceTables { fold, open, .. } = &mut self.tables;
-            let Some(Slice { window, table, .. }) = open.first_mut() else { return Ok(Progress::Done) };
+            let Some(Slice { window, table, .. }) = open.front_mut() else { return Ok(Progress::Done) };
             let (window, timestamp) = (*window, window.max_timestamp());
             if !self.firing && timestamp > watermark {
                 return Ok(Progress::Done);
