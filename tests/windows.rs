@@ -1,6 +1,7 @@
 //! Windows in whole jobs: both modes, several parallelisms, both drivers, against plain computations.
 
 use mainstem::prelude::*;
+use mainstem::semantics::window::WindowAssigner;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -395,7 +396,7 @@ fn m13_explain_tells_of_windows() {
     again.aggregate(Count).name("again").sink_to(DiscardSink);
     let text = env.explain().unwrap();
     for expected in [
-        "general windows: sessions with gap 30s, firing at the end of the window",
+        "sessions: sessions with gap 30s",
         "general windows: global, firing every 5 records, purging",
         "general windows: tumbling 1s, firing at the end of the window, lateness 5ms",
         "'sessions' finds records late",
@@ -406,4 +407,81 @@ fn m13_explain_tells_of_windows() {
         assert!(text.contains(expected), "{expected}\n{text}");
     }
     assert!(!text.contains("'sessions' may emit several"), "{text}");
+}
+
+/// X3: a session of one millisecond at the smallest timestamp is not late before there is a watermark.
+#[test]
+fn x3_a_session_at_the_smallest_timestamp() {
+    for mode in [ExecutionMode::Streaming, ExecutionMode::Batch] {
+        let env = Environment::new().execution_mode(mode).parallelism(1);
+        let counts = env
+            .from_iter([i64::MIN])
+            .assign_timestamps(WatermarkStrategy::monotonous().timestamp(|t: &i64| *t))
+            .key_by(|_| ())
+            .window(Sessions::with_gap(ms(1)))
+            .aggregate(Count)
+            .map(|count| (count.window.start, count.value));
+        assert_eq!(all(&counts), [(i64::MIN, 1)], "{mode}");
+    }
+}
+
+/// X9: a hundred thousand windows of a key that are open at once end one after the other, at the same cost each.
+#[test]
+fn x9_very_many_open_windows() {
+    const WINDOWS: u64 = 100_000;
+    for mode in [ExecutionMode::Streaming, ExecutionMode::Batch] {
+        let env = Environment::new().execution_mode(mode).parallelism(1);
+        let strategy = WatermarkStrategy::no_watermarks().timestamp(|n: &u64| 10 * *n as i64);
+        let windows = env
+            .generate(WINDOWS, |n| n)
+            .assign_timestamps(strategy)
+            .key_by(|_| ())
+            .window(Tumbling::of(ms(10)));
+        assert_eq!(all(&windows.aggregate(Count)).len() as u64, WINDOWS, "{mode}");
+        let records = windows.apply(|_, _, records, out| out.emit(records.len()));
+        assert_eq!(all(&records).len() as u64, WINDOWS, "{mode}");
+    }
+}
+
+/// Windows that merge, from before a record until after it.
+#[derive(Clone)]
+struct Around;
+
+impl WindowAssigner<i64> for Around {
+    type Trigger = EventTimeTrigger;
+
+    fn default_trigger(&self) -> EventTimeTrigger {
+        EventTimeTrigger
+    }
+    fn assign(&self, _: &i64, timestamp: i64, into: &mut Vec<Window>) -> mainstem::Result<()> {
+        // The second one is a window of its own.
+        into.push(Window { start: timestamp + 1_000, end: timestamp + 1_001 });
+        into.push(Window { start: timestamp - 5, end: timestamp + 5 });
+        Ok(())
+    }
+    fn time(&self) -> Option<TimeDomain> {
+        Some(TimeDomain::Event)
+    }
+    fn merges(&self) -> bool {
+        true
+    }
+    fn describe(&self) -> String {
+        "around".to_string()
+    }
+}
+
+/// X3, M2: an assigner of one's own that merges may give a record several windows, and such as start before it.
+#[test]
+fn x3_m2_other_windows_that_merge() {
+    for mode in [ExecutionMode::Streaming, ExecutionMode::Batch] {
+        let env = Environment::new().execution_mode(mode).parallelism(1);
+        let windows = env
+            .from_iter([0, 9])
+            .assign_timestamps(WatermarkStrategy::monotonous().timestamp(|t: &i64| *t))
+            .key_by(|_| ())
+            .window(Around)
+            .aggregate(Count)
+            .map(|count| (count.window.start, count.window.end, count.value));
+        assert_eq!(sorted(&windows), [(-5, 14, 2), (1_000, 1_001, 1), (1_009, 1_010, 1)], "{mode}");
+    }
 }

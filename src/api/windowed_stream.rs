@@ -324,7 +324,8 @@ impl<K: Key, T: Data, W: WindowAssigner<T>, G: Trigger<T>> WindowedStream<K, T, 
             node.implementation = Some(format!("slices: {}", self.setup.assigner.describe()));
             return self.add_node(node);
         }
-        if self.is_incremental() && self.setup.assigner.merges() {
+        let assigner = &self.setup.assigner;
+        if self.is_incremental() && assigner.merges() && assigner.starts_at_record() {
             let (setup, selector) = (self.setup.clone(), self.keyed.selector.clone());
             let factory = pristine(fold, move |fold| {
                 SessionFold::new(fold, setup.assigner.clone(), selector.clone(), setup.late.clone())

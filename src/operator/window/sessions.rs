@@ -1,7 +1,7 @@
 //! SessionFold: windows of event time that merge (sessions), with an incremental fold and the default trigger.
 //!
-//! Place: chosen by the planner; a trigger, an evictor, allowed lateness or a process function need the general operator,
-//! which gives the same results more slowly.
+//! Place: chosen by the planner where each record has one window, which starts at its timestamp. A trigger, an evictor,
+//! allowed lateness or a process function need the general operator, which gives the same results more slowly.
 //! Method: the sessions of a key lie side by side in the order of time, since they never touch. A key has one live
 //! timer, for the end of its first session as that was when it was set; one that rings too early is set anew, so
 //! that a session which grows with every record costs one timer for each gap. Entries and sessions are fetched
@@ -12,7 +12,7 @@
 use super::slices::{divert, no_timestamps};
 use super::{WindowFold, Windowed};
 use crate::base::batch::Batch;
-use crate::base::data::{Data, Key, Timestamp};
+use crate::base::data::{Data, Key, Timestamp, WATERMARK_MIN};
 use crate::base::error::{Error, Result};
 use crate::base::hash::hash_of;
 use crate::base::metrics::Counter;
@@ -168,12 +168,12 @@ fn place<T: Data, F: WindowFold<T>>(
     record: T,
     watermark: Timestamp,
 ) -> Option<T> {
-    // The assigner of sessions names one window for a record.
+    // The planner has seen to it that there is one window for a record.
     let Some(&window) = assigned.first() else { return Some(record) };
     let merged = merge_by(&of_key.sessions, |session| session.window, window);
     let at = merged.swallowed.start;
     if merged.is_new() {
-        if window.max_timestamp() <= watermark {
+        if watermark > WATERMARK_MIN && window.max_timestamp() <= watermark {
             return Some(record);
         }
         of_key.sessions.insert(at, Session { window, acc: fold.create(record) });

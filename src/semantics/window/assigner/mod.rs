@@ -52,6 +52,11 @@ pub trait WindowAssigner<T>: Clone + Send + Sync + 'static {
     fn merges(&self) -> bool {
         false
     }
+    /// Whether a record has exactly one window, which starts at its timestamp. Of windows that merge: where records come
+    /// in the order of time, one that ends before a record is complete then.
+    fn starts_at_record(&self) -> bool {
+        false
+    }
     /// How its windows lie, if they are the same for all keys and records and only the timestamp decides.
     fn aligned(&self) -> Option<Aligned> {
         None

@@ -127,6 +127,9 @@ impl<T, G: SessionGap<T>> WindowAssigner<T> for Sessions<G> {
     fn merges(&self) -> bool {
         true
     }
+    fn starts_at_record(&self) -> bool {
+        true
+    }
     fn check(&self) -> std::result::Result<(), String> {
         self.gap.check()
     }
