@@ -247,7 +247,7 @@ impl<T: Data> DataStream<T> {
         fn factory<T: Data>(strategy: WatermarkStrategy<T>) -> OperatorFactory {
             Arc::new(move || OneInput::boxed(AssignTimestamps::new(strategy.clone())))
         }
-        let mistake = strategy.mistake();
+        let (mistake, uses_clock) = (strategy.mistake(), strategy.uses_clock());
         let batch = strategy.timestamps_only();
         let timestamps = Timestamps {
             streaming: factory(strategy.clone()),
@@ -257,6 +257,7 @@ impl<T: Data> DataStream<T> {
         };
         let mut node = Node::new("timestamps", Operation::Timestamps(timestamps), vec![self.from.clone()]);
         node.mistakes.extend(mistake);
+        node.semantics.processing_time = uses_clock;
         DataStream::of_node(&self.env, self.env.add(node))
     }
 

@@ -88,7 +88,7 @@ impl<T: Data> Operator for AssignTimestamps<T> {
         let stamped = std::mem::replace(&mut self.stamped, true);
         let timing = self.timing()?;
         if !stamped {
-            timing.stamp(&batch.values, &mut batch.timestamps);
+            timing.stamp(&batch.values, &mut batch.timestamps, || ctx.clock.now_ms());
         }
         if timing.makes_watermarks() {
             if batch.timestamps.len() != batch.len() {

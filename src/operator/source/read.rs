@@ -245,7 +245,7 @@ fn pass_on<S: Source>(
     }
     if !batch.is_empty() {
         if let Some(timing) = &mut split.timing {
-            timing.stamp(&batch.values, &mut batch.timestamps);
+            timing.stamp(&batch.values, &mut batch.timestamps, || ctx.clock.now_ms());
         }
         let stamps = batch.timestamps.len();
         if stamps != 0 && stamps != batch.len() {

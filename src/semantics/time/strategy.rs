@@ -38,8 +38,25 @@ impl WatermarkOutput {
     }
 }
 
-/// Appends the timestamps of records, given those they have: one dynamic call for a batch.
-type Stamp<T> = Arc<dyn Fn(&[T], &mut Vec<Timestamp>) + Send + Sync>;
+/// Appends the timestamps of records: one dynamic call for a batch.
+type StampRecords<T> = Arc<dyn Fn(&[T], &mut Vec<Timestamp>) + Send + Sync>;
+
+/// Where timestamps come from, unless records have them.
+enum Stamp<T> {
+    /// The records.
+    Records(StampRecords<T>),
+    /// The clock, when records come in.
+    Clock,
+}
+
+impl<T> Clone for Stamp<T> {
+    fn clone(&self) -> Self {
+        match self {
+            Stamp::Records(stamp) => Stamp::Records(stamp.clone()),
+            Stamp::Clock => Stamp::Clock,
+        }
+    }
+}
 
 /// A generator as it is driven: one dynamic call for a batch.
 trait BatchGenerator<T>: Send {
@@ -98,6 +115,12 @@ impl<T: 'static> WatermarkStrategy<T> {
         WatermarkStrategy { stamp: None, make: Some(make), idle_after: None }
     }
 
+    /// Ingestion time: a record has the time of the clock when it comes in, which never falls. What comes of it depends on when
+    /// the job runs, in both modes.
+    pub fn ingestion_time() -> Self {
+        WatermarkStrategy { stamp: Some(Stamp::Clock), ..WatermarkStrategy::monotonous() }
+    }
+
     /// Timestamps without watermarks: event time stands still until the end of the input.
     pub fn no_watermarks() -> Self {
         WatermarkStrategy { stamp: None, make: None, idle_after: None }
@@ -106,10 +129,10 @@ impl<T: 'static> WatermarkStrategy<T> {
     /// Gives each record a timestamp, in milliseconds. Without it records keep those of their source.
     #[must_use]
     pub fn timestamp(mut self, timestamp: impl Fn(&T) -> Timestamp + Send + Sync + 'static) -> Self {
-        self.stamp = Some(Arc::new(move |records, into| {
+        self.stamp = Some(Stamp::Records(Arc::new(move |records, into| {
             into.clear();
             into.extend(records.iter().map(&timestamp));
-        }));
+        })));
         self
     }
 
@@ -125,6 +148,11 @@ impl<T: 'static> WatermarkStrategy<T> {
     #[must_use]
     pub fn timestamps_only(&self) -> Self {
         WatermarkStrategy { stamp: self.stamp.clone(), make: None, idle_after: None }
+    }
+
+    /// Whether timestamps come from the clock.
+    pub fn uses_clock(&self) -> bool {
+        matches!(self.stamp, Some(Stamp::Clock))
     }
 
     /// What is wrong with it, if anything.
@@ -144,6 +172,7 @@ impl<T: 'static> WatermarkStrategy<T> {
             idle: false,
             unsent: false,
             batches: 0,
+            ingested: Timestamp::MIN,
         }
     }
 }
@@ -203,6 +232,8 @@ pub struct Timing<T> {
     unsent: bool,
     /// In so many batches.
     batches: u32,
+    /// The latest time that a record was given by the clock.
+    ingested: Timestamp,
 }
 
 impl<T> Timing<T> {
@@ -211,10 +242,17 @@ impl<T> Timing<T> {
         self.generator.is_some()
     }
 
-    /// Gives records their timestamps.
-    pub fn stamp(&self, values: &[T], stamps: &mut Vec<Timestamp>) {
-        if let Some(stamp) = &self.stamp {
-            stamp(values, stamps);
+    /// Gives records their timestamps; `clock` says what time it is.
+    pub fn stamp(&mut self, values: &[T], stamps: &mut Vec<Timestamp>, clock: impl FnOnce() -> Timestamp) {
+        match &self.stamp {
+            Some(Stamp::Records(stamp)) => stamp(values, stamps),
+            Some(Stamp::Clock) => {
+                // The clock of a machine may be set back.
+                self.ingested = self.ingested.max(clock());
+                stamps.clear();
+                stamps.resize(values.len(), self.ingested);
+            }
+            None => {}
         }
     }
 
@@ -316,6 +354,19 @@ mod tests {
             assert_eq!(timing.periodic(), expected, "{timestamps:?}");
             assert_eq!(timing.periodic(), None, "W3: only what is larger than the last");
         }
+    }
+
+    /// W1: ingestion time is that of the clock, and never falls.
+    #[test]
+    fn w1_ingestion_time() {
+        let mut timing = WatermarkStrategy::<char>::ingestion_time().start(Duration::ZERO);
+        let mut stamps = vec![7];
+        for (clock, expected) in [(100, 100), (90, 100), (120, 120)] {
+            timing.stamp(&['a', 'b'], &mut stamps, || clock);
+            assert_eq!(stamps, [expected; 2]);
+            timing.observe(&['a', 'b'], &stamps, 0);
+        }
+        assert_eq!(timing.periodic(), Some(119));
     }
 
     /// Emits each timestamp that is a multiple of ten, and what it is told to in between.

@@ -20,6 +20,7 @@ use crate::operator::window::{WindowFold, Windowed};
 use crate::operator::{Context, Operator, Out, Progress};
 use crate::semantics::state::{KeyTable, OperatorSnapshot, Paged, Slot};
 use crate::semantics::window::{Aligned, Window};
+use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -71,7 +72,7 @@ pub struct SlidingSlices<K, T, F: WindowFold<T>> {
     late_records: Batch<T>,
     table: KeyTable<K, ()>,
     /// Slices that the watermark has not passed, by start.
-    open: Vec<Column<F::Acc>>,
+    open: VecDeque<Column<F::Acc>>,
     spare: Vec<Column<F::Acc>>,
     /// The slices of each key that the watermark has passed, by slot.
     closed: Paged<Panes<F::Acc>>,
@@ -101,7 +102,7 @@ impl<K: Key, T: Data, F: WindowFold<T>> SlidingSlices<K, T, F> {
             late: None,
             late_records: Batch::new(),
             table: KeyTable::new(),
-            open: Vec::new(),
+            open: VecDeque::new(),
             spare: Vec::new(),
             closed: Paged::new(),
             keys: Vec::new(),
@@ -165,8 +166,8 @@ impl<K: Key, T: Data, F: WindowFold<T>> SlidingSlices<K, T, F> {
 
     /// Moves the slices that the watermark has passed to their keys.
     fn close(&mut self, watermark: Timestamp) {
-        while self.open.first().is_some_and(|slice| slice.window.max_timestamp() <= watermark) {
-            let mut column = self.open.remove(0);
+        while self.open.front().is_some_and(|slice| slice.window.max_timestamp() <= watermark) {
+            let Some(mut column) = self.open.pop_front() else { break };
             let start = column.window.start;
             self.earliest = self.earliest.min(start);
             let mut touched = std::mem::take(&mut column.touched);
