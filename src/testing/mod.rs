@@ -29,7 +29,7 @@
 //!     }
 //! }
 //!
-//! let negative = SideOutput::new("negative");
+//! let negative = SideOutput::<i64>::new("negative");
 //! let totals = |numbers: DataStream<i64>| {
 //!     numbers.key_by(|n| n % 2 == 0).process(|states| Totals {
 //!         total: states.value("total"),
@@ -55,12 +55,12 @@
 //! use mainstem::prelude::*;
 //! use mainstem::testing::assert_same_in_both_modes;
 //!
-//! let words = ["to be", "or not"].map(String::from);
+//! let lines = ["to be", "or not"].map(String::from);
 //! let results = assert_same_in_both_modes(
 //!     |lines: DataStream<String>| {
 //!         lines.flat_map(|line, out| words(&line).for_each(|word| out.emit(word.len())))
 //!     },
-//!     words.into_iter().zip([1_000, 2_000]),
+//!     lines.into_iter().zip([1_000, 2_000]),
 //! );
 //! assert_eq!(results.len(), 4);
 //! ```

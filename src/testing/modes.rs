@@ -40,7 +40,8 @@ pub struct BothModes<T> {
 /// use mainstem::testing::both_modes;
 /// let counts = |words: DataStream<String>| words.key_by(|word| word.clone()).count().map(|(_, n)| n);
 /// let words = ["to", "be", "to"].map(String::from);
-/// let both = both_modes(counts, words.into_iter().zip(1..))?;
+/// let mut both = both_modes(counts, words.into_iter().zip(1..))?;
+/// both.batch.sort();
 /// assert_eq!((both.streaming, both.batch), (vec![1, 1, 2], vec![1, 2]));
 /// # Ok::<(), mainstem::Error>(())
 /// ```
