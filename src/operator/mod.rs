@@ -41,6 +41,11 @@ use crate::semantics::state::OperatorSnapshot;
 pub use context::{Context, RuntimeContext};
 pub use output::Out;
 
+/// Counter of records that came too late and went nowhere.
+pub const LATE_RECORDS_DROPPED: &str = "late_records_dropped";
+/// Counter of timers that were registered while the last ones fired.
+pub const TIMERS_DROPPED_AT_END: &str = "timers_dropped_at_end";
+
 /// What user code in a trait returns: `?` works on any error.
 pub type UserResult<T = ()> = std::result::Result<T, BoxError>;
 

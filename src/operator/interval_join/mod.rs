@@ -48,7 +48,7 @@ const PREFETCH: usize = 16;
 const MAX: Timestamp = Timestamp::MAX;
 
 /// Counter of records that came behind the watermark and were dropped.
-pub const LATE_DROPPED: &str = "late_records_dropped";
+pub const LATE_DROPPED: &str = crate::operator::LATE_RECORDS_DROPPED;
 
 /// Something of each input.
 #[derive(Clone, Copy)]

@@ -24,7 +24,7 @@ const PREFETCH: usize = 16;
 /// Keys that are kept by deleted timers before they are looked at.
 const LINGERING_MIN: usize = 1 << 10;
 /// Counts what [`KeyedContext`] says of timers at the end.
-const DROPPED: &str = "timers_dropped_at_end";
+const DROPPED: &str = crate::operator::TIMERS_DROPPED_AT_END;
 
 /// The backend of an operator, which is there once the operator is open.
 pub(super) enum Backend<K> {

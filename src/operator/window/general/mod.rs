@@ -29,7 +29,7 @@ use crate::base::error::{Error, Result};
 use crate::base::hash::hash_of;
 use crate::operator::exchange::KeySelector;
 use crate::operator::side_output::SideOutput;
-use crate::operator::{Context, Operator, Out, Progress};
+use crate::operator::{Context, LATE_RECORDS_DROPPED, Operator, Out, Progress, TIMERS_DROPPED_AT_END};
 use crate::semantics::state::{OperatorSnapshot, Slot, StateScope};
 use crate::semantics::window::{
     TimeDomain, Trigger, TriggerContext, Window, WindowAssigner, is_late, merge_by,
@@ -178,8 +178,8 @@ where
     /// What a call ends with.
     fn settle(&mut self, ctx: &Context) {
         for (count, name) in [
-            (&mut self.late_dropped, "late_records_dropped"),
-            (&mut self.schedule.dropped, "timers_dropped_at_end"),
+            (&mut self.late_dropped, LATE_RECORDS_DROPPED),
+            (&mut self.schedule.dropped, TIMERS_DROPPED_AT_END),
         ] {
             if *count > 0 {
                 ctx.runtime.counter(name).add(std::mem::take(count));

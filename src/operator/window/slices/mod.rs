@@ -27,9 +27,6 @@ use crate::base::data::Timestamp;
 use crate::base::error::{Error, Result};
 use crate::semantics::window::{Aligned, Window};
 
-/// Counter of records that came too late and went nowhere.
-pub(crate) const LATE_RECORDS_DROPPED: &str = "late_records_dropped";
-
 /// Aligned windows with what is computed from them once.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slicing {

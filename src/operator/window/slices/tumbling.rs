@@ -3,8 +3,8 @@
 //! State: a table for each open window, with an accumulator for each key that has records in it. When the watermark
 //! passes the end of a window its table is emptied into the output, in the order in which its keys came.
 
+use super::Slicing;
 use super::tables::{Slice, SliceTables};
-use super::{LATE_RECORDS_DROPPED, Slicing};
 use crate::base::batch::Batch;
 use crate::base::data::{Data, Key, Timestamp};
 use crate::base::error::{Error, Result};
@@ -13,7 +13,7 @@ use crate::base::metrics::Counter;
 use crate::operator::exchange::KeySelector;
 use crate::operator::side_output::SideOutput;
 use crate::operator::window::{WindowFold, Windowed};
-use crate::operator::{Context, Operator, Out, Progress};
+use crate::operator::{Context, LATE_RECORDS_DROPPED, Operator, Out, Progress};
 use crate::semantics::state::{OperatorSnapshot, Slot, Upsert};
 use crate::semantics::window::Aligned;
 use std::sync::Arc;
