@@ -135,7 +135,7 @@ pub(super) fn start(name: &str, plan: JobPlan) -> Result<JobClient> {
         ExecutionMode::Batch => SplitAssignment::Fixed,
         _ => SplitAssignment::OnDemand,
     };
-    let job = JobEnvironment::start(
+    let mut job = JobEnvironment::start(
         &plan.physical,
         context,
         clock,
@@ -143,6 +143,7 @@ pub(super) fn start(name: &str, plan: JobPlan) -> Result<JobClient> {
         assignment,
         cancellation.clone(),
     )?;
+    job.bounded = (plan.settings.memory.0 / 2, plan.settings.temp_dir.clone());
     let outcome = Arc::new(Mutex::new(None));
     let status = Arc::new(Mutex::new(JobStatus::Running));
     let (outcome_in, status_in) = (outcome.clone(), status.clone());

@@ -18,6 +18,7 @@
 //! ([`Operator::makes_watermarks`]) emits any.
 
 pub mod aggregate;
+pub mod bounded;
 pub mod collector;
 pub mod context;
 pub mod erased;
@@ -106,6 +107,11 @@ pub trait Operator: Send + 'static {
     fn makes_watermarks(&self) -> bool {
         false
     }
+    /// Whether everything comes out when the input ends. Then the watermarks of its inputs end here, and the maximum goes
+    /// out behind the records.
+    fn emits_at_end(&self) -> bool {
+        false
+    }
     /// The records of the current key have ended. Only for input that is grouped by key: there it comes after
     /// each key's last record, with the context's watermark at its maximum, and state of the key is dropped.
     fn end_of_key(&mut self, _ctx: &mut Context, _out: &mut Out<Self::Out>) -> Result<Progress> {
@@ -183,6 +189,10 @@ pub trait TwoInputOperator: Send + 'static {
     /// See [`Operator::next_timer`].
     fn next_timer(&self) -> Option<Timestamp> {
         None
+    }
+    /// See [`Operator::emits_at_end`].
+    fn emits_at_end(&self) -> bool {
+        false
     }
     /// See [`Operator::end_of_key`]. Both inputs have given all records of the key.
     fn end_of_key(&mut self, _ctx: &mut Context, _out: &mut Out<Self::Out>) -> Result<Progress> {

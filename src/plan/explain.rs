@@ -28,6 +28,7 @@ pub fn explain(logical: &LogicalPlan, physical: &PhysicalPlan) -> String {
             Operation::Source(_) => "source",
             Operation::Sink(_) => "sink",
             Operation::Combining(_) => "fold",
+            Operation::Bounded(_) => "bounded operator",
             Operation::Timestamps(_) => "timestamps",
             Operation::Operator(_) => "operator",
         };

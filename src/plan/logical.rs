@@ -48,6 +48,9 @@ pub struct Node {
     pub side_outputs: Vec<Arc<dyn SidePort>>,
     /// Which of several implementations the planner has chosen, for readers of the plan.
     pub implementation: Option<String>,
+    /// Why the operator needs all of its input before it emits anything, where it does: then no source before it may be
+    /// unbounded.
+    pub needs_end: Option<&'static str>,
     /// What a reader of the plan should know of its meaning.
     pub semantics: Semantics,
     /// Mistakes found while the node was built, reported when the plan is checked.
@@ -86,6 +89,8 @@ pub enum Operation {
     Timestamps(Timestamps),
     /// Folds the records of a key.
     Combining(Combining),
+    /// Needs all of its input at once, which each mode brings together in its own way.
+    Bounded(Bounded),
     /// Writes output.
     Sink(Arc<dyn AnySink>),
 }
@@ -106,14 +111,25 @@ pub struct Timestamps {
 /// A fold over the records of a key: each mode has its own best operators, and the planner chooses.
 #[derive(Clone)]
 pub struct Combining {
-    /// STREAMING: one output for each input.
-    pub rolling: OperatorFactory,
+    /// STREAMING: one output for each input. Without it STREAMING runs what BATCH runs, and the results come at the end.
+    pub rolling: Option<OperatorFactory>,
     /// BATCH, before the shuffle: folds what it can.
     pub combine: OperatorFactory,
     /// BATCH: the edge that carries partial results by key.
     pub exchange: Arc<dyn ExchangeType>,
     /// BATCH, after the shuffle: folds the partial results of a key into the final one.
     pub merge: OperatorFactory,
+}
+
+/// An operator over all of its input. The edges of the node are those of STREAMING.
+#[derive(Clone)]
+pub struct Bounded {
+    /// STREAMING: keeps the input until its end, in the order in which BATCH reads it.
+    pub streaming: OperatorFactory,
+    /// BATCH: takes the input as the stages before have left it.
+    pub batch: OperatorFactory,
+    /// BATCH: how records come to it, where that differs.
+    pub batch_exchange: Option<Arc<dyn ExchangeType>>,
 }
 
 /// An edge into a node.
@@ -177,6 +193,7 @@ impl Node {
             states: Vec::new(),
             side_outputs: Vec::new(),
             implementation: None,
+            needs_end: None,
             semantics: Semantics::default(),
             mistakes: Vec::new(),
         }

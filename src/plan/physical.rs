@@ -9,7 +9,7 @@
 //!
 //! The outcome is plain data: equal programs and options give equal plans.
 
-use super::logical::{Chaining, LogicalPlan, Node, NodeId, Operation, OperatorFactory};
+use super::logical::{Chaining, Combining, LogicalPlan, Node, NodeId, Operation, OperatorFactory};
 use super::stages;
 use crate::base::config::ExecutionMode;
 use crate::base::error::{Error, Result};
@@ -133,6 +133,7 @@ impl PhysicalPlan {
     pub fn new(logical: &LogicalPlan, options: &PlanOptions) -> Result<PhysicalPlan> {
         logical.check()?;
         let mode = resolve_mode(logical, options.mode)?;
+        refuse_endless(logical)?;
         let (mut steps, mut edges) = lower(logical, options, mode)?;
         resolve_edges(&steps, &mut edges)?;
         let tasks = if mode == ExecutionMode::Batch {
@@ -175,6 +176,29 @@ fn resolve_mode(logical: &LogicalPlan, mode: ExecutionMode) -> Result<ExecutionM
             "the source is unbounded, and BATCH needs input that ends; use --execution-mode streaming or automatic",
         )),
     }
+}
+
+/// An operator that needs all of its input gets none where a source before it does not end.
+fn refuse_endless(logical: &LogicalPlan) -> Result<()> {
+    let needed = logical.needed();
+    let mut endless: Vec<Option<&str>> = Vec::with_capacity(logical.nodes.len());
+    for node in &logical.nodes {
+        let source = match &node.operation {
+            Operation::Source(s) if s.boundedness() == Boundedness::Unbounded => Some(node.name.as_str()),
+            _ => node.edges().find_map(|e| endless[e.from]),
+        };
+        if let (Some(source), Some(why), true) = (source, node.needs_end, needed[node.id]) {
+            return Err(Error::plan(
+                &node.name,
+                format!(
+                    "{why}, but the source '{source}' is unbounded and its records never end; read a bounded source, or \
+                     use a window"
+                ),
+            ));
+        }
+        endless.push(source);
+    }
+    Ok(())
 }
 
 fn lower(
@@ -247,7 +271,7 @@ fn lower(
             continue;
         }
         let combining = match &node.operation {
-            Operation::Combining(c) if batch => Some(c),
+            Operation::Combining(c) if batch || c.rolling.is_none() => Some(c),
             _ => None,
         };
         if let Some(combining) = combining {
@@ -282,15 +306,27 @@ fn lower(
             Operation::Timestamps(t) if batch => StepOperation::Operator(t.batch.clone()),
             Operation::Timestamps(t) => StepOperation::Operator(t.streaming.clone()),
             Operation::Operator(factory) => StepOperation::Operator(factory.clone()),
-            Operation::Combining(combining) => StepOperation::Operator(combining.rolling.clone()),
+            Operation::Combining(Combining { rolling, merge, .. }) => {
+                StepOperation::Operator(rolling.as_ref().unwrap_or(merge).clone())
+            }
+            Operation::Bounded(bounded) => {
+                StepOperation::Operator(if batch { bounded.batch.clone() } else { bounded.streaming.clone() })
+            }
             Operation::Sink(sink) => StepOperation::Sink(sink.clone()),
         };
         let id = steps.len();
-        steps.push(step(id, node.name.clone(), operation, node.inputs.len()));
+        let mut made = step(id, node.name.clone(), operation, node.inputs.len());
+        made.combines = node.needs_end.is_some();
+        let exchange = match &node.operation {
+            Operation::Bounded(bounded) if batch => bounded.batch_exchange.as_ref(),
+            _ => None,
+        };
+        steps.push(made);
         step_of[node.id] = id;
         for (input, from) in node.inputs.iter().enumerate() {
             for edge in from {
-                connect(&mut edges, (step_of[edge.from], edge.port), id, input, edge.exchange.clone());
+                let exchange = exchange.unwrap_or(&edge.exchange).clone();
+                connect(&mut edges, (step_of[edge.from], edge.port), id, input, exchange);
             }
         }
     }

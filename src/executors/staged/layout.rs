@@ -43,7 +43,8 @@ impl StageLayout {
 pub fn partitions(edge: &Edge, consumer: &StageLayout) -> usize {
     match edge.partitioning {
         Partitioning::Hash => consumer.units(),
-        Partitioning::Broadcast => 1,
+        // Cut by those who read it, when all of it is there.
+        Partitioning::Broadcast | Partitioning::Range => 1,
         _ => consumer.subtasks,
     }
 }
@@ -58,6 +59,7 @@ pub fn partition_of_unit(
 ) -> Option<usize> {
     match edge.partitioning {
         Partitioning::Hash => Some(unit),
+        Partitioning::Range => consumer.is_first(unit).then_some(0),
         Partitioning::Broadcast => (keyed_step || consumer.is_first(unit)).then_some(0),
         _ => consumer.is_first(unit).then(|| consumer.subtask(unit)),
     }

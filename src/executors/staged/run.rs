@@ -160,7 +160,8 @@ impl State<'_> {
             add(&mut self.stats[id.stage].0, left.output.stats());
             kept.put(id.unit, left);
         }
-        for edge in edges_into(self.plan, id.stage).filter(|e| e.partitioning != Partitioning::Broadcast) {
+        let shared = [Partitioning::Broadcast, Partitioning::Range];
+        for edge in edges_into(self.plan, id.stage).filter(|e| !shared.contains(&e.partitioning)) {
             // Only this unit reads its partition.
             let keyed = self.plan.steps[edge.to].grouped;
             if let Some(partition) = partition_of_unit(edge, keyed, &self.layouts[id.stage], id.unit) {

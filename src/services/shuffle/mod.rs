@@ -28,6 +28,7 @@ mod partition_buffer;
 mod partitioning;
 mod prefetch;
 mod radix;
+mod range_cut;
 mod row;
 mod run;
 mod sort_buffer;
@@ -39,6 +40,7 @@ pub use merge::{Merge, MergeInput};
 pub use output::{PartitionStats, ShuffleOutput, ShuffleStats};
 pub use partition_buffer::PartitionBuffer;
 pub use partitioning::Partitioning;
+pub use range_cut::RangeCut;
 pub use row::{ROW_BYTES_MAX, RowRef};
 pub use sort_buffer::{Remainder, SortBuffer};
 #[cfg(test)]

@@ -5,9 +5,10 @@
 //! given back when the output and all readers are dropped.
 
 use super::cursor::Cursor;
-use super::run::Run;
+use super::run::{Run, Segment};
 use super::spill::{SpillFile, Spiller};
 use crate::base::error::{Error, Result};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 /// Totals of an output.
@@ -111,6 +112,11 @@ impl ShuffleOutput {
         self.runs.iter().filter_map(|run| run.segments.get(partition)).map(|s| s.release()).sum()
     }
 
+    /// The segments of a partition.
+    pub(super) fn segments(&self, partition: usize) -> impl Iterator<Item = &Segment> {
+        self.runs.iter().filter_map(move |run| run.segments.get(partition))
+    }
+
     /// Number of runs.
     pub(super) fn run_count(&self) -> usize {
         self.runs.len()
@@ -123,8 +129,21 @@ impl ShuffleOutput {
 
     /// A cursor over a partition of a run; `None` if it has no rows.
     pub(super) fn cursor(&self, run: usize, partition: usize, input: usize) -> Result<Option<Cursor>> {
+        self.cursor_over(run, partition, input, 0..=u64::MAX)
+    }
+
+    /// The same, over the rows whose hashes are in a range.
+    pub(super) fn cursor_over(
+        &self,
+        run: usize,
+        partition: usize,
+        input: usize,
+        range: RangeInclusive<u64>,
+    ) -> Result<Option<Cursor>> {
         match self.runs.get(run).and_then(|run| run.segments.get(partition)) {
-            Some(segment) => Cursor::open(segment, &self.files, partition, self.timestamps, input),
+            Some(segment) => {
+                Cursor::open_range(segment, &self.files, partition, self.timestamps, input, range)
+            }
             None => Err(Error::Internal(format!(
                 "partition {partition} is read from a shuffle with {} partitions",
                 self.partitions

@@ -1,0 +1,20 @@
+//! Operators over all records of a bounded input: of a subtask, of a key, or of both sides of a join.
+//!
+//! Each is written once, for input that comes as BATCH reads it: of a key all records before the next key's, or all of a
+//! subtask in order. [`AtEnd`] brings input of STREAMING into that form: it keeps it, sorted, within the share of memory
+//! of its subtask and on disk, and hands it to the same operator when it ends.
+//!
+//! What they hand to user code are [`Records`], an iterator that may read from disk. User code hands back an
+//! iterator, which is drawn from only while there is room in the output; so neither side need fit into memory.
+
+mod at_end;
+mod group;
+mod pass;
+mod records;
+mod spool;
+
+pub use at_end::{Arrangement, AtEnd};
+pub use group::{GroupReduce, MapPartition};
+pub use pass::Pass;
+pub use records::Records;
+pub(crate) use spool::Spool;
