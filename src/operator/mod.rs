@@ -21,6 +21,7 @@ pub mod aggregate;
 pub mod bounded;
 pub mod collector;
 pub mod context;
+pub mod distinct;
 pub mod erased;
 pub mod exchange;
 pub mod filter;

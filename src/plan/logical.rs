@@ -9,7 +9,7 @@ use crate::operator::sink::AnySink;
 use crate::operator::source::AnySource;
 use crate::semantics::state::StateDescriptor;
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Index of a node, in the order in which the program was built.
@@ -130,6 +130,9 @@ pub struct Bounded {
     pub batch: OperatorFactory,
     /// BATCH: how records come to it, where that differs.
     pub batch_exchange: Option<Arc<dyn ExchangeType>>,
+    /// Whether it must see all records of its subtask together: then BATCH begins a stage with it where the stage before
+    /// divides its subtasks.
+    pub whole: bool,
 }
 
 /// An edge into a node.
@@ -173,6 +176,10 @@ pub struct LogicalPlan {
     pub nodes: Vec<Node>,
     /// Sinks below this index have been executed and do not run again.
     executed: NodeId,
+    /// Sinks that were executed by themselves.
+    executed_alone: BTreeSet<NodeId>,
+    /// The only sinks that run, where not all are asked for.
+    only: Option<BTreeSet<NodeId>>,
 }
 
 impl Node {
@@ -226,8 +233,22 @@ impl LogicalPlan {
         self.executed = built;
     }
 
+    /// Asks for some sinks only, or again for all that were not executed.
+    pub fn only(&mut self, sinks: Option<&[NodeId]>) {
+        self.only = sinks.map(|sinks| sinks.iter().copied().collect());
+    }
+
+    /// Marks some sinks as executed.
+    pub fn executed_alone(&mut self, sinks: &[NodeId]) {
+        self.executed_alone.extend(sinks);
+    }
+
     fn is_due(&self, node: &Node) -> bool {
-        node.id >= self.executed && matches!(node.operation, Operation::Sink(_))
+        let asked = match &self.only {
+            Some(only) => only.contains(&node.id),
+            None => node.id >= self.executed && !self.executed_alone.contains(&node.id),
+        };
+        asked && matches!(node.operation, Operation::Sink(_))
     }
 
     /// The nodes that lead to a sink, sinks included: only these run.

@@ -60,6 +60,8 @@ pub struct Step {
     pub grouped: bool,
     /// Whether it holds a table in memory that counts against the budget.
     pub combines: bool,
+    /// Whether it must see all records of its subtask in one unit of work (BATCH).
+    pub whole: bool,
     /// Side outputs that somebody reads.
     pub side_outputs: Vec<Arc<dyn SidePort>>,
     pub(super) chaining: Chaining,
@@ -249,6 +251,7 @@ fn lower(
             task: 0,
             grouped: false,
             combines: false,
+            whole: false,
             side_outputs: node.side_outputs.clone(),
             chaining: node.chaining,
             slot_group: groups[node.id].clone(),
@@ -316,16 +319,25 @@ fn lower(
         };
         let id = steps.len();
         let mut made = step(id, node.name.clone(), operation, node.inputs.len());
-        made.combines = node.needs_end.is_some();
         let exchange = match &node.operation {
             Operation::Bounded(bounded) if batch => bounded.batch_exchange.as_ref(),
             _ => None,
         };
+        // What an edge has sorted need not be held.
+        made.combines = node.needs_end.is_some() && exchange.is_none();
+        made.whole = matches!(&node.operation, Operation::Bounded(bounded) if bounded.whole);
         steps.push(made);
         step_of[node.id] = id;
         for (input, from) in node.inputs.iter().enumerate() {
             for edge in from {
                 let exchange = exchange.unwrap_or(&edge.exchange).clone();
+                if exchange.partitioning() == Partitioning::Range && !batch {
+                    return Err(Error::plan(
+                        &node.name,
+                        "its records come by ranges of a key, which are known only when all records are there; run the \
+                         job in BATCH, or name the ranges with partition_custom",
+                    ));
+                }
                 connect(&mut edges, (step_of[edge.from], edge.port), id, input, exchange);
             }
         }

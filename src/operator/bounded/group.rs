@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 /// Draws results until the output is full or there are no more.
 #[inline]
-fn draw<U: Data, I: Iterator<Item = U>>(results: &mut Option<I>, out: &mut Out<U>) -> Progress {
+pub(super) fn draw<U: Data, I: Iterator<Item = U>>(results: &mut Option<I>, out: &mut Out<U>) -> Progress {
     if let Some(iterator) = results {
         loop {
             if out.is_full() {
@@ -128,8 +128,10 @@ where
         Ok(Progress::Done)
     }
 
-    fn end_of_input(&mut self, _ctx: &mut Context, out: &mut Out<U>) -> Result<Progress> {
-        if !std::mem::replace(&mut self.called, true) {
+    fn end_of_input(&mut self, ctx: &mut Context, out: &mut Out<U>) -> Result<Progress> {
+        // Where the stage has several units of work for a subtask, all records come to the first.
+        let called = std::mem::replace(&mut self.called, true);
+        if !called && ctx.runtime.unit == 0 {
             let records = self.records.take()?;
             self.results = Some((self.f)(records).into_iter());
         }

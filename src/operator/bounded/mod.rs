@@ -8,13 +8,23 @@
 //! iterator, which is drawn from only while there is room in the output; so neither side need fit into memory.
 
 mod at_end;
+mod combine_group;
+mod fold_partition;
 mod group;
+mod hash_join;
+mod merge_join;
+mod pairs;
 mod pass;
+mod product;
 mod records;
 mod spool;
 
 pub use at_end::{Arrangement, AtEnd};
+pub use combine_group::CombineGroup;
+pub use fold_partition::{CountAll, FirstN, FoldPartition, Largest, TopN, TopOfKey, Whole};
 pub use group::{GroupReduce, MapPartition};
+pub use hash_join::{Cross, HashJoin, Meets, Pairs, Probe};
+pub use merge_join::{CoGroup, MergeJoin, SemiJoin};
+pub use pairs::{FullOuter, Inner, LeftOuter, Pairing, RightOuter};
 pub use pass::Pass;
 pub use records::Records;
-pub(crate) use spool::Spool;
