@@ -7,6 +7,7 @@ pub mod codec;
 pub mod config;
 pub mod data;
 pub mod error;
+pub mod fixed;
 pub mod hash;
 pub mod memory;
 pub mod metrics;

@@ -43,7 +43,7 @@ pub trait SortKey: Key {
 }
 
 /// The first eight bytes as a number, zeros where there are fewer.
-fn first_bytes(bytes: &[u8]) -> u64 {
+pub(super) fn first_bytes(bytes: &[u8]) -> u64 {
     match bytes.first_chunk::<8>() {
         Some(&head) => u64::from_be_bytes(head),
         None => {

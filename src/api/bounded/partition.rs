@@ -81,11 +81,11 @@ impl<T: Data> DataStream<T> {
         DataStream::of_node(&self.env, self.env.add(node))
     }
 
-    /// The same for all subtasks of this stream, in one.
+    /// The same for all subtasks of this stream, in one. What it emits goes to one subtask, so that the order stays.
     fn in_one<U: Data>(&self, name: &str, why: &'static str, factory: OperatorFactory) -> DataStream<U> {
         let mut node = bounded_node(name, why, vec![self.global().from], same_in_both(factory, true));
         node.required_parallelism = Some((1, ONE));
-        DataStream::of_node(&self.env, self.env.add(node))
+        DataStream::of_node(&self.env, self.env.add(node)).global()
     }
 
     /// The number of records: one record, at the end of the input, 0 where there are none. Each subtask counts its own, so
@@ -121,7 +121,7 @@ impl<T: Data> DataStream<T> {
         let mut node = Node::new("first_n", Operation::Operator(factory), vec![partial.global().from]);
         node.required_parallelism = Some((1, ONE));
         node.semantics.ordered = true;
-        DataStream::of_node(&self.env, self.env.add(node))
+        DataStream::of_node(&self.env, self.env.add(node)).global()
     }
 
     /// The `n` largest records by a key, the largest first, at the end of the input. Each subtask holds up to twice as many and

@@ -6,7 +6,7 @@
 //! Costs and limits: one buffer of [`BUFFER_BYTES`] per writer; writing and syncing happen in the subtask.
 
 use super::line::{Line, LineWith};
-use super::rows::{CsvFormat, RowEncoder, RowFormat, TextFormat};
+use super::rows::{BytesFormat, CsvFormat, RowEncoder, RowFormat, TextFormat};
 use super::staging::{StagedFile, Staging};
 use super::{Sink, SinkContext, SinkWriter};
 use crate::base::batch::Batch;
@@ -39,6 +39,7 @@ const ENCODE_RECORDS: usize = 64;
 pub struct FileSink<F> {
     staging: Staging,
     format: F,
+    synced: bool,
 }
 
 /// One line per record, as its `Display` shows it. Made by [`FileSink::text`].
@@ -63,6 +64,13 @@ impl<G> FileSink<TextFormat<LineWith<G>>> {
     }
 }
 
+impl FileSink<BytesFormat> {
+    /// The bytes of each record, one after the other, with nothing between them.
+    pub fn bytes(dir: impl Into<PathBuf>) -> Self {
+        FileSink::with_format(dir, BytesFormat)
+    }
+}
+
 impl CsvSink {
     /// One row per record: a struct, or a tuple of plain fields. Fields are quoted where RFC 4180 asks for it.
     pub fn csv(dir: impl Into<PathBuf>) -> Self {
@@ -79,7 +87,14 @@ impl CsvSink {
 impl<F> FileSink<F> {
     /// Files of any format.
     pub fn with_format(dir: impl Into<PathBuf>, format: F) -> Self {
-        FileSink { staging: Staging::new(dir.into()), format }
+        FileSink { staging: Staging::new(dir.into()), format, synced: true }
+    }
+    /// Whether each file is on the disk before it appears; on unless set. Off, files appear when the operating system has their
+    /// data, and a crash of the machine soon after may leave some of them empty: for results that can be computed again.
+    #[must_use]
+    pub fn synced(mut self, synced: bool) -> Self {
+        self.synced = synced;
+        self
     }
     /// Whether the part files of a directory that is not empty are replaced; off unless set. They stay untouched
     /// until the job has succeeded, and files of other names for ever.
@@ -113,6 +128,7 @@ impl<T: Data, F: RowFormat<T>> Sink<T> for FileSink<F> {
             buffer: Vec::new(),
             file: None,
             bytes: 0,
+            synced: self.synced,
             vfs: ctx.vfs.clone(),
             bytes_written: ctx.counters.counter("bytes_written"),
         })
@@ -135,6 +151,7 @@ pub struct FileWriter<E> {
     buffer: Vec<u8>,
     file: Option<Box<dyn VfsFile>>,
     bytes: u64,
+    synced: bool,
     vfs: SharedVfs,
     bytes_written: Counter,
 }
@@ -185,7 +202,9 @@ impl<T: Data, E: RowEncoder<T>> SinkWriter<T> for FileWriter<E> {
     fn finish(&mut self) -> Result<Vec<StagedFile>> {
         self.write_buffer()?;
         let Some(file) = &mut self.file else { return Ok(Vec::new()) };
-        file.sync_data().map_err(|e| Error::io("sync", &self.path, e))?;
+        if self.synced {
+            file.sync_data().map_err(|e| Error::io("sync", &self.path, e))?;
+        }
         self.vfs.sync_dir(&self.dir).map_err(|e| Error::io("sync", &self.dir, e))?;
         self.file = None;
         Ok(vec![StagedFile { staged: self.staged.clone(), name: self.name.clone(), bytes: self.bytes }])
