@@ -13,7 +13,9 @@ use crate::base::error::{Error, Result};
 use crate::base::hash::hash_of;
 use crate::operator::sink::{Sink, SinkContext, SinkWriter};
 use crate::operator::source::{Boundedness, Poll, Source, SourceContext, SourceOutput, SplitReader};
-use crate::services::shuffle::{Concat, Identity, MergeInput, PartitionBuffer, Remainder, ShuffleContext, ShuffleOutput};
+use crate::services::shuffle::{
+    Concat, Identity, MergeInput, PartitionBuffer, Remainder, ShuffleContext, ShuffleOutput,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
@@ -55,8 +57,12 @@ impl<T> Clone for Kept<T> {
 impl<T> Kept<T> {
     /// Nothing yet. The buffers of at most so many writers share the memory; files go into `dir`.
     pub fn new(memory_bytes: u64, writers: usize, dir: PathBuf) -> Self {
-        let shared =
-            Shared { memory_bytes, writers: writers.max(1) as u64, dir, outputs: Mutex::new(Outputs::default()) };
+        let shared = Shared {
+            memory_bytes,
+            writers: writers.max(1) as u64,
+            dir,
+            outputs: Mutex::new(Outputs::default()),
+        };
         Kept { shared: Arc::new(shared), types: PhantomData }
     }
 
@@ -90,7 +96,8 @@ impl<T: Data> Sink<T> for Kept<T> {
                     attempt: ctx.attempt as u32,
                     producer: (ctx.subtask << 16 | ctx.unit) as u32,
                 },
-                share_bytes: usize::try_from(self.shared.memory_bytes / self.shared.writers).unwrap_or(usize::MAX),
+                share_bytes: usize::try_from(self.shared.memory_bytes / self.shared.writers)
+                    .unwrap_or(usize::MAX),
                 timestamps: false,
             },
             buffer: None,
@@ -187,8 +194,8 @@ impl<T: Data> Source for Kept<T> {
     }
     fn open(&self, split: KeptSplit, _ctx: &SourceContext) -> Result<KeptReader<T>> {
         let output = self.outputs().committed.get(split.writer).cloned();
-        let output =
-            output.ok_or_else(|| Error::config("records that were kept by another process cannot be read"))?;
+        let output = output
+            .ok_or_else(|| Error::config("records that were kept by another process cannot be read"))?;
         let mut rows = Concat::new(0, &[MergeInput { input: 0, producer: 0, output }]);
         for _ in 0..split.position {
             rows.next_row()?;

@@ -64,12 +64,8 @@ impl<K: Key, T: Data> Operator for Distinct<K, T> {
             batch.hashes.clear();
             batch.hashes.extend(self.keys.iter().map(hash_of));
         }
-        let mut rows = Rows {
-            keys: &self.keys,
-            timestamps: &batch.timestamps,
-            records: batch.values.drain(..),
-            out,
-        };
+        let mut rows =
+            Rows { keys: &self.keys, timestamps: &batch.timestamps, records: batch.values.drain(..), out };
         self.table.upsert_batch(&batch.hashes, &mut rows)?;
         drop(rows);
         batch.clear();

@@ -14,7 +14,7 @@ mod tests;
 pub use explain::explain;
 pub use graph::mermaid;
 pub use logical::{
-    Bounded, Chaining, Combining, LogicalEdge, LogicalPlan, Node, NodeId, Operation, OperatorFactory, Semantics,
-    Timestamps,
+    Bounded, Chaining, Combining, LogicalEdge, LogicalPlan, Node, NodeId, Operation, OperatorFactory,
+    Semantics, Timestamps,
 };
 pub use physical::{Edge, PhysicalPlan, PlanOptions, Step, StepOperation, Task};

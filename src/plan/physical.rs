@@ -58,6 +58,9 @@ pub struct Step {
     pub task: usize,
     /// Whether its input is grouped by key (BATCH, behind a hash edge).
     pub grouped: bool,
+    /// Whether its records come divided among the units of work of a subtask: its input is grouped, or that of a step before it
+    /// in the same task.
+    pub divided: bool,
     /// Whether it holds a table in memory that counts against the budget.
     pub combines: bool,
     /// Whether it must see all records of its subtask in one unit of work (BATCH).
@@ -146,6 +149,10 @@ impl PhysicalPlan {
         for step in &mut steps {
             let keyed = edges.iter().any(|e| e.to == step.id && e.exchange.is_sorted());
             step.grouped = keyed && mode == ExecutionMode::Batch;
+        }
+        for id in 0..steps.len() {
+            let from_divided = |e: &Edge| e.to == id && e.local && steps[e.from].divided;
+            steps[id].divided = steps[id].grouped || edges.iter().any(from_divided);
         }
         let parallelism = steps.iter().map(|s| s.parallelism).max().unwrap_or(1);
         Ok(PhysicalPlan { mode, steps, edges, tasks, parallelism })
@@ -250,6 +257,7 @@ fn lower(
             max_parallelism,
             task: 0,
             grouped: false,
+            divided: false,
             combines: false,
             whole: false,
             side_outputs: node.side_outputs.clone(),

@@ -33,7 +33,10 @@ fn reduce_group_is_in_the_order_of_time() {
             [(*key, times.len(), times.is_sorted())]
         });
         let found = sorted(&disorder);
-        assert!(found.len() == 7 && found.iter().all(|(_, n, sorted)| *n > 500 && *sorted), "{name}: {found:?}");
+        assert!(
+            found.len() == 7 && found.iter().all(|(_, n, sorted)| *n > 500 && *sorted),
+            "{name}: {found:?}"
+        );
     }
 }
 
@@ -45,7 +48,8 @@ fn a_key_larger_than_memory_streams_through() {
             .generate(60_000, |i| (u64::from(i % 1000 == 0), format!("{i:0>200}")))
             .key_by(|r| r.0)
             .reduce_group(|_, records| records.map(|r| (r.0, r.1.len() as u64)));
-        let totals = groups.key_by(|r| r.0).reduce_group(|key, sizes| [(*key, sizes.map(|r| r.1).sum::<u64>())]);
+        let totals =
+            groups.key_by(|r| r.0).reduce_group(|key, sizes| [(*key, sizes.map(|r| r.1).sum::<u64>())]);
         assert_eq!(sorted(&totals), [(0, 59_940 * 200), (1, 60 * 200)], "{name}");
     }
 }

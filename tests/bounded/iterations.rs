@@ -24,10 +24,8 @@ fn what_is_kept_is_not_computed_again() {
         for _ in 0..2 {
             assert_eq!(sorted(&kept), (0..1000).collect::<Vec<_>>(), "{name}");
         }
-        let windows = kept
-            .key_by(|_| ())
-            .window(Tumbling::of(std::time::Duration::from_millis(100)))
-            .aggregate(Count);
+        let windows =
+            kept.key_by(|_| ()).window(Tumbling::of(std::time::Duration::from_millis(100))).aggregate(Count);
         assert_eq!(windows.execute_and_collect("windows").unwrap().into_vec().unwrap().len(), 10, "{name}");
         assert_eq!(calls.load(Ordering::SeqCst), 1000, "{name}");
     }
@@ -63,7 +61,11 @@ fn a_fixed_number_of_rounds() {
             expected.iter_mut().for_each(|n| *n = if *n % 2 == 0 { *n / 2 } else { 3 * *n + 1 } + round);
         }
         expected.sort();
-        assert_eq!((sorted(&iterated.stream), iterated.rounds, iterated.converged), (expected, 4, false), "{name}");
+        assert_eq!(
+            (sorted(&iterated.stream), iterated.rounds, iterated.converged),
+            (expected, 4, false),
+            "{name}"
+        );
         let none = start.iterate_bulk("none", 0, |numbers, _| IterationStep::new(numbers.clone())).unwrap();
         assert_eq!((sorted(&none.stream).len(), none.rounds), (50, 0), "{name}");
     }
@@ -74,7 +76,8 @@ fn a_fixed_number_of_rounds() {
 fn rounds_until_nothing_changes() {
     for (name, env) in environments() {
         // Chains of ten vertices.
-        let edges: Vec<(u64, u64)> = (0..90).filter(|v| v % 10 != 9).flat_map(|v| [(v, v + 1), (v + 1, v)]).collect();
+        let edges: Vec<(u64, u64)> =
+            (0..90).filter(|v| v % 10 != 9).flat_map(|v| [(v, v + 1), (v + 1, v)]).collect();
         let edges = env.from_iter(edges).keep("edges").unwrap();
         let labels = env.generate(90, |v| (v, v));
         let iterated = labels
@@ -104,7 +107,9 @@ fn rounds_until_nothing_changes() {
 fn a_round_that_fails() {
     let env = Environment::new();
     let failure = env.generate(5, |i| i).iterate_bulk("rounds", 3, |numbers, round| {
-        IterationStep::new(numbers.try_map(move |n| if round == 1 { Err("no") } else { Ok(n) }).name("fragile"))
+        IterationStep::new(
+            numbers.try_map(move |n| if round == 1 { Err("no") } else { Ok(n) }).name("fragile"),
+        )
     });
     let message = failure.err().map(|e| e.to_string()).unwrap_or_default();
     assert!(message.contains("fragile") && message.contains("no"), "{message}");

@@ -127,9 +127,9 @@ fn joins_do_not_depend_on_time() {
         |env| {
             let stamped = WatermarkStrategy::monotonous().timestamp(|l: &Left| (mixed(l.1) % 50) as i64);
             let left = env.from_iter(lefts()).assign_timestamps(stamped);
-            let right = env
-                .from_iter(rights())
-                .assign_timestamps(WatermarkStrategy::monotonous().timestamp(|r: &Right| (r.1.len() * 9) as i64));
+            let right = env.from_iter(rights()).assign_timestamps(
+                WatermarkStrategy::monotonous().timestamp(|r: &Right| (r.1.len() * 9) as i64),
+            );
             left.key_by(|l| l.0).join(&right.key_by(|r| r.0)).apply_full(pair)
         },
         expected(true, true),
@@ -177,16 +177,13 @@ fn a_broadcast_side_that_does_not_fit_is_a_sentence() {
 #[test]
 fn cross_gives_all_pairs() {
     let pairs = (0..300u64).flat_map(|a| (0..70u64).map(move |b| (a, b)));
-    gives(
-        |env| env.generate(300, |a| a).cross(&env.generate(70, |b| b), |a, b| (*a, *b)),
-        pairs.collect(),
-    );
+    gives(|env| env.generate(300, |a| a).cross(&env.generate(70, |b| b), |a, b| (*a, *b)), pairs.collect());
     gives(|env| env.generate(300, |a| a).cross(&env.generate(0, |b| b), |a, b| (*a, *b)), vec![]);
     for (name, env) in threaded() {
         // The right side spills.
-        let crossed = env.generate(3000, |a| a).cross(&env.generate(2000, |b| format!("{b:0>5000}")), |a, b| {
-            a + b.len() as u64
-        });
+        let crossed = env
+            .generate(3000, |a| a)
+            .cross(&env.generate(2000, |b| format!("{b:0>5000}")), |a, b| a + b.len() as u64);
         let sum = sorted(&crossed.reduce_partition(|a, b| *a += b)).iter().sum::<u64>();
         assert_eq!(sum, 2000 * (3000 * 2999 / 2) + 3000 * 2000 * 5000, "{name}");
     }
@@ -200,4 +197,28 @@ fn explain_names_the_join() {
     l.join(&r).apply(|l, _| l.1).sink_to(DiscardSink);
     let text = env.explain().unwrap();
     assert!(text.contains("'join'") && !text.contains("Where the modes differ"), "{text}");
+}
+
+/// Behind keys BATCH divides a subtask into units of work, each of which needs the whole of what is broadcast.
+#[test]
+fn what_is_broadcast_reaches_records_behind_keys() {
+    let keyed =
+        |env: &Environment| env.generate(500, |i| i).key_by(|i| *i).reduce_group(|_, records| records);
+    gives(|env| keyed(env).cross(&env.generate(3, |b| b), |a, b| a * 3 + b), (0..1500).collect());
+    gives(
+        |env| {
+            let right = env.generate(100, |b| b);
+            keyed(env).key_by(|a| a % 200).join(&right.key_by(|b| *b)).broadcast_right().apply(|a, _| *a)
+        },
+        (0..500).filter(|a| a % 200 < 100).collect(),
+    );
+    // And on the other side of it, where each subtask has it once.
+    gives(
+        |env| {
+            let p = env.settings().parallelism as u64;
+            let all = env.generate(5, |b| b).broadcast().map(move |b| b * p / p);
+            all.union(&[&keyed(env).filter(|_| false)]).distinct()
+        },
+        (0..5).collect(),
+    );
 }

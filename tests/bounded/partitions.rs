@@ -169,9 +169,9 @@ fn aggregates_of_a_partition() {
 #[test]
 fn a_panic_of_what_was_returned_names_the_operator() {
     for (name, env) in environments() {
-        let failing = env.generate(10, |i| i).map_partition(|records| {
-            records.map(|n| if n == 3 { panic!("three") } else { n })
-        });
+        let failing = env
+            .generate(10, |i| i)
+            .map_partition(|records| records.map(|n| if n == 3 { panic!("three") } else { n }));
         let failure = failing.name("fragile").execute_and_collect("test").unwrap().into_vec();
         let message = failure.unwrap_err().to_string();
         assert!(message.contains("fragile") && message.contains("three"), "{name}: {message}");

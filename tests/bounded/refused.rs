@@ -43,10 +43,12 @@ fn operators_over_bounded_input_refuse_a_source_that_does_not_end() {
 fn what_emits_on_the_way_takes_any_source() {
     let env = Environment::new().execution_mode(ExecutionMode::Streaming).parallelism(1);
     let ticks = env.read(Generate::unbounded(|i| i % 10));
-    let found: Vec<u64> = ticks.distinct().execute_and_collect("distinct").unwrap().take(10).map(Result::unwrap).collect();
+    let found: Vec<u64> =
+        ticks.distinct().execute_and_collect("distinct").unwrap().take(10).map(Result::unwrap).collect();
     assert_eq!(found, (0..10).collect::<Vec<_>>());
     let ticks = env.read(Generate::unbounded(|i| i));
-    let found: Vec<u64> = ticks.first_n(5).execute_and_collect("first").unwrap().take(5).map(Result::unwrap).collect();
+    let found: Vec<u64> =
+        ticks.first_n(5).execute_and_collect("first").unwrap().take(5).map(Result::unwrap).collect();
     assert_eq!(found, (0..5).collect::<Vec<_>>());
     let keyed = ticks.key_by(|i| i % 2).first_n(2);
     assert_eq!(keyed.execute_and_collect("first").unwrap().take(4).count(), 4);

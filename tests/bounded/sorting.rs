@@ -10,7 +10,10 @@ use std::path::Path;
 fn lines(dir: &Path) -> Vec<String> {
     let mut files: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
-    files.iter().flat_map(|f| std::fs::read_to_string(f).unwrap().lines().map(String::from).collect::<Vec<_>>()).collect()
+    files
+        .iter()
+        .flat_map(|f| std::fs::read_to_string(f).unwrap().lines().map(String::from).collect::<Vec<_>>())
+        .collect()
 }
 
 fn written<T: Data + std::fmt::Display>(env: &Environment, stream: &DataStream<T>) -> (Vec<String>, usize) {
@@ -109,10 +112,10 @@ fn sort_partition_sorts_each_subtask() {
 #[test]
 fn windows_behind_a_sort_lose_nothing() {
     for (name, env) in environments() {
-        let stamped = env
-            .generate(2000, |i| mixed(i) % 10_000)
-            .assign_timestamps(WatermarkStrategy::bounded_out_of_orderness(std::time::Duration::from_secs(10))
-                .timestamp(|n: &u64| *n as i64));
+        let stamped = env.generate(2000, |i| mixed(i) % 10_000).assign_timestamps(
+            WatermarkStrategy::bounded_out_of_orderness(std::time::Duration::from_secs(10))
+                .timestamp(|n: &u64| *n as i64),
+        );
         let counts = stamped
             .sort_partition(|n| *n)
             .key_by(|n| n % 3)

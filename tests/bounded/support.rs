@@ -35,10 +35,7 @@ pub fn sorted<T: Data + Ord>(stream: &DataStream<T>) -> Vec<T> {
 
 /// A program gives in all environments what is expected, in whatever order.
 #[track_caller]
-pub fn gives<T: Data + Ord + Debug>(
-    program: impl Fn(&Environment) -> DataStream<T>,
-    mut expected: Vec<T>,
-) {
+pub fn gives<T: Data + Ord + Debug>(program: impl Fn(&Environment) -> DataStream<T>, mut expected: Vec<T>) {
     expected.sort();
     for (name, env) in environments() {
         let found = sorted(&program(&env));

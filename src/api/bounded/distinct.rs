@@ -65,7 +65,12 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     }
 
     /// A fold whose results come at the end of the input in both modes; `why` is a clause that says why.
-    pub(super) fn fold_at_end<F: Fold<K, T>>(&self, name: &str, why: &'static str, fold: F) -> DataStream<F::Out> {
+    pub(super) fn fold_at_end<F: Fold<K, T>>(
+        &self,
+        name: &str,
+        why: &'static str,
+        fold: F,
+    ) -> DataStream<F::Out> {
         let selector = self.selector.clone();
         let partials = FnKey(|(key, _): &(K, F::Acc)| key.clone());
         let combining = Combining {

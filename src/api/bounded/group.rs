@@ -106,7 +106,8 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
     /// # Ok::<(), mainstem::Error>(())
     /// ```
     pub fn first_n(&self, n: u64) -> DataStream<T> {
-        let first = self.process_named("first_n", false, move |states| FirstOfKey { n, seen: states.value("seen") });
+        let first =
+            self.process_named("first_n", false, move |states| FirstOfKey { n, seen: states.value("seen") });
         if let [edge] = &first.from[..] {
             first.env.change(edge.from, |node| node.semantics.ordered = true);
         }

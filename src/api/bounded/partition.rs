@@ -32,7 +32,10 @@ impl<T: Data> DataStream<T> {
     /// assert_eq!(differences.execute_and_collect("differences")?.into_vec()?, [1, 3, 5, 7]);
     /// # Ok::<(), mainstem::Error>(())
     /// ```
-    pub fn map_partition<U, I>(&self, f: impl FnMut(Records<T>) -> I + Clone + Send + 'static) -> DataStream<U>
+    pub fn map_partition<U, I>(
+        &self,
+        f: impl FnMut(Records<T>) -> I + Clone + Send + 'static,
+    ) -> DataStream<U>
     where
         U: Data,
         I: IntoIterator<Item = U, IntoIter: Send> + 'static,
@@ -76,7 +79,12 @@ impl<T: Data> DataStream<T> {
         self.whole_subtask(name, "its result depends on all records of a subtask", factory)
     }
 
-    fn whole_subtask<U: Data>(&self, name: &str, why: &'static str, factory: OperatorFactory) -> DataStream<U> {
+    fn whole_subtask<U: Data>(
+        &self,
+        name: &str,
+        why: &'static str,
+        factory: OperatorFactory,
+    ) -> DataStream<U> {
         let node = bounded_node(name, why, vec![self.from.clone()], same_in_both(factory, true));
         DataStream::of_node(&self.env, self.env.add(node))
     }
@@ -100,7 +108,8 @@ impl<T: Data> DataStream<T> {
     pub fn count(&self) -> DataStream<u64> {
         let factory = pristine(Whole(Count), FoldPartition::<T, Whole<Count>>::new);
         let why = "it counts all records";
-        let node = bounded_node("count partition", why, vec![self.from.clone()], same_in_both(factory, false));
+        let node =
+            bounded_node("count partition", why, vec![self.from.clone()], same_in_both(factory, false));
         let partial: DataStream<u64> = DataStream::of_node(&self.env, self.env.add(node));
         partial.in_one("count", why, Arc::new(|| OneInput::boxed(CountAll::default())))
     }

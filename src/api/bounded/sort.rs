@@ -78,7 +78,8 @@ impl<T: Data> DataStream<T> {
             whole: true,
         };
         let inputs = vec![self.global().from];
-        let node = bounded_node("sort_by", "it sorts all records before it emits the first", inputs, operation);
+        let node =
+            bounded_node("sort_by", "it sorts all records before it emits the first", inputs, operation);
         DataStream::of_node(&self.env, self.env.add(node))
     }
 

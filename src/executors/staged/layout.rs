@@ -49,18 +49,18 @@ pub fn partitions(edge: &Edge, consumer: &StageLayout) -> usize {
     }
 }
 
-/// The partition that a unit reads of an edge, if any. A broadcast is read by every unit of a keyed step, which
-/// needs it beside its keys, and else once by each subtask.
+/// The partition that a unit reads of an edge, if any. A broadcast is read by every unit of a step whose
+/// other records are divided among them, and else once by each subtask.
 pub fn partition_of_unit(
     edge: &Edge,
-    keyed_step: bool,
+    divided_step: bool,
     consumer: &StageLayout,
     unit: usize,
 ) -> Option<usize> {
     match edge.partitioning {
         Partitioning::Hash => Some(unit),
         Partitioning::Range => consumer.is_first(unit).then_some(0),
-        Partitioning::Broadcast => (keyed_step || consumer.is_first(unit)).then_some(0),
+        Partitioning::Broadcast => (divided_step || consumer.is_first(unit)).then_some(0),
         _ => consumer.is_first(unit).then(|| consumer.subtask(unit)),
     }
 }

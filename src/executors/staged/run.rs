@@ -163,8 +163,8 @@ impl State<'_> {
         let shared = [Partitioning::Broadcast, Partitioning::Range];
         for edge in edges_into(self.plan, id.stage).filter(|e| !shared.contains(&e.partitioning)) {
             // Only this unit reads its partition.
-            let keyed = self.plan.steps[edge.to].grouped;
-            if let Some(partition) = partition_of_unit(edge, keyed, &self.layouts[id.stage], id.unit) {
+            let divided = self.plan.steps[edge.to].divided;
+            if let Some(partition) = partition_of_unit(edge, divided, &self.layouts[id.stage], id.unit) {
                 kept.release(edge.id, partition);
             }
         }

@@ -325,7 +325,7 @@ impl UnitContext {
     }
 
     fn read_unkeyed(&self, chain: &mut Chain, place: &Place<'_>, edge: &Edge) -> Result<()> {
-        let Some(partition) = partition_of_unit(edge, place.step.grouped, place.layout, place.unit) else {
+        let Some(partition) = partition_of_unit(edge, place.step.divided, place.layout, place.unit) else {
             return Ok(());
         };
         let mut rows = Concat::new(partition, &producers(&[edge], edge.input, place.outputs)?);
@@ -346,7 +346,7 @@ impl UnitContext {
 
     /// Reads the range of a sorted edge that belongs to this unit's subtask, in order.
     fn read_range(&self, chain: &mut Chain, place: &Place<'_>, edge: &Edge) -> Result<()> {
-        let Some(partition) = partition_of_unit(edge, place.step.grouped, place.layout, place.unit) else {
+        let Some(partition) = partition_of_unit(edge, place.step.divided, place.layout, place.unit) else {
             return Ok(());
         };
         let inputs = producers(&[edge], 0, place.outputs)?;

@@ -86,10 +86,9 @@ impl AtEnd {
     }
 
     fn shuffle_context(ctx: &Context, share_bytes: u64) -> Result<ShuffleContext> {
-        let mut context = ctx
-            .spill
-            .clone()
-            .ok_or_else(|| Error::Internal("an operator over bounded input has nowhere to spill to".into()))?;
+        let mut context = ctx.spill.clone().ok_or_else(|| {
+            Error::Internal("an operator over bounded input has nowhere to spill to".into())
+        })?;
         context.share_bytes = usize::try_from(share_bytes).unwrap_or(usize::MAX);
         Ok(context)
     }

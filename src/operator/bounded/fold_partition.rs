@@ -49,7 +49,12 @@ impl<T: Data, F: Fold<(), T>> Operator for FoldPartition<T, F> {
     type In = T;
     type Out = F::Out;
 
-    fn process(&mut self, batch: &mut Batch<T>, _ctx: &mut Context, _out: &mut Out<F::Out>) -> Result<Progress> {
+    fn process(
+        &mut self,
+        batch: &mut Batch<T>,
+        _ctx: &mut Context,
+        _out: &mut Out<F::Out>,
+    ) -> Result<Progress> {
         let mut records = batch.values.drain(..);
         if self.acc.is_none() {
             self.acc = records.next().map(|first| self.fold.create(first));
@@ -80,7 +85,12 @@ impl Operator for CountAll {
     type In = u64;
     type Out = u64;
 
-    fn process(&mut self, batch: &mut Batch<u64>, _ctx: &mut Context, _out: &mut Out<u64>) -> Result<Progress> {
+    fn process(
+        &mut self,
+        batch: &mut Batch<u64>,
+        _ctx: &mut Context,
+        _out: &mut Out<u64>,
+    ) -> Result<Progress> {
         self.0 += batch.values.iter().sum::<u64>();
         batch.clear();
         Ok(Progress::Done)
@@ -185,7 +195,9 @@ impl<T, K: Ord + Clone, F> TopN<T, K, F> {
     }
 }
 
-impl<T: Data, K: Ord + Clone + Send + 'static, F: FnMut(&T) -> K + Send + 'static> Operator for TopN<T, K, F> {
+impl<T: Data, K: Ord + Clone + Send + 'static, F: FnMut(&T) -> K + Send + 'static> Operator
+    for TopN<T, K, F>
+{
     type In = T;
     type Out = T;
 

@@ -168,7 +168,11 @@ pub struct HashJoin<K, L, R, P> {
 
 impl<K: Key, L: Data, R: Data, P: Probe<L, R>> HashJoin<K, L, R, P> {
     /// The operator around what comes of the records.
-    pub fn new(probe: P, left_key: Arc<dyn KeySelector<L, K>>, right_key: Arc<dyn KeySelector<R, K>>) -> Self {
+    pub fn new(
+        probe: P,
+        left_key: Arc<dyn KeySelector<L, K>>,
+        right_key: Arc<dyn KeySelector<R, K>>,
+    ) -> Self {
         HashJoin {
             probe,
             selector: left_key,
@@ -268,14 +272,24 @@ impl<L: Data, R: Data, U: Data, F: FnMut(&L, &R) -> U + Send + 'static> TwoInput
         self.rights = Spool::new(ctx.memory_bytes);
         Ok(())
     }
-    fn process_right(&mut self, batch: &mut Batch<R>, ctx: &mut Context, _out: &mut Out<U>) -> Result<Progress> {
+    fn process_right(
+        &mut self,
+        batch: &mut Batch<R>,
+        ctx: &mut Context,
+        _out: &mut Out<U>,
+    ) -> Result<Progress> {
         for record in batch.values.drain(..) {
             self.rights.push(record, ctx)?;
         }
         batch.clear();
         Ok(Progress::Done)
     }
-    fn process_left(&mut self, batch: &mut Batch<L>, _ctx: &mut Context, out: &mut Out<U>) -> Result<Progress> {
+    fn process_left(
+        &mut self,
+        batch: &mut Batch<L>,
+        _ctx: &mut Context,
+        out: &mut Out<U>,
+    ) -> Result<Progress> {
         if self.rest.is_none() {
             self.rest = Some((self.rights.copies()?, None));
         }

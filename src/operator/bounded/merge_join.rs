@@ -159,14 +159,24 @@ impl<L: Data, R: Data> TwoInputOperator for SemiJoin<L, R> {
         self.lefts = Spool::new(ctx.memory_bytes / 2);
         Ok(())
     }
-    fn process_left(&mut self, batch: &mut Batch<L>, ctx: &mut Context, _out: &mut Out<L>) -> Result<Progress> {
+    fn process_left(
+        &mut self,
+        batch: &mut Batch<L>,
+        ctx: &mut Context,
+        _out: &mut Out<L>,
+    ) -> Result<Progress> {
         if self.met && !self.wanted {
             batch.clear();
             return Ok(Progress::Done);
         }
         spool(&mut self.lefts, batch, ctx)
     }
-    fn process_right(&mut self, batch: &mut Batch<R>, _ctx: &mut Context, _out: &mut Out<L>) -> Result<Progress> {
+    fn process_right(
+        &mut self,
+        batch: &mut Batch<R>,
+        _ctx: &mut Context,
+        _out: &mut Out<L>,
+    ) -> Result<Progress> {
         self.met |= !batch.is_empty();
         batch.clear();
         Ok(Progress::Done)
@@ -226,13 +236,23 @@ where
         (self.lefts, self.rights) = (Spool::new(ctx.memory_bytes / 4), Spool::new(ctx.memory_bytes / 4));
         Ok(())
     }
-    fn process_left(&mut self, batch: &mut Batch<L>, ctx: &mut Context, _out: &mut Out<U>) -> Result<Progress> {
+    fn process_left(
+        &mut self,
+        batch: &mut Batch<L>,
+        ctx: &mut Context,
+        _out: &mut Out<U>,
+    ) -> Result<Progress> {
         if let (None, Some(first)) = (&self.key, batch.values.first()) {
             self.key = Some(self.left_key.key(first));
         }
         spool(&mut self.lefts, batch, ctx)
     }
-    fn process_right(&mut self, batch: &mut Batch<R>, ctx: &mut Context, _out: &mut Out<U>) -> Result<Progress> {
+    fn process_right(
+        &mut self,
+        batch: &mut Batch<R>,
+        ctx: &mut Context,
+        _out: &mut Out<U>,
+    ) -> Result<Progress> {
         if let (None, Some(first)) = (&self.key, batch.values.first()) {
             self.key = Some(self.right_key.key(first));
         }

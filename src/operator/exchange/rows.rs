@@ -133,11 +133,7 @@ pub(crate) fn key_order<K: Key>() -> KeyOrder {
 }
 
 impl<T: Data, K: Key> KeyedWriter<T, K> {
-    pub(super) fn new(
-        selector: Arc<dyn KeySelector<T, K>>,
-        order: SortOrder<K>,
-        ctx: WriteContext,
-    ) -> Self {
+    pub(super) fn new(selector: Arc<dyn KeySelector<T, K>>, order: SortOrder<K>, ctx: WriteContext) -> Self {
         KeyedWriter {
             selector,
             order,

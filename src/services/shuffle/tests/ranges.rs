@@ -2,10 +2,14 @@
 
 use super::*;
 
-fn merged(context: &ShuffleContext, inputs: &[MergeInput], cut: &RangeCut, range: usize) -> Vec<(u64, Vec<u8>)> {
+fn merged(
+    context: &ShuffleContext,
+    inputs: &[MergeInput],
+    cut: &RangeCut,
+    range: usize,
+) -> Vec<(u64, Vec<u8>)> {
     let Some(hashes) = cut.hashes(range) else { return Vec::new() };
-    let mut merge =
-        Merge::open_range(context.clone(), 0, inputs, key_bytes_order(), hashes).unwrap();
+    let mut merge = Merge::open_range(context.clone(), 0, inputs, key_bytes_order(), hashes).unwrap();
     let mut rows = Vec::new();
     while let Some(row) = merge.next_row().unwrap() {
         rows.push((row.hash, row.value.to_vec()));
