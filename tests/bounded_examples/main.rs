@@ -1,13 +1,13 @@
 //! The examples over bounded input: sorting, iterations and a report, in both modes, against plain loops.
 
-#[allow(dead_code, reason = "an example's `main` is not called here")]
-#[path = "../../examples/connected_components.rs"]
+#[allow(dead_code, reason = "each test uses its share")]
+#[path = "../../examples/connected_components/job.rs"]
 mod connected_components;
-#[allow(dead_code, reason = "an example's `main` is not called here")]
-#[path = "../../examples/pagerank.rs"]
+#[allow(dead_code, reason = "each test uses its share")]
+#[path = "../../examples/pagerank/job.rs"]
 mod pagerank;
-#[allow(dead_code, reason = "an example's `main` is not called here")]
-#[path = "../../examples/report.rs"]
+#[allow(dead_code, reason = "each test uses its share")]
+#[path = "../../examples/report/job.rs"]
 mod report;
 #[allow(dead_code, reason = "an example's `main` is not called here")]
 #[path = "../../examples/sort_records.rs"]

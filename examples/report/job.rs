@@ -1,31 +1,10 @@
-//! A report over CSV files, with many joins: what customers of each country have bought of each category, and who has bought nothing.
-//!
-//! ```text
-//! cargo run --release --example report -- --generate DIR [--orders N]
-//! cargo run --release --example report -- --input DIR [--output DIR] [--execution-mode batch]
-//! ```
-//!
-//! Four files: `countries.csv` (code,name), `customers.csv` (id,country), `products.csv` (id,category,cents) and `orders.csv`
-//! (customer,product,pieces). Countries and products are small and go to every subtask; customers and orders are
-//! shuffled by customer. The rows of the report are `country,category,orders,cents`, by revenue, and, of category `-`,
-//! the number of customers without an order.
+//! The job, and the files that it is tried on.
 
-use clap::Parser;
 use mainstem::prelude::*;
-use output::Output;
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::ExitCode;
-
-#[path = "common/output.rs"]
-#[allow(dead_code, reason = "each example uses its share")]
-mod output;
-
-#[cfg(not(test))]
-#[global_allocator]
-static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
+use std::path::Path;
 
 /// Countries with their names; there are no customers in the last one.
 const COUNTRIES: [(&str, &str); 5] =
@@ -34,25 +13,6 @@ const COUNTRIES: [(&str, &str); 5] =
 const CATEGORIES: [&str; 4] = ["books", "games", "music", "tools"];
 /// Products that are generated.
 pub const PRODUCTS: u64 = 200;
-
-/// Reports what was bought.
-#[derive(Parser)]
-#[command(name = "report")]
-struct Args {
-    /// Make files to report about in this directory
-    #[arg(long, value_name = "DIR", conflicts_with = "input")]
-    generate: Option<PathBuf>,
-    /// How many orders to make
-    #[arg(long, default_value_t = 100_000)]
-    orders: u64,
-    /// Report about the files in this directory
-    #[arg(long, value_name = "DIR", required_unless_present = "generate")]
-    input: Option<PathBuf>,
-    #[command(flatten)]
-    output: Output,
-    #[command(flatten)]
-    engine: EngineArgs,
-}
 
 /// One row of the report.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -154,24 +114,4 @@ pub fn report(env: &Environment, dir: &Path) -> DataStream<Row> {
             [Row { country: key.0.clone(), category: key.1.clone(), orders, cents }]
         });
     rows.sort_by(|row| (Reverse(row.cents), row.country.clone(), row.category.clone())).name("report")
-}
-
-fn main() -> ExitCode {
-    let args = Args::parse();
-    if let Some(dir) = args.generate {
-        return match generate(&dir, args.orders) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(e) => {
-                eprintln!("error: {}: {e}", dir.display());
-                ExitCode::FAILURE
-            }
-        };
-    }
-    let dir = args.input.unwrap_or_default();
-    let run = || {
-        let env = Environment::with_settings(args.engine.settings()?);
-        args.output.sink(&report(&env, &dir));
-        env.execute("report")
-    };
-    output::report(run())
 }
