@@ -42,7 +42,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         let (a, b) = (self.selector.clone(), self.selector.clone());
         let partials = FnKey(|(key, _): &(K, F::Acc)| key.clone());
         let combining = Combining {
-            rolling: Some(pristine(fold.clone(), move |fold| Rolling::<K, T, F>::new(fold, a.clone()))),
+            rolling: pristine(fold.clone(), move |fold| Rolling::<K, T, F>::new(fold, a.clone())),
             combine: pristine(fold.clone(), move |fold| Combine::<K, T, F>::new(fold, b.clone())),
             exchange: Arc::new(Keyed::<(K, F::Acc), K>::unsorted(Arc::new(partials))),
             merge: pristine(fold, Merge::<K, T, F>::new),

@@ -48,7 +48,7 @@ pub(super) fn sliced<K: Key, T: Data, F: WindowFold<T>>(
         )
     };
     let combine = pristine(fold, move |fold| CombineSlices::<K, T, F>::new(fold, aligned, before.clone()));
-    let combining = Combining { rolling: Some(rolling), combine, exchange, merge };
+    let combining = Combining { rolling, combine, exchange, merge };
     let mut node = Node::new(name, Operation::Combining(combining), vec![keyed.stream.from.clone()]);
     node.semantics = Semantics { stateful: true, drops_late: true, ..Semantics::default() };
     node

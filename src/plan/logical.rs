@@ -111,8 +111,8 @@ pub struct Timestamps {
 /// A fold over the records of a key: each mode has its own best operators, and the planner chooses.
 #[derive(Clone)]
 pub struct Combining {
-    /// STREAMING: one output for each input. Without it STREAMING runs what BATCH runs, and the results come at the end.
-    pub rolling: Option<OperatorFactory>,
+    /// STREAMING: one output for each input, or, where the node [needs the end](Node::needs_end), all results at the end.
+    pub rolling: OperatorFactory,
     /// BATCH, before the shuffle: folds what it can.
     pub combine: OperatorFactory,
     /// BATCH: the edge that carries partial results by key.

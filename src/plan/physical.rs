@@ -9,7 +9,7 @@
 //!
 //! The outcome is plain data: equal programs and options give equal plans.
 
-use super::logical::{Chaining, Combining, LogicalPlan, Node, NodeId, Operation, OperatorFactory};
+use super::logical::{Chaining, LogicalPlan, Node, NodeId, Operation, OperatorFactory};
 use super::stages;
 use crate::base::config::ExecutionMode;
 use crate::base::error::{Error, Result};
@@ -282,7 +282,7 @@ fn lower(
             continue;
         }
         let combining = match &node.operation {
-            Operation::Combining(c) if batch || c.rolling.is_none() => Some(c),
+            Operation::Combining(c) if batch => Some(c),
             _ => None,
         };
         if let Some(combining) = combining {
@@ -317,9 +317,7 @@ fn lower(
             Operation::Timestamps(t) if batch => StepOperation::Operator(t.batch.clone()),
             Operation::Timestamps(t) => StepOperation::Operator(t.streaming.clone()),
             Operation::Operator(factory) => StepOperation::Operator(factory.clone()),
-            Operation::Combining(Combining { rolling, merge, .. }) => {
-                StepOperation::Operator(rolling.as_ref().unwrap_or(merge).clone())
-            }
+            Operation::Combining(combining) => StepOperation::Operator(combining.rolling.clone()),
             Operation::Bounded(bounded) => {
                 StepOperation::Operator(if batch { bounded.batch.clone() } else { bounded.streaming.clone() })
             }
@@ -332,7 +330,7 @@ fn lower(
             _ => None,
         };
         // What an edge has sorted need not be held.
-        made.combines = node.needs_end.is_some() && exchange.is_none();
+        made.combines = matches!(node.operation, Operation::Bounded(_)) && exchange.is_none();
         made.whole = matches!(&node.operation, Operation::Bounded(bounded) if bounded.whole);
         steps.push(made);
         step_of[node.id] = id;

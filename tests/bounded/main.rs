@@ -5,5 +5,6 @@ mod iterations;
 mod joins;
 mod partitions;
 mod refused;
+mod snapshots;
 mod sorting;
 mod support;

@@ -3,7 +3,7 @@
 use crate::api::data_stream::{DataStream, pristine};
 use crate::api::keyed_stream::KeyedStream;
 use crate::base::data::{Data, Key};
-use crate::operator::aggregate::{Combine, Fold, Merge};
+use crate::operator::aggregate::{Combine, Fold, FoldAtEnd, Merge};
 use crate::operator::distinct::{Distinct, KeepFirst, KeepKey};
 use crate::operator::erased::OneInput;
 use crate::operator::exchange::{FnKey, Keyed};
@@ -53,7 +53,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         let (a, b) = (self.selector.clone(), self.selector.clone());
         let partials = FnKey(|(key, _): &(K, F::Acc)| key.clone());
         let combining = Combining {
-            rolling: Some(Arc::new(move || OneInput::boxed(Distinct::<K, T>::new(a.clone())))),
+            rolling: Arc::new(move || OneInput::boxed(Distinct::<K, T>::new(a.clone()))),
             combine: pristine(fold.clone(), move |fold| Combine::<K, T, F>::new(fold, b.clone())),
             exchange: Arc::new(Keyed::<(K, F::Acc), K>::unsorted(Arc::new(partials))),
             merge: pristine(fold, Merge::<K, T, F>::new),
@@ -71,11 +71,11 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         why: &'static str,
         fold: F,
     ) -> DataStream<F::Out> {
-        let selector = self.selector.clone();
+        let (a, b) = (self.selector.clone(), self.selector.clone());
         let partials = FnKey(|(key, _): &(K, F::Acc)| key.clone());
         let combining = Combining {
-            rolling: None,
-            combine: pristine(fold.clone(), move |fold| Combine::<K, T, F>::new(fold, selector.clone())),
+            rolling: pristine(fold.clone(), move |fold| FoldAtEnd::<K, T, F>::new(fold, a.clone())),
+            combine: pristine(fold.clone(), move |fold| Combine::<K, T, F>::new(fold, b.clone())),
             exchange: Arc::new(Keyed::<(K, F::Acc), K>::unsorted(Arc::new(partials))),
             merge: pristine(fold, Merge::<K, T, F>::new),
         };

@@ -12,7 +12,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 /// The section of a snapshot that holds a pair of key and accumulator for each key.
-const ACCUMULATORS: &str = "accumulators";
+pub(super) const ACCUMULATORS: &str = "accumulators";
 
 /// Folds each record into its key's accumulator and emits the result with the record's timestamp.
 pub struct Rolling<K, T, F: Fold<K, T>> {
@@ -69,9 +69,9 @@ impl<K: Key, T: Data, F: Fold<K, T>, I: Iterator<Item = T>> Upsert<K, F::Acc> fo
 }
 
 /// An entry of a snapshot.
-struct Restored<K, A> {
-    key: K,
-    acc: Option<A>,
+pub(super) struct Restored<K, A> {
+    pub(super) key: K,
+    pub(super) acc: Option<A>,
 }
 
 impl<K: Key, A> Upsert<K, A> for Restored<K, A> {

@@ -96,7 +96,7 @@ impl AtEnd {
     fn merge(&mut self, ctx: &Context) -> Result<()> {
         let mut inputs = Vec::new();
         for (input, lane) in self.lanes.iter_mut().enumerate() {
-            lane.seal()?;
+            lane.seal(Remainder::Memory)?;
             for (producer, output) in lane.outputs.drain(..).enumerate() {
                 inputs.push(MergeInput { input, producer, output });
             }
@@ -213,9 +213,9 @@ impl Lane {
     }
 
     /// Ends what is being written.
-    fn seal(&mut self) -> Result<()> {
+    fn seal(&mut self, remainder: Remainder) -> Result<()> {
         if let Some(writer) = self.writer.take() {
-            self.outputs.push(Arc::new(writer.finish(Remainder::Memory)?));
+            self.outputs.push(Arc::new(writer.finish(remainder)?));
         }
         Ok(())
     }
@@ -264,7 +264,8 @@ impl AnyOperator for AtEnd {
     fn snapshot(&mut self) -> Result<OperatorSnapshot> {
         let mut snapshot = OperatorSnapshot::default();
         for (input, lane) in self.lanes.iter_mut().enumerate() {
-            lane.seal()?;
+            // What more comes has the memory for itself.
+            lane.seal(Remainder::Disk)?;
             let section = section(input);
             for (producer, output) in lane.outputs.iter().enumerate() {
                 let output = MergeInput { input, producer, output: output.clone() };

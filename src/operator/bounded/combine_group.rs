@@ -12,9 +12,11 @@ use crate::base::hash::hash_of;
 use crate::operator::aggregate::HeapEstimate;
 use crate::operator::exchange::KeySelector;
 use crate::operator::{Context, Operator, Out, Progress};
-use crate::semantics::state::{KeyTable, Slot, Upsert};
+use crate::semantics::state::{KeyTable, OperatorSnapshot, Slot, Upsert};
 use std::sync::Arc;
 
+/// The section of a snapshot that holds the groups.
+const GROUPS: &str = "groups";
 /// Groups taken out of the table at once.
 const DRAIN_GROUPS: usize = 64;
 
@@ -143,5 +145,25 @@ where
             self.draining = true;
         }
         Ok(self.drain(out))
+    }
+
+    fn snapshot(&mut self) -> Result<OperatorSnapshot> {
+        let mut snapshot = OperatorSnapshot::default();
+        for (_, _, key, records) in self.table.iter() {
+            snapshot.put(GROUPS, &(key, records))?;
+        }
+        Ok(snapshot)
+    }
+
+    fn restore(&mut self, snapshot: &OperatorSnapshot, _ctx: &mut Context) -> Result<()> {
+        for entry in snapshot.entries::<(K, Vec<T>)>(GROUPS) {
+            let (key, records) = entry?;
+            self.records += records.len() as u64;
+            records.iter().for_each(|record| self.heap.inserted(record));
+            let keys: Vec<K> = vec![key; records.len()];
+            let hashes: Vec<u64> = keys.iter().map(hash_of).collect();
+            self.table.upsert_batch(&hashes, &mut Rows { keys: &keys, records: records.into_iter() })?;
+        }
+        Ok(())
     }
 }

@@ -5,6 +5,7 @@ use crate::base::data::Data;
 use crate::base::error::Result;
 use crate::operator::aggregate::{Aggregator, Fold};
 use crate::operator::{Context, Operator, Out, Progress};
+use crate::semantics::state::OperatorSnapshot;
 use std::cmp::Ordering;
 
 /// An [`Aggregator`] as a fold whose result comes alone.
@@ -30,6 +31,16 @@ impl<T: Data, A: Aggregator<T>> Fold<(), T> for Whole<A> {
     fn result(&mut self, _key: &(), acc: &A::Acc) -> A::Out {
         self.0.result(acc)
     }
+}
+
+/// The section of a snapshot that holds what was kept so far.
+const KEPT: &str = "kept";
+
+/// A snapshot of a few entries.
+fn snapshot_of<'a, E: Data>(entries: impl IntoIterator<Item = &'a E>) -> Result<OperatorSnapshot> {
+    let mut snapshot = OperatorSnapshot::default();
+    entries.into_iter().try_for_each(|entry| snapshot.put(KEPT, entry))?;
+    Ok(snapshot)
 }
 
 /// Folds all records of a subtask; nothing comes out where there was none.
@@ -75,6 +86,19 @@ impl<T: Data, F: Fold<(), T>> Operator for FoldPartition<T, F> {
     fn emits_at_end(&self) -> bool {
         true
     }
+    fn snapshot(&mut self) -> Result<OperatorSnapshot> {
+        snapshot_of(&self.acc)
+    }
+    fn restore(&mut self, snapshot: &OperatorSnapshot, _ctx: &mut Context) -> Result<()> {
+        // Several, where those of several subtasks were given to this one.
+        for acc in snapshot.entries(KEPT) {
+            match &mut self.acc {
+                Some(before) => self.fold.merge(before, acc?),
+                none => *none = Some(acc?),
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Adds numbers up; the sum comes out, though there may have been none.
@@ -105,6 +129,15 @@ impl Operator for CountAll {
     fn emits_at_end(&self) -> bool {
         true
     }
+    fn snapshot(&mut self) -> Result<OperatorSnapshot> {
+        snapshot_of([&self.0])
+    }
+    fn restore(&mut self, snapshot: &OperatorSnapshot, _ctx: &mut Context) -> Result<()> {
+        snapshot.entries::<u64>(KEPT).try_for_each(|n| {
+            self.0 += n?;
+            Ok(())
+        })
+    }
 }
 
 /// Passes the first records on and drops the others.
@@ -132,6 +165,15 @@ impl<T: Data> Operator for FirstN<T> {
         out.forward(batch);
         batch.clear();
         Ok(Progress::Done)
+    }
+    fn snapshot(&mut self) -> Result<OperatorSnapshot> {
+        snapshot_of([&self.left])
+    }
+    fn restore(&mut self, snapshot: &OperatorSnapshot, _ctx: &mut Context) -> Result<()> {
+        snapshot.entries(KEPT).try_for_each(|left| {
+            self.left = left?;
+            Ok(())
+        })
     }
 }
 
@@ -216,6 +258,18 @@ impl<T: Data, K: Ord + Clone + Send + 'static, F: FnMut(&T) -> K + Send + 'stati
     }
     fn emits_at_end(&self) -> bool {
         true
+    }
+    fn snapshot(&mut self) -> Result<OperatorSnapshot> {
+        snapshot_of(self.largest.iter().flat_map(|largest| largest.kept.iter().map(|(_, record)| record)))
+    }
+    fn restore(&mut self, snapshot: &OperatorSnapshot, _ctx: &mut Context) -> Result<()> {
+        for record in snapshot.entries::<T>(KEPT) {
+            let record = record?;
+            if let Some(largest) = &mut self.largest {
+                largest.add((self.key)(&record), record);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -10,6 +10,7 @@ use crate::base::data::{Data, Key};
 use crate::base::error::Result;
 use crate::operator::exchange::KeySelector;
 use crate::operator::{Context, Operator, Out, Progress};
+use crate::semantics::state::OperatorSnapshot;
 use std::sync::Arc;
 
 /// Draws results until the output is full or there are no more.
@@ -105,6 +106,9 @@ impl<T: Data, I: IntoIterator, F> MapPartition<T, I, F> {
     }
 }
 
+/// The section of a snapshot that holds the records of a subtask.
+const RECORDS: &str = "records";
+
 impl<T, U, I, F> Operator for MapPartition<T, I, F>
 where
     T: Data,
@@ -140,6 +144,16 @@ where
         }
         self.records.check()?;
         Ok(Progress::Done)
+    }
+
+    fn snapshot(&mut self) -> Result<OperatorSnapshot> {
+        let mut snapshot = OperatorSnapshot::default();
+        self.records.show(|record| snapshot.put(RECORDS, record))?;
+        Ok(snapshot)
+    }
+
+    fn restore(&mut self, snapshot: &OperatorSnapshot, ctx: &mut Context) -> Result<()> {
+        snapshot.entries(RECORDS).try_for_each(|record| self.records.push(record?, ctx))
     }
 
     fn emits_at_end(&self) -> bool {

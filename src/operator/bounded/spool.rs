@@ -23,8 +23,8 @@ pub(crate) struct Spool<T> {
     heap: HeapEstimate,
     /// Those after the head, while they come.
     tail: Option<PartitionBuffer>,
-    /// Those after the head, when all have come.
-    sealed: Option<Arc<ShuffleOutput>>,
+    /// Those after the head that can be read; several where a snapshot was taken on the way.
+    sealed: Vec<Arc<ShuffleOutput>>,
     share_bytes: u64,
     encoded: Vec<u8>,
     shared: Arc<Shared<T>>,
@@ -37,7 +37,7 @@ impl<T: Data> Spool<T> {
             head: Vec::new(),
             heap: HeapEstimate::default(),
             tail: None,
-            sealed: None,
+            sealed: Vec::new(),
             share_bytes,
             encoded: Vec::new(),
             shared: Arc::default(),
@@ -51,7 +51,7 @@ impl<T: Data> Spool<T> {
 
     /// Whether all records are in [`Spool::head`].
     pub(crate) fn is_in_memory(&self) -> bool {
-        self.tail.is_none() && self.sealed.is_none()
+        self.tail.is_none() && self.sealed.is_empty()
     }
 
     /// The records that are kept as they are: the first ones.
@@ -67,7 +67,7 @@ impl<T: Data> Spool<T> {
     /// Appends a record. Where it spills is up to the context.
     #[inline]
     pub(crate) fn push(&mut self, record: T, ctx: &Context) -> Result<()> {
-        if self.tail.is_none() && self.head_fits() {
+        if self.is_in_memory() && self.head_fits() {
             self.heap.inserted(&record);
             self.head.push(record);
             return Ok(());
@@ -94,43 +94,54 @@ impl<T: Data> Spool<T> {
         }
     }
 
-    fn seal(&mut self) -> Result<()> {
+    fn seal(&mut self, remainder: Remainder) -> Result<()> {
         if let Some(tail) = self.tail.take() {
-            self.sealed = Some(Arc::new(tail.finish(Remainder::Memory)?));
+            self.sealed.push(Arc::new(tail.finish(remainder)?));
         }
         Ok(())
     }
 
     fn tail_inputs(&self) -> Vec<MergeInput> {
-        let tail = self.sealed.iter();
-        tail.map(|output| MergeInput { input: 0, producer: 0, output: output.clone() }).collect()
+        let sealed = self.sealed.iter().enumerate();
+        sealed.map(|(producer, output)| MergeInput { input: 0, producer, output: output.clone() }).collect()
     }
 
     /// The records behind the head, once more from their first on.
     pub(crate) fn tail(&mut self) -> Result<Records<T>> {
-        self.seal()?;
+        self.seal(Remainder::Memory)?;
         Ok(Records::new(Vec::new(), &self.tail_inputs(), self.shared.clone()))
     }
 
     /// All records, which leaves the spool empty.
     pub(crate) fn take(&mut self) -> Result<Records<T>> {
-        self.seal()?;
+        self.seal(Remainder::Memory)?;
         let head = std::mem::replace(&mut self.head, self.shared.spare());
         let records = Records::new(head, &self.tail_inputs(), self.shared.clone());
-        self.sealed = None;
+        self.sealed.clear();
         Ok(records)
     }
 
     /// All records again, copies of those in the head.
     pub(crate) fn copies(&mut self) -> Result<Records<T>> {
-        self.seal()?;
+        self.seal(Remainder::Memory)?;
         Ok(Records::new(self.head.clone(), &self.tail_inputs(), self.shared.clone()))
+    }
+
+    /// Shows all records, after which more may come: for a snapshot. What is not in the head is on disk then.
+    pub(crate) fn show(&mut self, mut show: impl FnMut(&T) -> Result<()>) -> Result<()> {
+        self.seal(Remainder::Disk)?;
+        self.head.iter().try_for_each(&mut show)?;
+        for record in Records::new(Vec::new(), &self.tail_inputs(), self.shared.clone()) {
+            show(&record)?;
+        }
+        self.check()
     }
 
     /// Forgets all records, keeps the memory of the head if it is small.
     pub(crate) fn clear(&mut self) {
         self.head.clear();
-        (self.tail, self.sealed) = (None, None);
+        self.tail = None;
+        self.sealed.clear();
     }
 
     /// What went wrong while records were read, after which they seemed to end.
