@@ -2,7 +2,7 @@
 
 use crate::base::error::{Error, Result};
 use crate::plan::{PhysicalPlan, Step, StepOperation};
-use crate::semantics::state::OperatorSnapshot;
+use crate::semantics::state::{OperatorSnapshot, OperatorState};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -62,7 +62,7 @@ impl HarnessSnapshot {
     ///
     /// # Errors
     /// State that no operator of the plan is for.
-    pub(super) fn by_step(&self, plan: &PhysicalPlan) -> Result<BTreeMap<(usize, usize), &OperatorSnapshot>> {
+    pub(super) fn by_step(&self, plan: &PhysicalPlan) -> Result<BTreeMap<(usize, usize), OperatorState>> {
         let places = places(plan);
         let mut found = BTreeMap::new();
         for kept in &self.operators {
@@ -77,7 +77,7 @@ impl HarnessSnapshot {
             if kept.subtask >= step.parallelism {
                 return Err(kept.unmatched("which has fewer subtasks now"));
             }
-            found.insert((step.id, kept.subtask), &kept.state);
+            found.insert((step.id, kept.subtask), kept.state.clone().into());
         }
         Ok(found)
     }

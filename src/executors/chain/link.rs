@@ -237,15 +237,15 @@ impl Link {
             Element::Watermark(watermark) => self.merge.watermark_of(feeder, watermark),
             Element::Idle => self.merge.idle(feeder),
             Element::Active => self.merge.active(feeder),
-            Element::Barrier(id) => {
+            Element::Barrier(barrier) => {
                 let seen = match self.barrier {
-                    Some((current, seen)) if current == id => seen + 1,
+                    Some((current, seen)) if current == barrier.id => seen + 1,
                     _ => 1,
                 };
-                self.barrier = Some((id, seen));
+                self.barrier = Some((barrier.id, seen));
                 if seen >= self.open.iter().sum() {
                     self.barrier = None;
-                    self.forward(Element::Barrier(id));
+                    self.forward(Element::Barrier(barrier));
                 }
                 return;
             }

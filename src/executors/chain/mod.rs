@@ -14,14 +14,14 @@ pub use whereabouts::Whereabouts;
 
 use super::job::{Cancellation, JobEnvironment};
 use crate::base::accumulator::AttemptAccumulators;
-use crate::base::batch::{Element, ErasedBatch};
+use crate::base::batch::{Barrier, Element, ErasedBatch};
 use crate::base::data::{Timestamp, WATERMARK_MAX, WATERMARK_MIN};
 use crate::base::error::{Error, Result};
 use crate::operator::output::Port;
 use crate::operator::source::Poll;
 use crate::operator::{Context, Progress};
 use crate::plan::{Edge, PhysicalPlan, StepOperation, Task};
-use crate::semantics::state::{OperatorSnapshot, StateScope};
+use crate::semantics::state::{OperatorSnapshot, OperatorState, StateScope};
 use crate::semantics::time::WatermarkMerge;
 use crate::services::shuffle::ShuffleContext;
 use link::{Call, Consumer, Link, Pace, Tally, Target};
@@ -195,19 +195,25 @@ impl Chain {
         let mut snapshots = Vec::with_capacity(self.links.len());
         for i in 0..self.links.len() {
             self.at.set(i);
-            let snapshot = self.links[i].operator.snapshot().map_err(|e| self.named(e))?;
+            let mut snapshot = OperatorSnapshot::default();
+            let operator = &mut self.links[i].operator;
+            let mut progress = operator.snapshot(Barrier { id: 0, full: true }, &mut snapshot);
+            while matches!(progress, Ok(Progress::Yielded)) {
+                progress = operator.snapshot_more(&mut snapshot);
+            }
+            progress.map_err(|e| self.named(e))?;
             snapshots.push((self.links[i].step, snapshot));
         }
         Ok(snapshots)
     }
 
-    /// Gives each operator for whose step there is a snapshot that snapshot: after `open`, before the first element.
-    pub fn restore<'a>(&mut self, snapshot_of: impl Fn(usize) -> Option<&'a OperatorSnapshot>) -> Result<()> {
+    /// Gives each operator for whose step there is state that state: after `open`, before the first element.
+    pub fn restore<'a>(&mut self, state_of: impl Fn(usize) -> Option<&'a OperatorState>) -> Result<()> {
         for i in 0..self.links.len() {
             let link = &mut self.links[i];
-            let Some(snapshot) = snapshot_of(link.step) else { continue };
+            let Some(state) = state_of(link.step) else { continue };
             self.at.set(i);
-            let restored = link.operator.restore(snapshot, &mut link.context);
+            let restored = link.operator.restore(state, &mut link.context);
             link.next_timer = link.operator.next_timer();
             restored.map_err(|e| self.named(e))?;
         }

@@ -6,7 +6,7 @@
 //! all of its channels have ended, behind the watermark's maximum.
 
 use super::channel::Channel;
-use crate::base::batch::{CheckpointId, Element};
+use crate::base::batch::{Barrier, Element};
 use crate::base::data::WATERMARK_MAX;
 use crate::semantics::time::{MergeChange, WatermarkMerge};
 use std::collections::VecDeque;
@@ -28,7 +28,7 @@ pub struct InputGate {
     /// Channels that have not ended, for each input.
     open: Vec<usize>,
     next: usize,
-    aligning: Option<CheckpointId>,
+    aligning: Option<Barrier>,
     /// Merged elements that follow from what was read.
     ready: VecDeque<(usize, Element)>,
 }
@@ -72,7 +72,7 @@ impl InputGate {
                     let change = self.merges[input].active(index);
                     self.apply(input, change);
                 }
-                Element::Barrier(id) => self.align(receiver, id),
+                Element::Barrier(barrier) => self.align(receiver, barrier),
                 Element::End => {
                     self.receivers[receiver].ended = true;
                     let change = self.merges[input].end(index);
@@ -120,24 +120,26 @@ impl InputGate {
         }
     }
 
-    fn align(&mut self, receiver: usize, id: CheckpointId) {
+    fn align(&mut self, receiver: usize, barrier: Barrier) {
         match self.aligning {
-            Some(current) if id < current => return,
-            Some(current) if id > current => self.receivers.iter_mut().for_each(|r| r.aligned = false),
+            Some(current) if barrier.id < current.id => return,
+            Some(current) if barrier.id > current.id => {
+                self.receivers.iter_mut().for_each(|r| r.aligned = false)
+            }
             _ => {}
         }
-        self.aligning = Some(id);
+        self.aligning = Some(barrier);
         self.receivers[receiver].aligned = true;
         self.release_if_aligned();
     }
 
     fn release_if_aligned(&mut self) {
-        let Some(id) = self.aligning else { return };
+        let Some(barrier) = self.aligning else { return };
         if self.receivers.iter().all(|r| r.aligned || r.ended) {
             self.aligning = None;
             self.receivers.iter_mut().for_each(|r| r.aligned = false);
             for input in (0..self.open.len()).filter(|&i| self.open[i] > 0) {
-                self.ready.push_back((input, Element::Barrier(id)));
+                self.ready.push_back((input, Element::Barrier(barrier)));
             }
         }
     }
@@ -159,6 +161,10 @@ mod tests {
         Element::Batch(Box::new(Batch::from(vec![n])))
     }
 
+    fn barrier(id: u64) -> Element {
+        Element::Barrier(Barrier { id, full: true })
+    }
+
     fn kinds(gate: &mut InputGate) -> Vec<&'static str> {
         std::iter::from_fn(|| gate.next()).map(|(_, e)| e.kind()).collect()
     }
@@ -167,18 +173,18 @@ mod tests {
     #[test]
     fn barriers_are_aligned_by_id() {
         let (mut gate, channels) = gate(2);
-        for element in [batch(1), Element::Barrier(7), batch(2)] {
+        for element in [batch(1), barrier(7), batch(2)] {
             assert!(channels[0].send(element).is_ok());
         }
         assert_eq!(kinds(&mut gate), ["batch"]);
-        assert!(channels[1].send(batch(3)).is_ok() && channels[1].send(Element::Barrier(7)).is_ok());
+        assert!(channels[1].send(batch(3)).is_ok() && channels[1].send(barrier(7)).is_ok());
         assert_eq!(kinds(&mut gate), ["batch", "barrier", "batch"]);
     }
 
     #[test]
     fn an_ended_channel_is_not_waited_for() {
         let (mut gate, channels) = gate(2);
-        assert!(channels[0].send(Element::Barrier(1)).is_ok());
+        assert!(channels[0].send(barrier(1)).is_ok());
         assert!(channels[1].send(Element::Watermark(WATERMARK_MAX)).is_ok());
         assert!(channels[1].send(Element::End).is_ok());
         assert_eq!(kinds(&mut gate), ["barrier"]);

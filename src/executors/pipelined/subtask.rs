@@ -6,7 +6,7 @@
 //! A step runs inside the subtask's span, so that what user code logs tells job, operators and subtask.
 
 use super::gate::InputGate;
-use crate::base::batch::Element;
+use crate::base::batch::{Barrier, Element};
 use crate::base::clock::Clock;
 use crate::base::config::BufferTimeout;
 use crate::base::data::{Timestamp, WATERMARK_MAX};
@@ -15,7 +15,7 @@ use crate::executors::chain::{Chain, ChainState, Whereabouts};
 use crate::executors::job::JobEnvironment;
 use crate::executors::times::{Lack, Stopwatch, TaskTimes};
 use crate::operator::source::Poll;
-use crate::semantics::state::OperatorSnapshot;
+use crate::semantics::state::{OperatorSnapshot, OperatorState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -150,11 +150,11 @@ impl Subtask {
         self.guarded(|subtask| subtask.chain.snapshot())
     }
 
-    /// Opens the operators and gives them their snapshots; see [`Chain::restore`].
-    pub fn restore<'a>(&mut self, snapshot_of: impl Fn(usize) -> Option<&'a OperatorSnapshot>) -> Result<()> {
+    /// Opens the operators and gives them their state; see [`Chain::restore`].
+    pub fn restore<'a>(&mut self, state_of: impl Fn(usize) -> Option<&'a OperatorState>) -> Result<()> {
         self.guarded(|subtask| {
             subtask.open_chain()?;
-            subtask.chain.restore(snapshot_of)
+            subtask.chain.restore(state_of)
         })
     }
 
@@ -193,9 +193,9 @@ impl Subtask {
     }
 
     /// Lets a barrier out of the source of this subtask, if it has one.
-    pub fn inject_barrier(&mut self, id: u64) {
+    pub fn inject_barrier(&mut self, barrier: Barrier) {
         if let Head::Source(source) = self.head {
-            self.chain.inject(source, Element::Barrier(id));
+            self.chain.inject(source, Element::Barrier(barrier));
         }
     }
 

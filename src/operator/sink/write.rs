@@ -1,11 +1,12 @@
 //! Sink operator: hands records to a sink's writer and keeps what is to be committed when the job succeeds.
 
 use super::contract::{Sink, SinkContext, SinkWriter};
-use crate::base::batch::Batch;
+use crate::base::batch::{Batch, CheckpointId};
 use crate::base::data::Data;
 use crate::base::error::{Error, Result};
 use crate::operator::erased::{AnyOperator, OneInput};
 use crate::operator::{Context, Operator, Out, Progress};
+use crate::semantics::state::OperatorState;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,6 +23,15 @@ pub trait AnySink: Send + Sync {
 pub trait SinkRun: Send + Sync {
     /// The writing operator of one attempt.
     fn operator(&self) -> Box<dyn AnyOperator>;
+    /// Before the first record of an attempt that goes on from a checkpoint: commits again what the checkpoint holds
+    /// as prepared, and removes what was written after it.
+    fn recover(&self, _state: &OperatorState) -> Result<()> {
+        Ok(())
+    }
+    /// A checkpoint is complete and durable: commits what the writers prepared for it. On the thread of the job.
+    fn checkpoint_complete(&self, _checkpoint: CheckpointId) -> Result<()> {
+        Ok(())
+    }
     /// Makes visible what the finished attempts wrote.
     fn commit(&self) -> Result<()>;
     /// Removes all traces of the execution.

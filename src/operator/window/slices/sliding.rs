@@ -9,7 +9,7 @@ use super::combine::Partial;
 use super::panes::Panes;
 use super::tumbling::divert;
 use super::{Slicing, no_timestamps};
-use crate::base::batch::Batch;
+use crate::base::batch::{Barrier, Batch};
 use crate::base::data::{Data, Key, Timestamp, WATERMARK_MIN};
 use crate::base::error::{Error, Result};
 use crate::base::hash::hash_of;
@@ -18,7 +18,7 @@ use crate::operator::exchange::KeySelector;
 use crate::operator::side_output::SideOutput;
 use crate::operator::window::{WindowFold, Windowed};
 use crate::operator::{Context, Operator, Out, Progress};
-use crate::semantics::state::{KeyTable, OperatorSnapshot, Paged, Slot};
+use crate::semantics::state::{KeyTable, OperatorSnapshot, OperatorState, Paged, Slot};
 use crate::semantics::window::{Aligned, Window};
 use std::collections::VecDeque;
 use std::marker::PhantomData;
@@ -360,34 +360,39 @@ impl<K: Key, T: Data, F: WindowFold<T>> Operator for SlidingSlices<K, T, F> {
         Ok(Progress::Done)
     }
 
-    fn snapshot(&mut self) -> Result<OperatorSnapshot> {
-        let mut snapshot = OperatorSnapshot::default();
-        snapshot.put("fired", &self.fired)?;
+    fn snapshot(&mut self, _barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
+        into.put("fired", &self.fired)?;
         for (slot, _, key, ()) in self.table.iter() {
             if let Some(panes) = self.closed.get(slot as usize).filter(|panes| panes.first().is_some()) {
-                snapshot.put("keys", &(key, panes))?;
+                into.put("keys", &(key, panes))?;
             }
             for column in &self.open {
                 if let Some(Some(acc)) = column.cells.get(slot as usize) {
-                    snapshot.put("slices", &(column.window.start, key, acc))?;
+                    into.put("slices", &(column.window.start, key, acc))?;
                 }
             }
         }
-        Ok(snapshot)
+        Ok(Progress::Done)
     }
 
-    fn restore(&mut self, snapshot: &OperatorSnapshot, _ctx: &mut Context) -> Result<()> {
-        for fired in snapshot.entries::<Timestamp>("fired") {
+    fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {
+        for fired in state.entries::<Timestamp>("fired") {
             self.fired = self.fired.max(fired?);
         }
-        for entry in snapshot.entries::<(K, Panes<F::Acc>)>("keys") {
+        for entry in state.entries::<(K, Panes<F::Acc>)>("keys") {
             let (key, panes) = entry?;
+            if !ctx.runtime.owns(hash_of(&key)) {
+                continue;
+            }
             self.earliest = self.earliest.min(panes.first().unwrap_or(Timestamp::MAX));
             let slot = self.slot_of(key)?;
             *self.panes(slot) = panes;
         }
-        for entry in snapshot.entries::<(Timestamp, K, F::Acc)>("slices") {
+        for entry in state.entries::<(Timestamp, K, F::Acc)>("slices") {
             let (start, key, acc) = entry?;
+            if !ctx.runtime.owns(hash_of(&key)) {
+                continue;
+            }
             let slot = self.slot_of(key)?;
             let slice = self.slicing.slice_of(start)?;
             let at = self.position(slice);
