@@ -15,6 +15,7 @@ use crate::base::parameters::Parameters;
 use crate::base::restart::RestartStrategy;
 use crate::base::vfs::{OsVfs, SharedVfs};
 use crate::connectors::source::{Generate, IterSource, Source};
+use crate::executors::pipelined::simulation::StepHook;
 use crate::plan::{LogicalPlan, Node, NodeId, Operation, PhysicalPlan, PlanOptions, explain, mermaid};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -36,6 +37,7 @@ struct Shared {
     mistakes: Mutex<Vec<String>>,
     vfs: Mutex<SharedVfs>,
     clock: Mutex<Arc<dyn Clock>>,
+    hook: Mutex<Option<StepHook>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -68,6 +70,7 @@ impl Environment {
                 mistakes: Mutex::default(),
                 vfs: Mutex::new(OsVfs::shared()),
                 clock: Mutex::new(SystemClock::new()),
+                hook: Mutex::default(),
             }),
         }
     }
@@ -197,6 +200,16 @@ impl Environment {
     /// The file system that sources, sinks and spill files use: for tests with faults.
     pub fn vfs(self, vfs: SharedVfs) -> Self {
         *lock(&self.shared.vfs) = vfs;
+        self
+    }
+
+    /// Calls `hook` behind each step of a simulation, with the number of the step within the attempt and the time: an error
+    /// fails the job at that place, for tests of what it does then.
+    pub fn on_simulated_step(
+        self,
+        hook: impl Fn(u64, Duration) -> Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        *lock(&self.shared.hook) = Some(Arc::new(hook));
         self
     }
 
@@ -360,6 +373,7 @@ impl Environment {
             parameters: self.job_parameters(),
             vfs: lock(&self.shared.vfs).clone(),
             clock: lock(&self.shared.clock).clone(),
+            hook: lock(&self.shared.hook).clone(),
         };
         let client = job::start(name, plan)?;
         // Only now: what could not start may be executed again.
