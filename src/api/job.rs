@@ -187,6 +187,9 @@ pub(super) fn start(name: &str, plan: JobPlan) -> Result<JobClient> {
     let run_job = job.clone();
     let control = Control::default();
     let control_in = control.clone();
+    if kept.store.is_some() {
+        control.open();
+    }
     let run = move || {
         let span = run_job.span.clone();
         let _in_span = span.enter();

@@ -2,4 +2,5 @@
 //! uninterrupted run gives, once.
 
 mod ledger;
+mod processes;
 mod restarts;

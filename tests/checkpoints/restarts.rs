@@ -5,7 +5,7 @@ use mainstem::prelude::*;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-const RECORDS: u64 = 6_000;
+const RECORDS: u64 = 20_000;
 const KEYS: u64 = 13;
 /// Milliseconds of a window.
 const WINDOW: i64 = 500;
@@ -94,7 +94,7 @@ pub fn build(env: &Environment, strikes: &Strikes, ledgers: &Ledgers) {
         }
         i
     };
-    let source = Generate::new(RECORDS, make).rate(400_000.0).timestamps(|n| *n as i64);
+    let source = Generate::new(RECORDS, make).rate(50_000.0).timestamps(|n| *n as i64);
     let strategy = WatermarkStrategy::bounded_out_of_orderness(Duration::from_millis(50));
     let numbers = env.read(source).assign_timestamps(strategy).uid("numbers");
     let faults = strikes.map.clone();
@@ -132,11 +132,25 @@ pub fn expected() -> Outputs {
     outputs
 }
 
+/// Fails with the first difference.
+fn same<T: PartialEq + std::fmt::Debug>(found: &[T], expected: &[T], what: &str) {
+    let differ = found.iter().zip(expected).position(|(a, b)| a != b);
+    let at = differ.unwrap_or(found.len().min(expected.len()));
+    assert!(
+        found == expected,
+        "{what}: {} found, {} expected; first difference at {at}: {:?} for {:?}",
+        found.len(),
+        expected.len(),
+        found.get(at),
+        expected.get(at)
+    );
+}
+
 /// The outputs with each timer once; what it has seen is at least what was before it, and the last one has seen all.
 pub fn check(outputs: &Outputs, what: &str) {
     let expected = expected();
-    assert_eq!(outputs.counts, expected.counts, "{what}: counts");
-    assert_eq!(outputs.windows, expected.windows, "{what}: windows");
+    same(&outputs.counts, &expected.counts, &format!("{what}: counts"));
+    same(&outputs.windows, &expected.windows, &format!("{what}: windows"));
     let mut timers: BTreeMap<(u64, i64), u64> = BTreeMap::new();
     for &(key, time, seen) in &outputs.timers {
         assert!(timers.insert((key, time), seen).is_none(), "{what}: the timer {time} of {key} fired twice");
@@ -167,9 +181,9 @@ pub fn environment(parallelism: usize, seed: Option<u64>) -> Environment {
 fn strikes(seed: u64) -> Strikes {
     let at = |n: u64| {
         let x = (seed * 4 + n).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 33;
-        Faults::at([200 + x % (RECORDS / 2)])
+        Faults::at([2_000 + x % (RECORDS / 2)])
     };
-    let sink = Faults::at([(seed * 7 + 3) % 20]);
+    let sink = Faults::at([(seed * 7 + 3) % 100 + 10]);
     Strikes { source: at(0), map: at(1), keyed: at(2), sink }
 }
 
@@ -191,4 +205,38 @@ fn simulated_failures_leave_no_trace() {
             assert_eq!(faults.left(), 0, "{what}: a fault did not strike");
         }
     }
+}
+
+/// C1, C2, C12: the same on threads and under the clock of the machine.
+#[test]
+fn failures_on_threads_leave_no_trace() {
+    for seed in 100..104 {
+        let parallelism = 1 + seed as usize % 3;
+        let strikes = strikes(seed);
+        let ledgers = Ledgers::new(&strikes);
+        let env = environment(parallelism, None).checkpoint_storage(CheckpointStorage::Memory);
+        build(&env, &strikes, &ledgers);
+        let result = env.execute("on threads").unwrap();
+        let what = format!("seed {seed}, parallelism {parallelism}");
+        check(&ledgers.outputs(), &what);
+        let stats = result.checkpoints.unwrap();
+        assert!(stats.restarts >= 3 && stats.completed >= 1, "{what}: {stats:?}");
+    }
+}
+
+/// The same seed, the same trace: attempts and all.
+#[test]
+fn a_simulated_failure_can_be_replayed() {
+    let run = |seed| {
+        let strikes = strikes(seed);
+        let ledgers = Ledgers::new(&strikes);
+        let env = environment(2, Some(seed)).checkpoint_storage(CheckpointStorage::Memory);
+        build(&env, &strikes, &ledgers);
+        let result = env.execute("replayed").unwrap();
+        (result.trace.unwrap(), result.checkpoints.unwrap(), ledgers.outputs())
+    };
+    for seed in [3, 8] {
+        assert_eq!(run(seed), run(seed), "seed {seed}");
+    }
+    assert_ne!(run(3).0, run(8).0);
 }

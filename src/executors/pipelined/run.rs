@@ -72,9 +72,6 @@ pub fn run(of: PipelinedJob<'_>, tick: &mut dyn FnMut()) -> Result<Outcome> {
     let mut restored = restored.map(Arc::new);
     let mut stats = CheckpointStats::default();
     let mut trace: Option<Trace> = None;
-    if store.is_some() {
-        control.open();
-    }
     for attempt in 0.. {
         stats.restored = restored.as_ref().map_or(0, |restored| restored.checkpoint);
         let parts = Attempt {
