@@ -50,6 +50,15 @@ impl Cancellation {
     }
 }
 
+/// Whether a job is to go on after failures, and does.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Continuity {
+    /// It takes checkpoints.
+    pub checkpoints: bool,
+    /// It goes on with what a process before this one has left.
+    pub restored: bool,
+}
+
 /// What the subtasks of one execution share.
 #[derive(Clone)]
 pub struct JobEnvironment {
@@ -85,6 +94,21 @@ impl JobEnvironment {
         assignment: SplitAssignment,
         cancellation: Cancellation,
     ) -> Result<JobEnvironment> {
+        let continuity = Continuity::default();
+        JobEnvironment::start_as(plan, context, clock, vfs, assignment, cancellation, continuity)
+    }
+
+    /// As [`start`](JobEnvironment::start), for a job that may go on after failures.
+    #[allow(clippy::too_many_arguments, reason = "each is another thing that a job is given")]
+    pub fn start_as(
+        plan: &PhysicalPlan,
+        context: JobContext,
+        clock: Arc<dyn Clock>,
+        vfs: SharedVfs,
+        assignment: SplitAssignment,
+        cancellation: Cancellation,
+        continuity: Continuity,
+    ) -> Result<JobEnvironment> {
         let metrics: Vec<Arc<StepMetrics>> = plan.steps.iter().map(|_| Arc::default()).collect();
         let mut sources = BTreeMap::new();
         for step in &plan.steps {
@@ -111,7 +135,10 @@ impl JobEnvironment {
                     parallelism: step.parallelism,
                     unit: 0,
                     attempt: 0,
+                    checkpoints: continuity.checkpoints,
+                    restored: continuity.restored,
                     vfs: vfs.clone(),
+                    clock: clock.clone(),
                     counters: metrics[step.id].counters.clone(),
                 };
                 match sink.clone().start(ctx) {
@@ -166,6 +193,17 @@ impl JobEnvironment {
     /// The lowest watermark that all sinks have been told.
     pub fn watermark(&self) -> Timestamp {
         self.times.iter().map(TaskTimes::watermark).min().unwrap_or(WATERMARK_MAX)
+    }
+
+    /// Ends the execution behind a checkpoint from which it may go on: what is committed stays, and what that needs.
+    pub fn suspend(&self, plan: &PhysicalPlan) -> Result<()> {
+        let mut result = Ok(());
+        for (step, sink) in self.sinks.iter() {
+            // A sink knows whether there is a checkpoint.
+            let suspended = sink.abort().map_err(|e| e.in_operator(&plan.steps[*step].name, 0));
+            result = result.and(suspended);
+        }
+        result
     }
 
     /// Ends the execution: commits all sinks if it succeeded, else removes their traces.

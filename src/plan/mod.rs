@@ -6,6 +6,7 @@
 mod explain;
 mod graph;
 mod logical;
+mod names;
 mod physical;
 mod stages;
 #[cfg(test)]
@@ -17,4 +18,5 @@ pub use logical::{
     Chaining, Combining, LogicalEdge, LogicalPlan, Node, NodeId, Operation, OperatorFactory, Semantics,
     Timestamps,
 };
+pub use names::{find_step, operator_names};
 pub use physical::{Edge, PhysicalPlan, PlanOptions, Step, StepOperation, Task};
