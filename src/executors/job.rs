@@ -111,7 +111,10 @@ impl JobEnvironment {
                     parallelism: step.parallelism,
                     unit: 0,
                     attempt: 0,
+                    checkpoints: false,
+                    restored: false,
                     vfs: vfs.clone(),
+                    clock: clock.clone(),
                     counters: metrics[step.id].counters.clone(),
                 };
                 match sink.clone().start(ctx) {

@@ -54,9 +54,12 @@ impl<T: Data> Sink<T> for CollectSink<T> {
             )),
         }
     }
-    fn commit(&self, _committables: Vec<()>, _ctx: &SinkContext) -> Result<()> {
+    fn finish(&self, _ctx: &SinkContext) -> Result<()> {
         *self.queue() = None;
         Ok(())
+    }
+    fn suspend(&self, ctx: &SinkContext) -> Result<()> {
+        Sink::<T>::abort(self, ctx)
     }
     fn abort(&self, _ctx: &SinkContext) -> Result<()> {
         *self.queue() = None;
@@ -83,9 +86,6 @@ impl<T: Data> SinkWriter<T> for CollectWriter<T> {
     }
     fn is_blocked(&self) -> bool {
         self.queue.len() >= self.capacity_batches
-    }
-    fn finish(&mut self) -> Result<Vec<()>> {
-        Ok(Vec::new())
     }
 }
 
@@ -121,11 +121,8 @@ mod tests {
         for i in 0..10 {
             writers[i % 2].write(&mut vec![i, i + 100].into()).unwrap();
         }
-        for writer in &mut writers {
-            assert!(writer.finish().unwrap().is_empty());
-        }
         drop(writers);
-        sink.commit(Vec::new(), &ctx).unwrap();
+        sink.finish(&ctx).unwrap();
         let all: Vec<usize> = records.collect();
         assert_eq!(all, (0..10).flat_map(|i| [i, i + 100]).collect::<Vec<_>>());
     }

@@ -2,13 +2,13 @@
 //!
 //! Place: one writer for each unit of work of each subtask; the protocol of the directory is in `staging`.
 //! Invariants: a file is created with its first record, so that a unit without records leaves none. Part files
-//! sort by name as by (subtask, unit). What `finish` hands over is durable.
+//! sort by name as by (subtask, unit). What `prepare_commit` hands over is durable.
 //! Costs and limits: one buffer of [`BUFFER_BYTES`] per writer; writing and syncing happen in the subtask.
 
 use super::line::{Line, LineWith};
 use super::rows::{CsvFormat, RowEncoder, RowFormat, TextFormat};
 use super::staging::{StagedFile, Staging};
-use super::{Sink, SinkContext, SinkWriter};
+use super::{CommitPoint, Sink, SinkContext, SinkWriter};
 use crate::base::batch::Batch;
 use crate::base::data::Data;
 use crate::base::error::{Error, Result};
@@ -125,7 +125,7 @@ impl<T: Data, F: RowFormat<T>> Sink<T> for FileSink<F> {
     }
 }
 
-/// Writes one part file. Dropped before `finish` has succeeded, it removes the file.
+/// Writes one part file. Dropped before `prepare_commit` has succeeded, it removes the file.
 pub struct FileWriter<E> {
     encoder: E,
     dir: PathBuf,
@@ -182,7 +182,7 @@ impl<T: Data, E: RowEncoder<T>> SinkWriter<T> for FileWriter<E> {
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<Vec<StagedFile>> {
+    fn prepare_commit(&mut self, _at: CommitPoint) -> Result<Vec<StagedFile>> {
         self.write_buffer()?;
         let Some(file) = &mut self.file else { return Ok(Vec::new()) };
         file.sync_data().map_err(|e| Error::io("sync", &self.path, e))?;

@@ -13,7 +13,8 @@ mod staging;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use crate::operator::sink::{Sink, SinkContext, SinkWriter};
+pub use crate::operator::sink::{CommitPoint, Recovered, Sink, SinkContext, SinkWriter, WriterStates};
+pub use crate::semantics::state::Section;
 pub use collect::{CollectSink, CollectedRecords};
 pub use console::PrintSink;
 pub use discard::DiscardSink;
