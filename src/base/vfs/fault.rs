@@ -247,6 +247,10 @@ impl Vfs for FaultVfs {
         self.check(FileOp::Open, path)?;
         Ok(self.wrap(path, self.inner.open(path)?))
     }
+    fn open_append(&self, path: &Path) -> io::Result<Box<dyn VfsFile>> {
+        self.check(FileOp::Open, path)?;
+        Ok(self.wrap(path, self.inner.open_append(path)?))
+    }
     fn create(&self, path: &Path) -> io::Result<Box<dyn VfsFile>> {
         self.check(FileOp::Create, path)?;
         Ok(self.wrap(path, self.inner.create(path)?))

@@ -76,6 +76,8 @@ pub trait VfsFile: Send + Sync {
 pub trait Vfs: Send + Sync + 'static {
     /// Opens an existing file for reading.
     fn open(&self, path: &Path) -> io::Result<Box<dyn VfsFile>>;
+    /// Opens an existing file for reading, appending and cutting.
+    fn open_append(&self, path: &Path) -> io::Result<Box<dyn VfsFile>>;
     /// Creates a file that must not exist yet, for reading and appending.
     fn create(&self, path: &Path) -> io::Result<Box<dyn VfsFile>>;
     /// Creates a file without a name in `dir`: it is gone when it is closed, even after kill -9.

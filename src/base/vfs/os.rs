@@ -56,6 +56,11 @@ impl Vfs for OsVfs {
         let end = file.metadata()?.len();
         Ok(Box::new(OsFile { file, end }))
     }
+    fn open_append(&self, path: &Path) -> io::Result<Box<dyn VfsFile>> {
+        let file = std::fs::OpenOptions::new().read(true).write(true).open(path)?;
+        let end = file.metadata()?.len();
+        Ok(Box::new(OsFile { file, end }))
+    }
     fn create(&self, path: &Path) -> io::Result<Box<dyn VfsFile>> {
         let file = std::fs::OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
         Ok(Box::new(OsFile { file, end: 0 }))
