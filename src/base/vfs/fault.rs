@@ -287,6 +287,10 @@ impl Vfs for FaultVfs {
         self.check(FileOp::List, path)?;
         self.inner.list(path)
     }
+    fn is_link(&self, path: &Path) -> io::Result<bool> {
+        self.check(FileOp::Metadata, path)?;
+        self.inner.is_link(path)
+    }
     fn metadata(&self, path: &Path) -> io::Result<Metadata> {
         self.check(FileOp::Metadata, path)?;
         self.inner.metadata(path)

@@ -96,6 +96,10 @@ pub trait Vfs: Send + Sync + 'static {
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
     /// The entries of a directory, sorted by name.
     fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>>;
+    /// Whether a path is a symbolic link. A file system without links has none.
+    fn is_link(&self, _path: &Path) -> io::Result<bool> {
+        Ok(false)
+    }
     /// Size, kind and time of a path; follows links.
     fn metadata(&self, path: &Path) -> io::Result<Metadata>;
 }

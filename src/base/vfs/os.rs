@@ -92,6 +92,12 @@ impl Vfs for OsVfs {
         entries.sort();
         Ok(entries)
     }
+    fn is_link(&self, path: &Path) -> io::Result<bool> {
+        match std::fs::symlink_metadata(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            metadata => Ok(metadata?.is_symlink()),
+        }
+    }
     fn metadata(&self, path: &Path) -> io::Result<Metadata> {
         let m = std::fs::metadata(path)?;
         Ok(Metadata { len: m.len(), is_dir: m.is_dir(), is_file: m.is_file(), modified: m.modified()? })

@@ -144,7 +144,8 @@ impl Parts {
                 scan.finished.insert(relative, id);
             } else {
                 let meta = io("open", &path, found(vfs.metadata(&path)))?;
-                if depth < BUCKET_DEPTH_MAX && meta.is_some_and(|meta| meta.is_dir) {
+                let is_dir = meta.is_some_and(|meta| meta.is_dir) && !io("open", &path, vfs.is_link(&path))?;
+                if depth < BUCKET_DEPTH_MAX && is_dir {
                     let relative = format!("{relative}/");
                     scan.dirs.push(relative.clone());
                     self.scan_below(vfs, &relative, depth + 1, scan)?;
@@ -325,8 +326,24 @@ fn check_content(opened: &dyn VfsFile, path: &Path, file: &StagedFile) -> Result
     }
 }
 
-/// The directories to be synced so that a file below the output directory is found after a crash.
-pub(super) fn dirs_of(dir: &Path, bucket: &str) -> impl Iterator<Item = PathBuf> {
-    let below = bucket.match_indices('/').map(|(end, _)| dir.join(&bucket[..end])).collect::<Vec<_>>();
-    std::iter::once(dir.to_path_buf()).chain(below)
+/// Creates the directory of a bucket, and notes the directories to be synced so that a file in it is found after a crash.
+pub(super) fn create_bucket(
+    vfs: &dyn Vfs,
+    output: &Path,
+    bucket_dir: &str,
+    unsynced: &mut BTreeSet<PathBuf>,
+) -> Result<()> {
+    unsynced.insert(output.to_path_buf());
+    for (end, _) in bucket_dir.match_indices('/') {
+        let dir = output.join(&bucket_dir[..end]);
+        if io("open", &dir, vfs.is_link(&dir))? {
+            return Err(Error::config(format!(
+                "'{}' is a symbolic link, and buckets are directories below the output directory; remove the link",
+                dir.display()
+            )));
+        }
+        io("create", &dir, vfs.create_dir_all(&dir))?;
+        unsynced.insert(dir);
+    }
+    Ok(())
 }

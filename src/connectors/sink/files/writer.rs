@@ -10,7 +10,7 @@
 
 use super::buckets::BucketAssigner;
 use super::names::{PartId, bucket_dir};
-use super::parts::{WriterState, dirs_of};
+use super::parts::{WriterState, create_bucket};
 use super::rolling::RollingPolicy;
 use super::rows::{RowEncoder, RowFormat};
 use super::staging::StagedFile;
@@ -141,11 +141,7 @@ impl<F, E, B> PartWriter<F, E, B> {
         let id = PartId { subtask: options.subtask, n: options.next };
         options.next += 1;
         let below = bucket_dir(&self.bucket);
-        if !below.is_empty() {
-            let dir = options.dir.join(&below);
-            options.vfs.create_dir_all(&dir).map_err(|e| Error::io("create", &dir, e))?;
-        }
-        self.unsynced.extend(dirs_of(&options.dir, &below));
+        create_bucket(&*options.vfs, &options.dir, &below, &mut self.unsynced)?;
         let staged = format!("{below}{}", id.in_progress(&options.uid));
         let part = OpenPart {
             encoder: options.format.encoder(),
