@@ -11,8 +11,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// A subtask and a unit of work within it.
 pub(super) type At = (usize, usize);
 
+/// What each unit has prepared, by the checkpoint it was prepared for.
+type Prepared<C> = BTreeMap<CheckpointId, BTreeMap<At, Vec<C>>>;
+
 /// See the module. Clones share the notes.
-pub(super) struct Notes<C>(Arc<Mutex<BTreeMap<CheckpointId, BTreeMap<At, Vec<C>>>>>);
+pub(super) struct Notes<C>(Arc<Mutex<Prepared<C>>>);
 
 impl<C> Clone for Notes<C> {
     fn clone(&self) -> Self {
@@ -27,7 +30,7 @@ impl<C> Default for Notes<C> {
 }
 
 impl<C: Clone> Notes<C> {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<CheckpointId, BTreeMap<At, Vec<C>>>> {
+    fn lock(&self) -> MutexGuard<'_, Prepared<C>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

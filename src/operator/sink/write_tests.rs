@@ -187,8 +187,9 @@ fn run_with_crashes<S: Sink<u64>>(seed: u64, sink: impl Fn() -> S, fail: impl Fn
         fail(None);
         let mut taken: Option<Checkpoint> = None;
         let first_id = next_id;
-        while !crashed {
+        loop {
             match random.below(12) {
+                _ if crashed => break,
                 0 if crashes < 20 => break,
                 1 | 2 => {
                     // Not every checkpoint becomes durable.

@@ -1,10 +1,11 @@
 //! What a directory holds after jobs that succeed, fail at any operation, or lose power.
 
-use super::testing::context_on;
-use super::{CommitPoint, FileSink, Sink, SinkContext, SinkWriter, StagedFile};
+use super::{FileSink, StagedFile, TextSink};
 use crate::base::batch::Batch;
 use crate::base::error::{Error, Result};
 use crate::base::vfs::{Fault, FaultPlan, FaultVfs, FileOp, Keep, MemVfs, OsVfs, SharedVfs, Vfs};
+use crate::connectors::sink::testing::context_on;
+use crate::connectors::sink::{CommitPoint, Sink, SinkContext, SinkWriter};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -56,7 +57,7 @@ fn new_output(more: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs(&[&[("part-00000-00000.txt", "1\n2\n"), ("part-00001-00000.txt", "3\n")], more].concat())
 }
 
-fn sink(overwrite: bool) -> super::TextSink {
+fn sink(overwrite: bool) -> TextSink {
     FileSink::text("/data/out").overwrite(overwrite)
 }
 
