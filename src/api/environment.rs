@@ -16,7 +16,9 @@ use crate::base::restart::RestartStrategy;
 use crate::base::vfs::{OsVfs, SharedVfs};
 use crate::connectors::source::{Generate, IterSource, Source};
 use crate::executors::pipelined::simulation::StepHook;
-use crate::plan::{LogicalPlan, Node, NodeId, Operation, PhysicalPlan, PlanOptions, explain, mermaid};
+use crate::plan::{
+    LogicalPlan, Node, NodeId, Operation, PhysicalPlan, PlanOptions, explain, mermaid, without_uid,
+};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -330,7 +332,7 @@ impl Environment {
         let logical = lock(&self.shared.plan);
         let physical = PhysicalPlan::new(&logical, &options)?;
         Ok(match format {
-            ExplainFormat::Text => explain(&logical, &physical),
+            ExplainFormat::Text => explain(&logical, &physical, self.settings().checkpoints.is_on()),
             ExplainFormat::Graph => mermaid(&physical),
         })
     }
@@ -359,11 +361,15 @@ impl Environment {
         let physical = PhysicalPlan::new(&logical, &options)?;
         if let Some(format) = settings.explain {
             let text = match format {
-                ExplainFormat::Text => explain(&logical, &physical),
+                ExplainFormat::Text => explain(&logical, &physical, settings.checkpoints.is_on()),
                 ExplainFormat::Graph => mermaid(&physical),
             };
             println!("{text}");
             return Ok(JobClient::explained(name, physical.mode));
+        }
+        let nameless = if settings.checkpoints.is_on() { without_uid(&logical) } else { Vec::new() };
+        if !nameless.is_empty() && physical.mode == ExecutionMode::Streaming {
+            tracing::warn!(operators = nameless.join(", "), "operators that keep state have no uid");
         }
         let built = logical.nodes.len();
         drop(logical);

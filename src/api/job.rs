@@ -168,6 +168,11 @@ pub(super) fn start(name: &str, plan: JobPlan) -> Result<JobClient> {
         _ => SplitAssignment::OnDemand,
     };
     let kept = match plan.physical.mode {
+        ExecutionMode::Batch if plan.settings.restore.is_some() => {
+            return Err(Error::config(
+                "restore goes on from a checkpoint, which only STREAMING takes; use --execution-mode streaming",
+            ));
+        }
         ExecutionMode::Batch => Kept::default(),
         _ => kept(&plan)?,
     };

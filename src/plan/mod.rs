@@ -12,7 +12,7 @@ mod stages;
 #[cfg(test)]
 mod tests;
 
-pub use explain::explain;
+pub use explain::{explain, without_uid};
 pub use graph::mermaid;
 pub use logical::{
     Chaining, Combining, LogicalEdge, LogicalPlan, Node, NodeId, Operation, OperatorFactory, Semantics,

@@ -3,10 +3,11 @@
 use crate::ledger::{Faults, Ledger};
 use mainstem::prelude::*;
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 const RECORDS: u64 = 20_000;
-const KEYS: u64 = 13;
+const KEYS: u64 = 997;
 /// Milliseconds of a window.
 const WINDOW: i64 = 500;
 
@@ -155,12 +156,17 @@ pub fn check(outputs: &Outputs, what: &str) {
     for &(key, time, seen) in &outputs.timers {
         assert!(timers.insert((key, time), seen).is_none(), "{what}: the timer {time} of {key} fired twice");
     }
-    let numbers = || (0..RECORDS).filter(|n| n % 10 != 3);
-    for n in numbers() {
-        let time = (n as i64 / 1_000 + 1) * 1_000;
-        let seen = timers.get(&(n % KEYS, time)).copied();
-        let before = numbers().filter(|m| m % KEYS == n % KEYS && (*m as i64) < time).count() as u64;
-        assert!(seen.is_some_and(|seen| seen >= before), "{what}: timer {time} of {}: {seen:?}", n % KEYS);
+    let mut before: BTreeMap<u64, u64> = BTreeMap::new();
+    let mut due: BTreeMap<(u64, i64), u64> = BTreeMap::new();
+    for n in (0..RECORDS).filter(|n| n % 10 != 3) {
+        let seen = before.entry(n % KEYS).or_default();
+        *seen += 1;
+        due.insert((n % KEYS, (n as i64 / 1_000 + 1) * 1_000), *seen);
+    }
+    assert_eq!(timers.len(), due.len(), "{what}: timers");
+    for (timer, least) in due {
+        let seen = timers.get(&timer).copied();
+        assert!(seen.is_some_and(|seen| seen >= least), "{what}: timer {timer:?}: {seen:?} for {least}");
     }
 }
 
@@ -204,6 +210,35 @@ fn simulated_failures_leave_no_trace() {
         for faults in [&strikes.source, &strikes.map, &strikes.keyed, &strikes.sink] {
             assert_eq!(faults.left(), 0, "{what}: a fault did not strike");
         }
+    }
+}
+
+/// C1, C3: whatever step of the schedule a failure comes at, and with several checkpoints under way.
+#[test]
+fn failures_at_any_step_leave_no_trace() {
+    for seed in 200..215 {
+        let parallelism = 1 + seed as usize % 3;
+        let strikes = Strikes::default();
+        let ledgers = Ledgers::new(&strikes);
+        let steps: Vec<u64> = (1..4).map(|n| 40 + (seed * n * 7919) % 150).collect();
+        let failed = AtomicU64::new(0);
+        let env = environment(parallelism, Some(seed))
+            .checkpoint_storage(CheckpointStorage::Memory)
+            .checkpoint_max_concurrent(1 + seed as usize % 4)
+            .on_simulated_step(move |step, _| {
+                let next = failed.load(Ordering::SeqCst) as usize;
+                if steps.get(next).is_some_and(|&at| step == at) {
+                    failed.fetch_add(1, Ordering::SeqCst);
+                    return Err(mainstem::Error::user("a failure at a step"));
+                }
+                Ok(())
+            });
+        build(&env, &strikes, &ledgers);
+        let result = env.execute("simulated").unwrap();
+        let what = format!("seed {seed}, parallelism {parallelism}");
+        check(&ledgers.outputs(), &what);
+        let stats = result.checkpoints.unwrap();
+        assert!(stats.restarts == 3 && stats.completed >= 1, "{what}: {stats:?}");
     }
 }
 

@@ -32,8 +32,8 @@ struct State {
     checkpoint: bool,
     stop: bool,
     drain: bool,
-    /// Somebody has asked to stop.
-    stopping: bool,
+    /// Somebody has asked to drain it.
+    draining: bool,
     /// Number of checkpoints that were completed or have failed, and the last of them.
     answers: u64,
     last: Option<std::result::Result<CheckpointId, String>>,
@@ -55,9 +55,9 @@ impl Control {
         self.0.changed.notify_all();
     }
 
-    /// Whether somebody has asked to stop.
-    pub fn is_stopping(&self) -> bool {
-        self.lock().stopping
+    /// Whether somebody has asked to drain it.
+    pub fn is_draining(&self) -> bool {
+        self.lock().draining
     }
 
     fn refused() -> Error {
@@ -75,9 +75,8 @@ impl Control {
         if !state.open {
             return Err(Control::refused());
         }
-        state.stopping = true;
         match drain {
-            true => state.drain = true,
+            true => (state.drain, state.draining) = (true, true),
             false => state.stop = true,
         }
         Ok(())
@@ -130,11 +129,8 @@ impl Control {
         self.answer(Ok(id));
     }
 
-    /// A checkpoint has failed; if it was one to stop behind the job goes on.
-    pub(super) fn failed(&self, stop: bool, why: &str) {
-        if stop {
-            self.lock().stopping = false;
-        }
+    /// A checkpoint has failed.
+    pub(super) fn failed(&self, why: &str) {
         self.answer(Err(why.to_string()));
     }
 

@@ -93,7 +93,7 @@ pub fn run(of: PipelinedJob<'_>, tick: &mut dyn FnMut()) -> Result<Outcome> {
             Ok(verdict) => {
                 return Ok(Outcome {
                     trace,
-                    stopped: verdict == Verdict::Stopped || control.is_stopping(),
+                    stopped: verdict == Verdict::Stopped || control.is_draining(),
                     suspended: verdict == Verdict::Stopped,
                     checkpoints: store.is_some().then_some(stats),
                 });
@@ -215,18 +215,10 @@ impl Attempt<'_> {
     ) -> Result<Ended> {
         self.put_back()?;
         let Attempt { plan, job, settings, number, restored, store, stats, control } = self;
-        let from = restored.clone();
         let parts = store.map(|store| {
-            Shell::new(ShellParts {
-                plan,
-                job,
-                settings: &settings.checkpoints,
-                store,
-                attempt: number as u64,
-                restored: from.as_deref(),
-                stats,
-                control,
-            })
+            let settings = &settings.checkpoints;
+            let parts = ShellParts { plan, job, settings, store, attempt: number as u64, stats, control };
+            Shell::new(parts, restored.as_deref())
         });
         let parts = parts.transpose()?;
         let port = |subtask: usize| parts.as_ref().and_then(|(shell, ..)| shell.port(subtask));
@@ -234,6 +226,7 @@ impl Attempt<'_> {
             timeout: settings.buffer_timeout,
             attempt: number,
             aligned: settings.checkpoints.mode == CheckpointMode::ExactlyOnce,
+            // State is handed on, so that the last subtask that takes it up lets go of it.
             restored,
             port: &port,
         };

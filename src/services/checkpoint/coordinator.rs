@@ -261,16 +261,15 @@ impl<H: Clone> Coordinator<H> {
         self.ended_at = Some(now);
         self.failures += 1;
         let last = pending.purpose == Purpose::Last;
-        if last || self.failures > self.rules.tolerable_failures {
+        let in_a_row = (self.failures, self.rules.tolerable_failures);
+        actions.push(Action::Abort { id, purpose: pending.purpose, why: Some(why.clone()) });
+        if last || in_a_row.0 > in_a_row.1 {
             let tolerated = match last {
                 true => String::new(),
-                false => {
-                    format!(" ({} in a row, {} tolerated)", self.failures, self.rules.tolerable_failures)
-                }
+                false => format!(" ({} in a row, {} tolerated)", in_a_row.0, in_a_row.1),
             };
             actions.push(Action::Fail(format!("checkpoint {id} failed{tolerated}: {why}")));
         }
-        actions.push(Action::Abort { id, purpose: pending.purpose, why: Some(why) });
     }
 
     fn complete(&mut self, id: CheckpointId, now: Duration, actions: &mut Vec<Action<H>>) {
@@ -368,3 +367,7 @@ impl<H: Clone> Coordinator<H> {
         self.over = false;
     }
 }
+
+#[cfg(test)]
+#[path = "coordinator_tests.rs"]
+mod tests;

@@ -11,6 +11,8 @@ pub mod coordinator;
 pub mod metadata;
 pub mod state_file;
 pub mod store;
+#[cfg(test)]
+mod store_tests;
 
 pub use coordinator::{Action, Coordinator, Event, Purpose, Rules};
 pub use metadata::{

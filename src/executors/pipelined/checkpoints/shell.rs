@@ -123,8 +123,6 @@ pub struct ShellParts<'a> {
     pub store: &'a mut Store,
     /// Number of the attempt.
     pub attempt: u64,
-    /// What it goes on from.
-    pub restored: Option<&'a Restored>,
     /// What the checkpoints of all attempts came to.
     pub stats: &'a mut CheckpointStats,
     /// Wishes of the client.
@@ -133,8 +131,14 @@ pub struct ShellParts<'a> {
 
 impl<'a> Shell<'a> {
     /// The shell of an attempt, with the writer and the end of the queue that it reads.
-    pub fn new(parts: ShellParts<'a>) -> Result<(Shell<'a>, Writer, Receiver<Message>)> {
-        let ShellParts { plan, job, settings, store, attempt, restored, stats, control } = parts;
+    ///
+    /// # Errors
+    /// When what subtasks have kept that had finished at the checkpoint that was `restored` cannot be written.
+    pub fn new(
+        parts: ShellParts<'a>,
+        restored: Option<&Restored>,
+    ) -> Result<(Shell<'a>, Writer, Receiver<Message>)> {
+        let ShellParts { plan, job, settings, store, attempt, stats, control } = parts;
         let tag = tag(&job.context, attempt);
         let dir = store.state_dir(tag.clone());
         let subtasks: Vec<(usize, usize)> =
@@ -318,7 +322,7 @@ impl<'a> Shell<'a> {
                 if let Some(why) = why {
                     tracing::warn!(checkpoint = id, why, "checkpoint failed");
                     self.stats.failed += 1;
-                    self.control.failed(purpose == Purpose::Stop, &format!("checkpoint {id} failed: {why}"));
+                    self.control.failed(&format!("checkpoint {id} failed: {why}"));
                 }
             }
             Action::Fail(why) => return Err(failure(why)),
