@@ -145,6 +145,8 @@ pub(super) struct JobPlan {
 struct Kept {
     store: Option<Store>,
     restored: Option<Restored>,
+    /// A process before this one has worked on the job, though it may not have completed a checkpoint.
+    goes_on: bool,
 }
 
 /// Starts a job on a thread of its own. Sources are enumerated and sinks prepared before this returns.
@@ -176,7 +178,7 @@ pub(super) fn start(name: &str, plan: JobPlan) -> Result<JobClient> {
         ExecutionMode::Batch => Kept::default(),
         _ => kept(&plan)?,
     };
-    let continuity = Continuity { checkpoints: kept.store.is_some(), restored: kept.restored.is_some() };
+    let continuity = Continuity { checkpoints: kept.store.is_some(), restored: kept.goes_on };
     let job = JobEnvironment::start_as(
         &plan.physical,
         context,
@@ -229,9 +231,11 @@ fn kept(plan: &JobPlan) -> Result<Kept> {
     let (settings, physical) = (&plan.settings, &*plan.physical);
     let allowed = settings.allow_non_restored_state;
     let retained = settings.checkpoints.retained;
+    let mut worked_on = false;
     let store = match (settings.checkpoints.storage, settings.job_directory()) {
         (CheckpointStorage::Directory, Some(dir)) => {
             let dir = JobDirectory::open(plan.vfs.clone(), dir, &process_name())?;
+            worked_on = dir.attempt() > 1;
             Some(Store::in_directory(Arc::new(dir), retained)?)
         }
         (CheckpointStorage::Memory, _) if settings.checkpoints.is_on() => Some(Store::in_memory(retained)?),
@@ -257,7 +261,8 @@ fn kept(plan: &JobPlan) -> Result<Kept> {
             "the job goes on from a checkpoint"
         );
     }
-    Ok(Kept { store, restored })
+    let goes_on = restored.is_some() || worked_on && settings.restore.is_some();
+    Ok(Kept { store, restored, goes_on })
 }
 
 /// This process, for people.
@@ -321,6 +326,7 @@ fn run(
             control: control.clone(),
             store: kept.store,
             restored: kept.restored,
+            goes_on: kept.goes_on,
         };
         pipelined::run(of, &mut tick).map(|outcome| {
             (trace, checkpoints) = (outcome.trace, outcome.checkpoints);

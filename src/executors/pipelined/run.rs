@@ -47,6 +47,8 @@ pub struct PipelinedJob<'a> {
     pub store: Option<Store>,
     /// What it goes on from.
     pub restored: Option<Restored>,
+    /// Whether a process before this one has worked on the job: sinks look for what it has left.
+    pub goes_on: bool,
 }
 
 /// What a job came to.
@@ -66,7 +68,7 @@ pub struct Outcome {
 /// # Errors
 /// The failure that was not answered by another attempt.
 pub fn run(of: PipelinedJob<'_>, tick: &mut dyn FnMut()) -> Result<Outcome> {
-    let PipelinedJob { plan, job, settings, simulated, hook, control, mut store, restored } = of;
+    let PipelinedJob { plan, job, settings, simulated, hook, control, mut store, restored, goes_on } = of;
     let strategy = settings.restart_strategy.clone().filter(|_| settings.checkpoints.is_on());
     let mut restarts = Restarts::new(strategy.unwrap_or(RestartStrategy::None));
     let mut restored = restored.map(Arc::new);
@@ -79,6 +81,7 @@ pub fn run(of: PipelinedJob<'_>, tick: &mut dyn FnMut()) -> Result<Outcome> {
             job,
             settings,
             number: attempt,
+            is_first: attempt == 0 && !goes_on,
             restored: restored.take(),
             store: store.as_mut(),
             stats: &mut stats,
@@ -187,6 +190,8 @@ struct Attempt<'a> {
     job: &'a JobEnvironment,
     settings: &'a Settings,
     number: usize,
+    /// Nobody has worked on the job before.
+    is_first: bool,
     restored: Option<Arc<Restored>>,
     store: Option<&'a mut Store>,
     stats: &'a mut CheckpointStats,
@@ -214,7 +219,7 @@ impl Attempt<'_> {
         tick: &mut dyn FnMut(),
     ) -> Result<Ended> {
         self.put_back()?;
-        let Attempt { plan, job, settings, number, restored, store, stats, control } = self;
+        let Attempt { plan, job, settings, number, restored, store, stats, control, .. } = self;
         let parts = store.map(|store| {
             let settings = &settings.checkpoints;
             let parts = ShellParts { plan, job, settings, store, attempt: number as u64, stats, control };
@@ -251,7 +256,7 @@ impl Attempt<'_> {
 
     /// Puts sources and sinks to where the attempt begins.
     fn put_back(&self) -> Result<()> {
-        if self.number == 0 && self.restored.is_none() {
+        if self.is_first {
             return Ok(());
         }
         let state = |step: usize| self.restored.as_ref().and_then(|restored| restored.state(step));

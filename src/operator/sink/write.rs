@@ -42,6 +42,9 @@ pub trait SinkRun: Send + Sync {
     fn recover(&self, _state: &OperatorState) -> Result<()> {
         Ok(())
     }
+    /// From now on there may be a checkpoint from which the job can go on, even if nobody learns that it is complete: what
+    /// is prepared stays, however the job ends.
+    fn keep(&self) {}
     /// A checkpoint of this attempt is complete and durable: commits what the writers prepared for it, and for those
     /// before it. After an error it may be called again. Not for the checkpoint that the attempt goes on from, which
     /// `recover` has seen.
@@ -106,8 +109,12 @@ impl<T: Data, S: Sink<T>> SinkRun for Run<T, S> {
         self.sink.sink.recover(Recovered { committables, states }, &self.ctx)
     }
 
-    fn checkpoint_complete(&self, checkpoint: CheckpointId) -> Result<()> {
+    fn keep(&self) {
         self.resumable.store(true, Ordering::Relaxed);
+    }
+
+    fn checkpoint_complete(&self, checkpoint: CheckpointId) -> Result<()> {
+        self.keep();
         let due = self.notes.up_to(checkpoint);
         if !due.is_empty() {
             self.sink.sink.commit(due, &self.ctx)?;

@@ -222,7 +222,12 @@ impl Store {
         // The entry of the directory first: what has a name below it is there then.
         self.vfs.sync_dir(&self.root).map_err(|e| Error::io("sync", &self.root, e))?;
         self.check_owner()?;
-        write_small(&*self.vfs, &dir.join(METADATA), METADATA_KIND, metadata, Durability::Synced)?;
+        let path = dir.join(METADATA);
+        if let Err(e) = write_small(&*self.vfs, &path, METADATA_KIND, metadata, Durability::Synced) {
+            // It may have its name and lose it in a power loss, so it is none; as far as can be told.
+            let _ = self.vfs.remove_file(&path);
+            return Err(e);
+        }
         self.completed.insert(id, files_of(metadata));
         self.prune();
         Ok(())

@@ -280,6 +280,7 @@ impl<'a> Shell<'a> {
                 // A process that is not the owner any more must stop, whatever failures are tolerated.
                 self.store.check_owner()?;
                 let (metadata, chains) = self.metadata(id, full, &states);
+                self.job.sinks.values().for_each(|sink| sink.keep());
                 return Ok(Some(match self.store.complete(&metadata) {
                     Ok(()) => {
                         self.chains = chains;
