@@ -1,6 +1,7 @@
 //! What most programs need: `use mainstem::prelude::*`.
 //!
-//! - to begin and to end: [`Environment`], [`EngineArgs`], [`ExecutionMode`], [`ByteSize`], [`JobResult`], [`JobClient`];
+//! - to begin and to end: [`Environment`], [`EngineArgs`], [`ExecutionMode`], [`ByteSize`], [`RestartStrategy`], [`JobResult`],
+//!   [`JobClient`];
 //! - streams: [`DataStream`], [`KeyedStream`], [`ConnectedStreams`], [`ConnectedKeyedStreams`], [`BroadcastConnected`],
 //!   [`KeyedBroadcastConnected`]; sources [`TextSource`], [`Generate`], [`IterSource`]; sinks [`TextSink`],
 //!   [`CsvSink`], [`PrintSink`], [`DiscardSink`], [`FnSink`];
@@ -26,6 +27,7 @@ pub use crate::base::config::{BufferTimeout, Driver, ExecutionMode};
 pub use crate::base::data::{Data, Key, State, Timestamp};
 pub use crate::base::memory::ByteSize;
 pub use crate::base::parameters::Parameters;
+pub use crate::base::restart::RestartStrategy;
 pub use crate::connectors::sink::{CsvSink, DiscardSink, FnSink, PrintSink, TextSink};
 pub use crate::connectors::source::{Generate, InvalidUtf8, IterSource, TextSource};
 pub use crate::operator::aggregate::{Aggregator, Count};

@@ -9,6 +9,7 @@ use crate::base::data::Data;
 use crate::base::error::{Error, Result};
 use crate::base::memory::ByteSize;
 use crate::base::parameters::Parameters;
+use crate::base::restart::RestartStrategy;
 use crate::base::vfs::{OsVfs, SharedVfs};
 use crate::connectors::source::{Generate, IterSource, Source};
 use crate::plan::{LogicalPlan, Node, NodeId, Operation, PhysicalPlan, PlanOptions, explain, mermaid};
@@ -122,6 +123,23 @@ impl Environment {
     /// Directory for spill files.
     pub fn temp_dir(self, dir: impl Into<std::path::PathBuf>) -> Self {
         self.set(PartialSettings { temp_dir: Some(dir.into()), ..Default::default() })
+    }
+    /// How failures are answered. If nothing is said, STREAMING ends with the first one, and BATCH tries a unit of work
+    /// that failed for want of the outside world (a disk, a file) again a few times, and code that fails not at all.
+    pub fn restart_strategy(self, strategy: RestartStrategy) -> Self {
+        self.set(PartialSettings { restart_strategy: Some(strategy), ..Default::default() })
+    }
+    /// Directory in which the job keeps what it needs to go on after the death of the process.
+    pub fn job_dir(self, dir: impl Into<std::path::PathBuf>) -> Self {
+        self.set(PartialSettings { job_dir: Some(dir.into()), ..Default::default() })
+    }
+    /// Goes on with the job that a process before this one has left in this job directory.
+    pub fn resume(self, dir: impl Into<std::path::PathBuf>) -> Self {
+        self.set(PartialSettings { resume: Some(dir.into()), ..Default::default() })
+    }
+    /// Whether a job is resumed though the executable is another one than the one that began it.
+    pub fn resume_other_executable(self, accept: bool) -> Self {
+        self.set(PartialSettings { resume_other_executable: Some(accept), ..Default::default() })
     }
     /// Parameters for user code to read in `open`.
     pub fn parameters(self, parameters: Parameters) -> Self {

@@ -12,5 +12,6 @@ pub mod memory;
 pub mod metrics;
 pub mod parameters;
 mod properties;
+pub mod restart;
 pub mod text;
 pub mod vfs;

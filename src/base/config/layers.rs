@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The names of all options: keys of the configuration file and, after `--`, of the command line.
-pub const OPTIONS: [&str; 11] = [
+pub const OPTIONS: [&str; 15] = [
     "execution-mode",
     "parallelism",
     "max-parallelism",
@@ -21,6 +21,10 @@ pub const OPTIONS: [&str; 11] = [
     "progress",
     "explain",
     "seed",
+    "restart-strategy",
+    "job-dir",
+    "resume",
+    "resume-other-executable",
 ];
 
 /// The environment variable of an option: `MAINSTEM_` and the name in capitals, `-` as `_`.
@@ -76,6 +80,13 @@ impl PartialSettings {
             }
             "progress" => self.progress = Some(value.parse()?),
             "explain" => self.explain = Some(value.parse()?),
+            "restart-strategy" => self.restart_strategy = Some(value.parse()?),
+            "job-dir" | "resume" if value.is_empty() => {
+                return Err(Error::config(format!("{option} is empty; give the directory of a job")));
+            }
+            "job-dir" => self.job_dir = Some(PathBuf::from(value)),
+            "resume" => self.resume = Some(PathBuf::from(value)),
+            "resume-other-executable" => self.resume_other_executable = Some(boolean(option, value)?),
             "seed" => self.driver = Some(Driver::Simulation { seed: parse_seed(value)? }),
             _ => {
                 return Err(Error::config(format!(
@@ -202,13 +213,14 @@ mod tests {
     use super::*;
     use crate::base::config::{BufferTimeout, ExecutionMode, ExplainFormat, Progress};
     use crate::base::memory::ByteSize;
+    use crate::base::restart::RestartStrategy;
 
     fn file(text: &str) -> ConfigFile<'_> {
         ConfigFile { path: Path::new("job.toml"), text }
     }
 
     /// Two different values of each option, as text.
-    const VALUES: [(&str, [&str; 4]); 11] = [
+    const VALUES: [(&str, [&str; 4]); 15] = [
         ("execution-mode", ["batch", "streaming", "automatic", "batch"]),
         ("parallelism", ["3", "4", "5", "6"]),
         ("max-parallelism", ["30000", "30001", "30002", "30003"]),
@@ -220,6 +232,10 @@ mod tests {
         ("progress", ["never", "auto", "always", "never"]),
         ("explain", ["text", "graph", "text", "graph"]),
         ("seed", ["1", "2", "3", "4"]),
+        ("restart-strategy", ["none", "fixed-delay:1:1s", "exponential", "failure-rate:1:1s:1s"]),
+        ("job-dir", ["/a", "/b", "/c", "/d"]),
+        ("resume", ["/a", "/b", "/c", "/d"]),
+        ("resume-other-executable", ["true", "false", "true", "false"]),
     ];
 
     fn one(option: &str, value: &str) -> PartialSettings {
@@ -268,7 +284,11 @@ mod tests {
             auto-watermark-interval = 50
             progress = \"never\"
             explain = \"graph\"
-            seed = 42";
+            seed = 42
+            restart-strategy = 'fixed-delay:3:10s'
+            job-dir = '/job'
+            resume = '/job'
+            resume-other-executable = true";
         let s = PartialSettings::from_file(file(text)).unwrap();
         let expected = PartialSettings {
             execution_mode: Some(ExecutionMode::Batch),
@@ -282,6 +302,13 @@ mod tests {
             progress: Some(Progress::Never),
             explain: Some(ExplainFormat::Graph),
             driver: Some(Driver::Simulation { seed: 42 }),
+            restart_strategy: Some(RestartStrategy::FixedDelay {
+                attempts: 3,
+                delay: Duration::from_secs(10),
+            }),
+            job_dir: Some("/job".into()),
+            resume: Some("/job".into()),
+            resume_other_executable: Some(true),
         };
         assert_eq!(s, expected);
         assert_eq!(PartialSettings::from_file(file("")).unwrap(), PartialSettings::default());
@@ -336,6 +363,8 @@ mod tests {
             ("progress", "on", "progress 'on' does not exist"),
             ("explain", "yes", "explain 'yes' does not exist"),
             ("seed", "x", "seed 'x' is not a whole number"),
+            ("restart-strategy", "always", "restart-strategy: 'always' does not exist; write none,"),
+            ("resume-other-executable", "yes", "resume-other-executable 'yes' is neither true nor false"),
         ] {
             let name = environment_name(option);
             let e = PartialSettings::from_environment(|n| (n == name).then(|| value.to_string()))

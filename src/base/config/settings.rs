@@ -4,7 +4,8 @@ use super::machine::Machine;
 use super::values::{BufferTimeout, Driver, ExecutionMode, ExplainFormat, Progress};
 use crate::base::error::{Error, Result};
 use crate::base::memory::ByteSize;
-use std::path::PathBuf;
+use crate::base::restart::RestartStrategy;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The highest parallelism and number of key groups: a key group must fit 15 bits of the hash.
@@ -43,6 +44,16 @@ pub struct Settings {
     pub explain: Option<ExplainFormat>,
     /// What steps the subtasks. Default: threads.
     pub driver: Driver,
+    /// How failures are answered. Default: in STREAMING the first one ends the job; in BATCH a unit of work that
+    /// failed for want of the outside world is tried again a few times, and code that fails is not.
+    pub restart_strategy: Option<RestartStrategy>,
+    /// Directory in which the job keeps what it needs to go on after the death of the process. Default: none, and
+    /// then nothing is left behind.
+    pub job_dir: Option<PathBuf>,
+    /// Go on with the job that a process before this one has left in this job directory. Default: start a new one.
+    pub resume: Option<PathBuf>,
+    /// Whether a job is resumed though the executable is another one than the one that began it. Default: false.
+    pub resume_other_executable: bool,
 }
 
 /// Settings of one origin: only what it says. See [`Settings`] for the meaning of each.
@@ -60,6 +71,10 @@ pub struct PartialSettings {
     pub progress: Option<Progress>,
     pub explain: Option<ExplainFormat>,
     pub driver: Option<Driver>,
+    pub restart_strategy: Option<RestartStrategy>,
+    pub job_dir: Option<PathBuf>,
+    pub resume: Option<PathBuf>,
+    pub resume_other_executable: Option<bool>,
 }
 
 impl Default for Settings {
@@ -85,7 +100,16 @@ impl Settings {
             progress: Progress::default(),
             explain: None,
             driver: Driver::default(),
+            restart_strategy: None,
+            job_dir: None,
+            resume: None,
+            resume_other_executable: false,
         }
+    }
+
+    /// The directory of the job, whether it begins there or is resumed from there.
+    pub fn job_directory(&self) -> Option<&Path> {
+        self.resume.as_deref().or(self.job_dir.as_deref())
     }
 
     /// Lays `over` these settings, as the calls of a builder do, and checks the result.
@@ -107,6 +131,10 @@ impl Settings {
             progress,
             explain,
             driver,
+            restart_strategy,
+            job_dir,
+            resume,
+            resume_other_executable,
         } = over.clone();
         set(&mut new.execution_mode, execution_mode);
         set(&mut new.parallelism_is_default, parallelism.map(|_| false));
@@ -120,6 +148,10 @@ impl Settings {
         set(&mut new.progress, progress);
         new.explain = explain.or(new.explain);
         set(&mut new.driver, driver);
+        new.restart_strategy = restart_strategy.or(new.restart_strategy);
+        new.job_dir = job_dir.or(new.job_dir);
+        new.resume = resume.or(new.resume);
+        set(&mut new.resume_other_executable, resume_other_executable);
         if let Some(max) = new.max_parallelism.filter(|_| new.parallelism_is_default) {
             new.parallelism = new.parallelism.min(max);
         }
@@ -146,6 +178,23 @@ impl Settings {
         check_memory(self.memory)?;
         if self.temp_dir.as_os_str().is_empty() {
             return Err(Error::config("temp-dir is empty; give a directory for temporary files"));
+        }
+        if let Some(strategy) = &self.restart_strategy {
+            strategy.check()?;
+        }
+        for (option, dir) in [("job-dir", &self.job_dir), ("resume", &self.resume)] {
+            if dir.as_ref().is_some_and(|dir| dir.as_os_str().is_empty()) {
+                return Err(Error::config(format!("{option} is empty; give the directory of a job")));
+            }
+        }
+        if let (Some(dir), Some(resume)) = (&self.job_dir, &self.resume)
+            && dir != resume
+        {
+            return Err(Error::config(format!(
+                "job-dir is '{}' and resume is '{}'; a job that is resumed stays in its directory: give resume only",
+                dir.display(),
+                resume.display()
+            )));
         }
         check_watermark_interval(self.auto_watermark_interval)?;
         if let BufferTimeout::After(timeout) = self.buffer_timeout
@@ -207,6 +256,10 @@ impl PartialSettings {
             progress: self.progress.or(lower.progress),
             explain: self.explain.or(lower.explain),
             driver: self.driver.or(lower.driver),
+            restart_strategy: self.restart_strategy.or(lower.restart_strategy),
+            job_dir: self.job_dir.or(lower.job_dir),
+            resume: self.resume.or(lower.resume),
+            resume_other_executable: self.resume_other_executable.or(lower.resume_other_executable),
         }
     }
 
@@ -274,6 +327,26 @@ mod tests {
         let m =
             message(PartialSettings { buffer_timeout: Some(BufferTimeout::After(Duration::ZERO)), ..none() });
         assert!(m.starts_with("buffer-timeout 0ns is below 1 ms"), "{m}");
+        let m = message(PartialSettings { job_dir: Some(PathBuf::new()), ..none() });
+        assert_eq!(m, "job-dir is empty; give the directory of a job");
+        let both = PartialSettings { job_dir: Some("/a".into()), resume: Some("/b".into()), ..none() };
+        assert!(message(both).starts_with("job-dir is '/a' and resume is '/b'"));
+    }
+
+    #[test]
+    fn a_resumed_job_stays_in_its_directory() {
+        let of = |job_dir: Option<&str>, resume: Option<&str>| {
+            let partial = PartialSettings {
+                job_dir: job_dir.map(PathBuf::from),
+                resume: resume.map(PathBuf::from),
+                ..PartialSettings::default()
+            };
+            partial.resolve(&machine()).unwrap().job_directory().map(Path::to_path_buf)
+        };
+        assert_eq!(of(None, None), None);
+        for (job_dir, resume) in [(Some("/a"), None), (None, Some("/a")), (Some("/a"), Some("/a"))] {
+            assert_eq!(of(job_dir, resume), Some("/a".into()));
+        }
     }
 
     #[test]
