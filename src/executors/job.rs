@@ -29,6 +29,32 @@ pub struct StepMetrics {
     pub counters: Counters,
     /// The type of the operator that ran, for plans and tests.
     pub operator_type: std::sync::OnceLock<&'static str>,
+    /// Where records and bytes are counted at once as well, while an attempt may still fail.
+    live: Option<Arc<StepMetrics>>,
+}
+
+impl StepMetrics {
+    /// Numbers of one attempt. Records and bytes are seen in `total` at once, counters only when they are taken in.
+    pub fn of_attempt(total: &Arc<StepMetrics>) -> Arc<StepMetrics> {
+        Arc::new(StepMetrics { live: Some(total.clone()), ..StepMetrics::default() })
+    }
+
+    /// Counts records and bytes.
+    pub fn count(&self, records_in: u64, records_out: u64, bytes_out: u64) {
+        self.records_in.add(records_in);
+        self.records_out.add(records_out);
+        self.bytes_out.add(bytes_out);
+        if let Some(total) = &self.live {
+            total.count(records_in, records_out, bytes_out);
+        }
+    }
+
+    /// Takes back records and bytes that were counted in an attempt that does not count.
+    pub fn take_back(&self, records_in: u64, records_out: u64, bytes_out: u64) {
+        self.records_in.take_back(records_in);
+        self.records_out.take_back(records_out);
+        self.bytes_out.take_back(bytes_out);
+    }
 }
 
 /// Asks a job to stop.
@@ -85,6 +111,20 @@ impl JobEnvironment {
         assignment: SplitAssignment,
         cancellation: Cancellation,
     ) -> Result<JobEnvironment> {
+        JobEnvironment::start_if(plan, context, clock, vfs, assignment, cancellation, |_| Ok(()))
+    }
+
+    /// As [`start`](JobEnvironment::start), if `before_sinks` agrees with the sources that have started; if not, nothing
+    /// has left a trace.
+    pub fn start_if(
+        plan: &PhysicalPlan,
+        context: JobContext,
+        clock: Arc<dyn Clock>,
+        vfs: SharedVfs,
+        assignment: SplitAssignment,
+        cancellation: Cancellation,
+        before_sinks: impl FnOnce(&BTreeMap<usize, Arc<dyn SourceRun>>) -> Result<()>,
+    ) -> Result<JobEnvironment> {
         let metrics: Vec<Arc<StepMetrics>> = plan.steps.iter().map(|_| Arc::default()).collect();
         let mut sources = BTreeMap::new();
         for step in &plan.steps {
@@ -101,6 +141,7 @@ impl JobEnvironment {
                 sources.insert(step.id, run);
             }
         }
+        before_sinks(&sources)?;
         // Sinks last: they are the first to leave traces.
         let mut sinks: BTreeMap<usize, Arc<dyn SinkRun>> = BTreeMap::new();
         for step in &plan.steps {
@@ -111,6 +152,7 @@ impl JobEnvironment {
                     parallelism: step.parallelism,
                     unit: 0,
                     attempt: 0,
+                    from_start: assignment == SplitAssignment::Fixed,
                     vfs: vfs.clone(),
                     counters: metrics[step.id].counters.clone(),
                 };

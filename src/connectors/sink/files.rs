@@ -120,6 +120,9 @@ impl<T: Data, F: RowFormat<T>> Sink<T> for FileSink<F> {
     fn commit(&self, committables: Vec<StagedFile>, ctx: &SinkContext) -> Result<()> {
         self.staging.commit(&*ctx.vfs, &ctx.job_id, committables)
     }
+    fn is_intact(&self, file: &StagedFile, ctx: &SinkContext) -> Result<bool> {
+        self.staging.is_intact(&*ctx.vfs, &ctx.job_id, file)
+    }
     fn abort(&self, ctx: &SinkContext) -> Result<()> {
         self.staging.abort(&*ctx.vfs, &ctx.job_id)
     }

@@ -18,6 +18,7 @@ pub(crate) fn context_on(vfs: SharedVfs) -> SinkContext {
         parallelism: 1,
         unit: 0,
         attempt: 0,
+        from_start: true,
         vfs,
         counters: Counters::new(),
     }

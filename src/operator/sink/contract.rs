@@ -28,6 +28,15 @@ pub trait Sink<T>: Send + Sync + 'static {
     fn writer(&self, ctx: &SinkContext) -> Result<Self::Writer>;
     /// Makes visible what the successful attempts wrote. Called once all subtasks have finished.
     fn commit(&self, committables: Vec<Self::Committable>, ctx: &SinkContext) -> Result<()>;
+    /// Whether another process can commit what the writers of this one have handed over, so that a job that is resumed
+    /// need not write it again.
+    fn outlives_process(&self) -> bool {
+        true
+    }
+    /// Whether what a writer of a process before this one has handed over is still there. If not it is written again.
+    fn is_intact(&self, _committable: &Self::Committable, _ctx: &SinkContext) -> Result<bool> {
+        Ok(true)
+    }
     /// Removes all traces of a job that failed or was cancelled.
     fn abort(&self, _ctx: &SinkContext) -> Result<()> {
         Ok(())
@@ -66,6 +75,8 @@ pub struct SinkContext {
     pub unit: usize,
     /// Number of the attempt, from 0.
     pub attempt: usize,
+    /// Whether each attempt is given all records of its unit from the first one on, as in BATCH.
+    pub from_start: bool,
     /// The file system.
     pub vfs: SharedVfs,
     /// Counters of the operator, shown in the job's result.

@@ -2,6 +2,7 @@
 
 use super::contract::{Sink, SinkContext, SinkWriter};
 use crate::base::batch::Batch;
+use crate::base::codec::{decode, encode};
 use crate::base::data::Data;
 use crate::base::error::{Error, Result};
 use crate::operator::erased::{AnyOperator, OneInput};
@@ -26,6 +27,15 @@ pub trait SinkRun: Send + Sync {
     fn commit(&self) -> Result<()>;
     /// Removes all traces of the execution.
     fn abort(&self) -> Result<()>;
+    /// What the last attempt of a unit `(subtask, unit)` has handed over, fit to be written down; `None` if another
+    /// process could not commit it.
+    fn handed_over(&self, _at: (usize, usize)) -> Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
+    /// Takes over what a process before this one has written down for a unit. False if it is not there any more.
+    fn take_over(&self, _at: (usize, usize), _written_down: &[u8]) -> Result<bool> {
+        Ok(false)
+    }
 }
 
 /// A sink together with its record type.
@@ -76,6 +86,25 @@ impl<T: Data, S: Sink<T>> SinkRun for Run<T, S> {
     fn abort(&self) -> Result<()> {
         self.sink.sink.abort(&self.ctx)
     }
+    fn handed_over(&self, at: (usize, usize)) -> Result<Option<Vec<u8>>> {
+        if !self.sink.sink.outlives_process() {
+            return Ok(None);
+        }
+        let all = self.committables.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bytes = Vec::new();
+        encode(&all.get(&at).map_or(&[][..], Vec::as_slice), &mut bytes)?;
+        Ok(Some(bytes))
+    }
+    fn take_over(&self, at: (usize, usize), written_down: &[u8]) -> Result<bool> {
+        let committables: Vec<S::Committable> = decode(written_down)?;
+        for committable in &committables {
+            if !self.sink.sink.is_intact(committable, &self.ctx)? {
+                return Ok(false);
+            }
+        }
+        self.committables.lock().unwrap_or_else(PoisonError::into_inner).insert(at, committables);
+        Ok(true)
+    }
 }
 
 struct Write<T: Data, S: Sink<T>> {
@@ -95,6 +124,8 @@ impl<T: Data, S: Sink<T>> Operator for Write<T, S> {
         self.ctx.parallelism = runtime.parallelism;
         self.ctx.unit = runtime.unit;
         self.ctx.attempt = runtime.attempt;
+        // Those of the attempt.
+        self.ctx.counters = runtime.counters.clone();
         self.writer = Some(self.sink.sink.writer(&self.ctx)?);
         Ok(())
     }

@@ -47,6 +47,8 @@ pub trait AnySource: Send + Sync {
 pub trait SourceRun: Send + Sync {
     /// The reading operator of one subtask.
     fn operator(&self, subtask: usize) -> Box<dyn AnyOperator>;
+    /// As [`Source::fingerprint`], of the splits of this execution.
+    fn fingerprint(&self) -> Result<Vec<(String, String)>>;
 }
 
 impl<S: Source> AnySource for S {
@@ -110,6 +112,15 @@ struct Run<S: Source> {
 }
 
 impl<S: Source> SourceRun for Run<S> {
+    fn fingerprint(&self) -> Result<Vec<(String, String)>> {
+        let splits: Vec<S::Split> = match &*self.splits.lock().unwrap_or_else(PoisonError::into_inner) {
+            Splits::Shared(queue) => {
+                queue.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+            }
+            Splits::Own(own) => own.iter().flatten().cloned().collect(),
+        };
+        self.source.fingerprint(&splits, &self.ctx)
+    }
     fn operator(&self, subtask: usize) -> Box<dyn AnyOperator> {
         let queue = match &*self.splits.lock().unwrap_or_else(PoisonError::into_inner) {
             Splits::Shared(queue) => queue.clone(),
@@ -281,6 +292,8 @@ fn pass_on<S: Source>(
 impl<S: Source> AnyOperator for SourceOperator<S> {
     fn open(&mut self, ctx: &mut Context) -> Result<()> {
         self.interval_ms = to_ms(ctx.runtime.job.auto_watermark_interval);
+        // Those of the attempt.
+        self.ctx.counters = ctx.runtime.counters.clone();
         Ok(())
     }
 
