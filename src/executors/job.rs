@@ -97,6 +97,8 @@ pub struct JobEnvironment {
     pub accumulators: Accumulators,
     /// Whether the job was asked to stop.
     pub cancellation: Cancellation,
+    /// Whether another process may go on with the job if this one does not succeed.
+    pub resumable: bool,
     /// Around the spans of subtasks and units: what is logged tells its job.
     pub span: tracing::Span,
 }
@@ -111,11 +113,12 @@ impl JobEnvironment {
         assignment: SplitAssignment,
         cancellation: Cancellation,
     ) -> Result<JobEnvironment> {
-        JobEnvironment::start_if(plan, context, clock, vfs, assignment, cancellation, |_| Ok(()))
+        JobEnvironment::start_if(plan, context, clock, vfs, assignment, cancellation, false, |_| Ok(()))
     }
 
     /// As [`start`](JobEnvironment::start), if `before_sinks` agrees with the sources that have started; if not, nothing
-    /// has left a trace.
+    /// has left a trace. `committing`: a process before this one has begun to commit the sinks.
+    #[allow(clippy::too_many_arguments)] // what `start` takes, and what a job that is resumed needs
     pub fn start_if(
         plan: &PhysicalPlan,
         context: JobContext,
@@ -123,6 +126,7 @@ impl JobEnvironment {
         vfs: SharedVfs,
         assignment: SplitAssignment,
         cancellation: Cancellation,
+        committing: bool,
         before_sinks: impl FnOnce(&BTreeMap<usize, Arc<dyn SourceRun>>) -> Result<()>,
     ) -> Result<JobEnvironment> {
         let metrics: Vec<Arc<StepMetrics>> = plan.steps.iter().map(|_| Arc::default()).collect();
@@ -153,6 +157,7 @@ impl JobEnvironment {
                     unit: 0,
                     attempt: 0,
                     from_start: assignment == SplitAssignment::Fixed,
+                    committing,
                     vfs: vfs.clone(),
                     counters: metrics[step.id].counters.clone(),
                 };
@@ -180,6 +185,7 @@ impl JobEnvironment {
             times: Arc::new(plan.tasks.iter().map(|task| TaskTimes::new(task.parallelism)).collect()),
             accumulators: Accumulators::new(),
             cancellation,
+            resumable: false,
         })
     }
 
@@ -210,7 +216,7 @@ impl JobEnvironment {
         self.times.iter().map(TaskTimes::watermark).min().unwrap_or(WATERMARK_MAX)
     }
 
-    /// Ends the execution: commits all sinks if it succeeded, else removes their traces.
+    /// Ends the execution: commits all sinks if it succeeded, else removes their traces, unless the job can be resumed.
     pub fn finish(&self, plan: &PhysicalPlan, outcome: Result<()>) -> Result<()> {
         let mut result = outcome;
         if result.is_ok() {
@@ -223,7 +229,11 @@ impl JobEnvironment {
         }
         if result.is_err() {
             for (step, sink) in self.sinks.iter() {
-                if let Err(e) = sink.abort() {
+                let ended = match self.resumable && sink.outlives_process() {
+                    true => sink.suspend(),
+                    false => sink.abort(),
+                };
+                if let Err(e) = ended {
                     tracing::warn!(operator = plan.steps[*step].name, error = %e, "traces of a failed job remain");
                 }
             }

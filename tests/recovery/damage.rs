@@ -25,7 +25,7 @@ pub enum Damage {
 
 impl Damage {
     fn apply(self, mut bytes: Vec<u8>, before: &[Vec<u8>]) -> Option<Vec<u8>> {
-        let at = |part: u64, len: usize| (len as u64 * part >> 16) as usize;
+        let at = |part: u64, len: usize| ((len as u64 * part) >> 16) as usize;
         match self {
             Damage::Flip(part) => {
                 let at = at(part, bytes.len());

@@ -2,5 +2,6 @@
 //! of an undisturbed run, byte for byte, and no more is done again than must be.
 
 mod damage;
+mod resume;
 mod retries;
 mod support;

@@ -12,6 +12,9 @@ pub const SPLITS: u64 = 6;
 /// Rows that do not fit into 8 MiB together with their payload.
 pub const SPILLING: u64 = 120_000;
 
+/// Name of an operator that was opened, subtask and attempt.
+type Opened = (&'static str, usize, usize);
+
 /// What happened in a run.
 #[derive(Clone, Default)]
 pub struct Log {
@@ -20,7 +23,7 @@ pub struct Log {
     /// Records that sources have emitted.
     pub read: Arc<AtomicU64>,
     /// Attempts of operators by name: subtask and attempt of each `open`.
-    pub attempts: Arc<Mutex<Vec<(&'static str, usize, usize)>>>,
+    pub attempts: Arc<Mutex<Vec<Opened>>>,
     /// Processing time of the last record that an operator saw.
     pub now_ms: Arc<AtomicU64>,
 }
@@ -190,6 +193,7 @@ impl Place {
         for dir in ["/tmp", "/out"] {
             disk.create_dir_all(Path::new(dir)).unwrap();
         }
+        disk.sync_dir(Path::new("/")).unwrap();
         Place { disk, vfs }
     }
     pub fn environment(&self, driver: Driver) -> Environment {

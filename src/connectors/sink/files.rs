@@ -123,6 +123,10 @@ impl<T: Data, F: RowFormat<T>> Sink<T> for FileSink<F> {
     fn is_intact(&self, file: &StagedFile, ctx: &SinkContext) -> Result<bool> {
         self.staging.is_intact(&*ctx.vfs, &ctx.job_id, file)
     }
+    fn suspend(&self, _ctx: &SinkContext) -> Result<()> {
+        self.staging.let_go();
+        Ok(())
+    }
     fn abort(&self, ctx: &SinkContext) -> Result<()> {
         self.staging.abort(&*ctx.vfs, &ctx.job_id)
     }

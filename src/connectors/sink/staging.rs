@@ -366,6 +366,11 @@ impl Staging {
         files.iter().try_for_each(|f| check_size(vfs, &self.dir.join(&f.name), f.bytes))
     }
 
+    /// Lets another process take the staging directory over.
+    pub(super) fn let_go(&self) {
+        *self.held() = Held::default();
+    }
+
     /// Removes what the job has left, or completes a commit that can no longer be taken back.
     pub(super) fn abort(&self, vfs: &dyn Vfs, job_id: &str) -> Result<()> {
         let Places { inside, beside, done, .. } = self.places(job_id);

@@ -19,6 +19,7 @@ pub(crate) fn context_on(vfs: SharedVfs) -> SinkContext {
         unit: 0,
         attempt: 0,
         from_start: true,
+        committing: false,
         vfs,
         counters: Counters::new(),
     }

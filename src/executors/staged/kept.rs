@@ -70,30 +70,29 @@ impl Kept {
         edges.map(|edge| (edge, of(edge).collect())).collect()
     }
 
-    /// Takes over what an attempt of a unit has left on an edge. Returns the partitions that differ from what the attempt
-    /// before it had left there, if there was one.
-    pub fn put(&mut self, unit: usize, left: Left) -> Vec<usize> {
+    /// The partitions of what an attempt of a unit has left that differ from what the attempt before it had left, if
+    /// there was one.
+    pub fn differing(&self, unit: usize, left: &Left) -> Vec<usize> {
+        let Some(before) = self.marks.get(&(left.edge, unit)) else { return Vec::new() };
+        let partitions = left.output.partitions().max(before.digests.len());
+        let differs = |&at: &usize| before.digests.get(at) != Some(&left.output.partition_digest(at));
+        (0..partitions).filter(differs).collect()
+    }
+
+    /// Takes over what an attempt of a unit has left on an edge, in place of what the attempt before it had left.
+    pub fn put(&mut self, unit: usize, left: Left) {
         let Left { edge, output, reservation, remainder } = left;
-        let digests: Box<[u64]> =
-            (0..output.partitions()).map(|partition| output.partition_digest(partition)).collect();
-        let before = self.marks.insert((edge, unit), Mark { digests: digests.clone(), remainder });
+        let digests = (0..output.partitions()).map(|partition| output.partition_digest(partition)).collect();
+        self.marks.insert((edge, unit), Mark { digests, remainder });
         let held = Held { output, reservation };
         if let Some(old) = self.outputs.entry(edge).or_default().insert(unit, held) {
             old.discard();
         }
-        let Some(before) = before else { return Vec::new() };
-        let partitions = digests.len().max(before.digests.len());
-        (0..partitions).filter(|&at| digests.get(at) != before.digests.get(at)).collect()
     }
 
     /// Only the checksums of what a unit had left before.
     pub fn remember(&mut self, unit: usize, edge: usize, digests: Vec<u64>) {
         self.marks.insert((edge, unit), Mark { digests: digests.into(), remainder: Remainder::Disk });
-    }
-
-    /// The checksums by partition of what a unit has left on an edge, whether it is still there or not.
-    pub fn digests(&self, unit: usize, edge: usize) -> Option<&[u64]> {
-        self.marks.get(&(edge, unit)).map(|mark| &*mark.digests)
     }
 
     /// What became of rows in memory when the attempt before has left its output: the same makes equal outputs look equal.
@@ -246,7 +245,8 @@ mod tests {
         let mut kept = Kept::new(budget.clone());
         for (unit, edge) in [(1, 5), (0, 5), (0, 6)] {
             let left = left(&budget, edge, 300 + 10 * unit as u64);
-            assert!(kept.put(unit, left).is_empty(), "the first attempt");
+            assert!(kept.differing(unit, &left).is_empty(), "the first attempt");
+            kept.put(unit, left);
         }
         let all = budget.used();
         let rows: Vec<u64> = kept.inputs([5].into_iter())[&5].iter().map(|o| o.stats().rows).collect();
@@ -282,15 +282,17 @@ mod tests {
     fn an_attempt_is_compared_with_the_one_before() {
         let budget = MemoryBudget::new(8 * SHARE);
         let mut kept = Kept::new(budget.clone());
-        assert!(kept.put(0, left(&budget, 1, 100)).is_empty());
+        kept.put(0, left(&budget, 1, 100));
         let used = budget.used();
-        assert!(kept.put(0, left(&budget, 1, 100)).is_empty(), "the same again");
+        let again = left(&budget, 1, 100);
+        assert!(kept.differing(0, &again).is_empty(), "the same again");
+        kept.put(0, again);
         assert_eq!(budget.used(), used, "the one before is gone");
         kept.discard(1, 0);
         assert_eq!((budget.used(), kept.holds(1, 0, 0)), (0, false));
         // One row more is in one of the two partitions.
         let more = (hash_of(&100u64) >> 63) as usize;
-        assert_eq!(kept.put(0, left(&budget, 1, 101)), [more]);
+        assert_eq!(kept.differing(0, &left(&budget, 1, 101)), [more]);
         assert_eq!(kept.remainder_before(1, UnitId { stage: 0, unit: 0 }), Some(Remainder::Memory));
     }
 }

@@ -10,6 +10,8 @@
 //! 4. What a stage has left is dropped as soon as its consumers are done.
 //! 5. An attempt that fails is tried again, and what was damaged is made again by its producer (`recovery`). Attempts
 //!    are numbered; what one has counted is kept apart (`summary`) until it is certain that it counts.
+//! 6. With a job directory finished units are written down (`ledger`), and the process after this one takes them over
+//!    (`restore`).
 //!
 //! Memory: half of the budget is divided into a fixed share for each worker, half keeps finished outputs (`kept`).
 //! Shares are
@@ -18,7 +20,9 @@
 mod attempt;
 mod kept;
 mod layout;
+mod ledger;
 mod recovery;
+mod restore;
 mod run;
 mod schedule;
 mod summary;
@@ -26,3 +30,4 @@ mod totals;
 mod unit;
 
 pub use run::{StagedOutcome, run};
+pub use summary::Summary;

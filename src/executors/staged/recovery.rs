@@ -10,7 +10,7 @@
 //! - A producer that has left something else than before is not deterministic: what has read the difference runs again.
 
 use super::attempt::{Failure, Finished, Outcome, Success, edges_from, edges_into};
-use super::kept::Kept;
+use super::kept::{Kept, Left};
 use super::layout::{StageLayout, partition_of_unit};
 use super::run::State;
 use super::schedule::{Attempt, Done, RERUNS_MAX, TooManyReruns, UnitId};
@@ -21,7 +21,7 @@ use crate::base::restart::{Restart, RestartStrategy, Restarts, is_worth_retrying
 use crate::operator::exchange::Partitioning;
 use crate::plan::PhysicalPlan;
 use std::collections::BTreeSet;
-use std::sync::PoisonError;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How often units are tried again in a job without a restart strategy.
@@ -87,28 +87,22 @@ impl State<'_> {
 
     fn succeeded(&mut self, attempt: Attempt, success: Success) -> Result<()> {
         let id = attempt.id;
-        let Done::Counts { stage_complete } = self.schedule.done(id) else {
+        if self.schedule.is_stale(id) {
+            self.schedule.done(id);
             success.summary.take_back(self.job);
             return Ok(());
+        }
+        let changed = self.read_by(id, &success.left);
+        if let Err(error) = self.write_down(attempt, &success, &changed) {
+            success.summary.take_back(self.job);
+            return self.failed(attempt, Failure { error, damaged: Vec::new() });
+        }
+        let Done::Counts { stage_complete } = self.schedule.done(id) else {
+            return Err(Error::Internal("an attempt is stale and is not".into()));
         };
-        let mut changed = BTreeSet::new();
-        {
-            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-            for left in success.left {
-                let edge = &self.plan.edges[left.edge];
-                self.stages[id.stage].left(id.unit, edge.id, LeftStats::of(&left.output));
-                let differing = kept.put(id.unit, left);
-                if differing.is_empty() {
-                    continue;
-                }
-                let (stage, keyed) = (self.plan.steps[edge.to].task, self.plan.steps[edge.to].grouped);
-                let reads = |&unit: &usize| {
-                    partition_of_unit(edge, keyed, &self.layouts[stage], unit)
-                        .is_some_and(|partition| differing.contains(&partition))
-                };
-                let units = (0..self.layouts[stage].units()).filter(reads);
-                changed.extend(units.map(|unit| UnitId { stage, unit }));
-            }
+        for left in success.left {
+            self.stages[id.stage].left(id.unit, left.edge, LeftStats::of(&left.output));
+            self.kept().put(id.unit, left);
         }
         self.summaries.insert(id, success.summary);
         if !changed.is_empty() {
@@ -132,6 +126,31 @@ impl State<'_> {
         Ok(())
     }
 
+    pub fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The units that read what differs from what the attempt before has left.
+    fn read_by(&self, id: UnitId, left: &[Left]) -> BTreeSet<UnitId> {
+        let kept = self.kept();
+        let mut changed = BTreeSet::new();
+        for left in left {
+            let differing = kept.differing(id.unit, left);
+            if differing.is_empty() {
+                continue;
+            }
+            let edge = &self.plan.edges[left.edge];
+            let (stage, keyed) = (self.plan.steps[edge.to].task, self.plan.steps[edge.to].grouped);
+            let reads = |&unit: &usize| {
+                partition_of_unit(edge, keyed, &self.layouts[stage], unit)
+                    .is_some_and(|partition| differing.contains(&partition))
+            };
+            let units = (0..self.layouts[stage].units()).filter(reads);
+            changed.extend(units.map(|unit| UnitId { stage, unit }));
+        }
+        changed
+    }
+
     /// Drops what nobody will read any more: what the unit has read, and, if it was run again, what its consumers have
     /// read before.
     fn drop_what_was_read(&mut self, attempt: Attempt, stage_complete: bool) {
@@ -144,7 +163,7 @@ impl State<'_> {
                 kept.release(edge.id, partition);
             }
         }
-        if stage_complete {
+        if stage_complete && self.survives(id.stage) {
             edges_into(self.plan, id.stage).for_each(|edge| kept.forget(edge.id));
         }
         if attempt.number == 0 {
@@ -152,7 +171,7 @@ impl State<'_> {
         }
         for edge in edges_from(self.plan, id.stage) {
             let stage = self.plan.steps[edge.to].task;
-            if self.schedule.is_complete(stage) {
+            if self.schedule.is_complete(stage) && self.survives(stage) {
                 kept.discard(edge.id, id.unit);
             } else if edge.partitioning != Partitioning::Broadcast {
                 let keyed = self.plan.steps[edge.to].grouped;

@@ -3,6 +3,7 @@
 use super::attempt::{Finished, edges_into, run_attempt};
 use super::kept::Kept;
 use super::layout::StageLayout;
+use super::ledger::Ledger;
 use super::recovery::Policy;
 use super::schedule::{Attempt, Schedule, UnitId};
 use super::summary::Summary;
@@ -15,6 +16,7 @@ use crate::base::memory::MemoryBudget;
 use crate::executors::job::JobEnvironment;
 use crate::executors::pipelined::simulation::Random;
 use crate::executors::report::{ProgressPhase, StageStats};
+use crate::executors::resume::ResumableJob;
 use crate::plan::PhysicalPlan;
 use crossbeam::channel::{RecvTimeoutError, unbounded};
 use std::collections::BTreeMap;
@@ -32,27 +34,37 @@ pub struct StagedOutcome {
     pub stages: Vec<StageStats>,
     /// The most memory that finished outputs held at once.
     pub budget_peak_bytes: u64,
+    /// What the units have counted.
+    pub summaries: Vec<Summary>,
 }
 
-/// Runs all stages. With a seed, on this thread, in an order drawn from it and under a virtual clock.
+/// Runs all stages, or what a process before this one has left of them. With a seed, on this thread, in an order drawn from it and under a virtual clock.
 pub fn run(
     plan: &Arc<PhysicalPlan>,
     job: &JobEnvironment,
     settings: &Settings,
     simulated: Option<(Arc<VirtualClock>, u64)>,
+    resumable: Option<&ResumableJob>,
     tick: &mut dyn FnMut(ProgressPhase),
 ) -> Result<StagedOutcome> {
     let workers = plan.parallelism;
     let budget = settings.memory.0;
     let layouts: Vec<StageLayout> = plan.tasks.iter().map(|task| StageLayout::of(plan, task)).collect();
     let retained = MemoryBudget::new(budget / 2);
+    let ledger = match resumable {
+        Some(job) => {
+            let directory = job.directory();
+            Some(Ledger::open(directory.vfs().clone(), directory.stages(), job.id())?)
+        }
+        None => None,
+    };
     let clock = simulated.as_ref().map(|(clock, _)| clock.clone());
     let unit_context = Arc::new(UnitContext {
         plan: plan.clone(),
         job: job.clone(),
         layouts: layouts.clone(),
         temp_dir: settings.temp_dir.clone(),
-        stages_dir: None,
+        stages_dir: resumable.map(|job| (job.directory().stages(), job.directory().attempt())),
         share_bytes: budget / 2 / workers as u64,
         running: Mutex::default(),
         wait: Box::new(move |time| match &clock {
@@ -74,7 +86,16 @@ pub fn run(
         summaries: BTreeMap::new(),
         policy: Policy::new(settings.restart_strategy.clone()),
         held: Vec::new(),
+        durable: plan.tasks.iter().map(|task| is_durable(job, &task.steps)).collect(),
+        ledger: None,
     };
+    if let Some(ledger) = ledger {
+        match resumable.is_some_and(ResumableJob::is_resumed) {
+            true => state.restore(&ledger)?,
+            false => ledger.clear()?,
+        }
+        state.ledger = Some(ledger);
+    }
     match simulated {
         Some((clock, seed)) => state.run_in_turn(&unit_context, &mut Random::new(seed), &clock)?,
         None => state.run_on_pool(&unit_context, workers, tick)?,
@@ -85,7 +106,8 @@ pub fn run(
         return Err(Error::Internal("a staged run ended before its last stage".into()));
     }
     state.summaries.values().try_for_each(|summary| summary.take_in(job))?;
-    Ok(StagedOutcome { stages: state.stage_stats(), budget_peak_bytes: retained.peak() })
+    let (stages, budget_peak_bytes) = (state.stage_stats(), retained.peak());
+    Ok(StagedOutcome { stages, budget_peak_bytes, summaries: state.summaries.into_values().collect() })
 }
 
 /// What the thread that runs the job knows of it.
@@ -101,6 +123,15 @@ pub struct State<'a> {
     pub policy: Policy,
     /// Units that wait for another try, with the time of it.
     pub held: Vec<(Duration, UnitId)>,
+    /// By stage: whether all of its sinks can be committed by another process.
+    pub durable: Vec<bool>,
+    /// Where finished units are written down, if the job has a directory.
+    pub ledger: Option<Ledger>,
+}
+
+/// Whether another process can commit what these steps write.
+fn is_durable(job: &JobEnvironment, steps: &[usize]) -> bool {
+    steps.iter().filter_map(|step| job.sinks.get(step)).all(|sink| sink.outlives_process())
 }
 
 impl State<'_> {

@@ -102,9 +102,15 @@ impl Schedule {
         stage.done += usize::from(state == State::Done);
     }
 
-    /// A process before this one has finished the unit.
-    pub fn was_done(&mut self, id: UnitId) {
-        self.set(id, State::Done);
+    /// A process before this one has finished the unit with this attempt.
+    pub fn was_done(&mut self, of: Attempt) {
+        self.unit(of.id).attempt = of.number;
+        self.set(of.id, State::Done);
+    }
+
+    /// A process before this one had finished the unit with this attempt, which does not count any more.
+    pub fn was_tried(&mut self, of: Attempt) {
+        self.unit(of.id).attempt = of.number + 1;
     }
 
     /// The attempts that can start now. Each is named once.
@@ -177,6 +183,11 @@ impl Schedule {
         }
         unit.reruns += 1;
         Ok(self.run_again(vec![of.id], is_gone))
+    }
+
+    /// Whether what the running attempt of a unit reads is not valid any more.
+    pub fn is_stale(&self, id: UnitId) -> bool {
+        self.stages[id.stage].units[id.unit].stale
     }
 
     /// What these units have read has become something else. Returns the units that are run again for it now; one that
@@ -463,17 +474,18 @@ mod tests {
     fn a_job_goes_on_where_it_was() {
         let mut schedule = line();
         for unit in [id(0, 0), id(0, 1), id(1, 0)] {
-            schedule.was_done(unit);
+            schedule.was_done(Attempt { id: unit, number: 0 });
         }
         assert!(schedule.restore(|_, _| false).is_empty());
         assert_eq!(drain(&mut schedule), [(1, 1, 0), (2, 0, 0), (2, 1, 0)]);
         let mut schedule = line();
         for unit in [id(0, 0), id(0, 1), id(1, 0), id(1, 1), id(2, 0)] {
-            schedule.was_done(unit);
+            schedule.was_done(Attempt { id: unit, number: 4 });
         }
+        schedule.was_tried(attempt(2, 1, 1));
         // (2, 1) cannot read (1, 0), which cannot read (0, 1).
         let gone = [(id(2, 1), id(1, 0)), (id(1, 0), id(0, 1)), (id(1, 1), id(0, 0))];
         schedule.restore(|consumer, producer| gone.contains(&(consumer, producer)));
-        assert_eq!(drain(&mut schedule), [(0, 1, 1), (1, 0, 1), (2, 1, 0)]);
+        assert_eq!(drain(&mut schedule), [(0, 1, 5), (1, 0, 5), (2, 1, 2)]);
     }
 }

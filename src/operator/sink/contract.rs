@@ -20,7 +20,8 @@ pub trait Sink<T>: Send + Sync + 'static {
 
     /// What the plan shows, for example `csv out/`.
     fn describe(&self) -> String;
-    /// Checks and prepares the target. Called once, before anything runs.
+    /// Checks and prepares the target. Called once, before anything runs; not if the job is
+    /// [`committing`](SinkContext::committing).
     fn prepare(&self, _ctx: &SinkContext) -> Result<()> {
         Ok(())
     }
@@ -36,6 +37,10 @@ pub trait Sink<T>: Send + Sync + 'static {
     /// Whether what a writer of a process before this one has handed over is still there. If not it is written again.
     fn is_intact(&self, _committable: &Self::Committable, _ctx: &SinkContext) -> Result<bool> {
         Ok(true)
+    }
+    /// Lets go of a job that did not succeed but may be resumed: what was written stays for the next process.
+    fn suspend(&self, _ctx: &SinkContext) -> Result<()> {
+        Ok(())
     }
     /// Removes all traces of a job that failed or was cancelled.
     fn abort(&self, _ctx: &SinkContext) -> Result<()> {
@@ -77,6 +82,9 @@ pub struct SinkContext {
     pub attempt: usize,
     /// Whether each attempt is given all records of its unit from the first one on, as in BATCH.
     pub from_start: bool,
+    /// Whether a process before this one has begun to commit this job: its target is prepared, or it may be there
+    /// already.
+    pub committing: bool,
     /// The file system.
     pub vfs: SharedVfs,
     /// Counters of the operator, shown in the job's result.

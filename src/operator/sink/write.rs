@@ -27,7 +27,19 @@ pub trait SinkRun: Send + Sync {
     fn commit(&self) -> Result<()>;
     /// Removes all traces of the execution.
     fn abort(&self) -> Result<()>;
-    /// What the last attempt of a unit `(subtask, unit)` has handed over, fit to be written down; `None` if another
+    /// Lets go of an execution that may be resumed.
+    fn suspend(&self) -> Result<()> {
+        self.abort()
+    }
+    /// Whether another process can commit what writers have handed over.
+    fn outlives_process(&self) -> bool {
+        false
+    }
+    /// The units `(subtask, unit)` whose writers have handed something over.
+    fn places(&self) -> Vec<(usize, usize)> {
+        Vec::new()
+    }
+    /// What the last attempt of a unit has handed over, fit to be written down; `None` if another
     /// process could not commit it.
     fn handed_over(&self, _at: (usize, usize)) -> Result<Option<Vec<u8>>> {
         Ok(None)
@@ -56,7 +68,9 @@ impl<T: Data, S: Sink<T>> AnySink for TypedSink<T, S> {
         self.sink.describe()
     }
     fn start(self: Arc<Self>, ctx: SinkContext) -> Result<Arc<dyn SinkRun>> {
-        self.sink.prepare(&ctx)?;
+        if !ctx.committing {
+            self.sink.prepare(&ctx)?;
+        }
         Ok(Arc::new(Run { sink: self, ctx, committables: Arc::default() }))
     }
 }
@@ -85,6 +99,15 @@ impl<T: Data, S: Sink<T>> SinkRun for Run<T, S> {
     }
     fn abort(&self) -> Result<()> {
         self.sink.sink.abort(&self.ctx)
+    }
+    fn suspend(&self) -> Result<()> {
+        self.sink.sink.suspend(&self.ctx)
+    }
+    fn outlives_process(&self) -> bool {
+        self.sink.sink.outlives_process()
+    }
+    fn places(&self) -> Vec<(usize, usize)> {
+        self.committables.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
     }
     fn handed_over(&self, at: (usize, usize)) -> Result<Option<Vec<u8>>> {
         if !self.sink.sink.outlives_process() {

@@ -48,6 +48,12 @@ pub struct ShuffleOutput {
     pub(super) stats: ShuffleStats,
 }
 
+/// The checksum of a partition from those of its segments.
+pub(super) fn digest_of(segments: impl Iterator<Item = u64>) -> u64 {
+    let digests: Vec<u8> = segments.flat_map(u64::to_le_bytes).collect();
+    xxhash_rust::xxh3::xxh3_64(&digests)
+}
+
 impl ShuffleOutput {
     /// Completes the spill file and takes everything over.
     pub(super) fn new(
@@ -123,8 +129,7 @@ impl ShuffleOutput {
     /// of memory gives the same, unless user code is not deterministic.
     pub fn partition_digest(&self, partition: usize) -> u64 {
         let segments = self.runs.iter().filter_map(|run| run.segments.get(partition));
-        let digests: Vec<u8> = segments.flat_map(|segment| segment.digest.to_le_bytes()).collect();
-        xxhash_rust::xxh3::xxh3_64(&digests)
+        digest_of(segments.map(|segment| segment.digest))
     }
 
     /// Bytes held in memory now by partitions that were not released.

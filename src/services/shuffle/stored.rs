@@ -6,7 +6,7 @@
 //! never lead out of the directory.
 
 use super::context::Identity;
-use super::output::{ShuffleOutput, ShuffleStats};
+use super::output::{ShuffleOutput, ShuffleStats, digest_of};
 use super::run::{Place, Run, Segment};
 use super::spill::{BlockLengths, SpillFile};
 use crate::base::error::{Error, Result};
@@ -102,6 +102,29 @@ impl StoredOutput {
     /// The names of its files.
     pub fn file_names(&self) -> impl Iterator<Item = &str> {
         self.files.iter().flatten().map(|(name, _)| name.as_str())
+    }
+
+    /// As [`ShuffleOutput::partition_digest`], of each partition.
+    pub fn digests(&self) -> Vec<u64> {
+        let digest = |partition: usize| {
+            let segments = self.runs.iter().filter_map(|run| run.segments.get(partition));
+            digest_of(segments.map(|segment| segment.digest))
+        };
+        (0..self.partitions()).map(digest).collect()
+    }
+
+    /// Rows by partition.
+    pub fn rows(&self) -> Vec<u64> {
+        let rows = |partition: usize| {
+            let segments = self.runs.iter().filter_map(|run| run.segments.get(partition));
+            segments.map(|segment| segment.rows).sum()
+        };
+        (0..self.partitions()).map(rows).collect()
+    }
+
+    /// As many as a run has; the index says nothing that is not in it.
+    fn partitions(&self) -> usize {
+        self.runs.first().map_or(self.partitions as usize, |run| run.segments.len())
     }
 
     /// Totals when it was finished.
