@@ -2,6 +2,7 @@
 //! of an undisturbed run, byte for byte, and no more is done again than must be.
 
 mod damage;
+mod kill;
 mod resume;
 mod retries;
 mod support;
