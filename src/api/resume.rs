@@ -21,10 +21,16 @@ const FREE_FLAGS: [&str; 1] = ["--resume-other-executable"];
 
 /// The job in the job directory of the settings, if there is one and the plan is run in BATCH.
 pub(super) fn open(plan: &JobPlan, new_id: &str) -> Result<Option<ResumableJob>> {
-    let Some(dir) = plan.settings.job_directory().filter(|_| plan.physical.mode == ExecutionMode::Batch)
-    else {
-        return Ok(None);
-    };
+    if plan.physical.mode != ExecutionMode::Batch {
+        return match &plan.settings.resume {
+            Some(dir) => Err(Error::config(format!(
+                "a job in STREAMING cannot be resumed from '{}'; give --execution-mode batch if that is how it began",
+                dir.display()
+            ))),
+            None => Ok(None),
+        };
+    }
+    let Some(dir) = plan.settings.job_directory() else { return Ok(None) };
     let process = format!("process {}", std::process::id());
     let directory = JobDirectory::open(plan.vfs.clone(), dir, &process)?;
     ResumableJob::open(directory, plan.settings.resume.is_some(), new_id.to_string()).map(Some)

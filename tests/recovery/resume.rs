@@ -1,7 +1,7 @@
 //! Jobs in a job directory that end before their end, and are resumed.
 
 use super::support::{Files, Log, Place, SPLITS, Trouble, build, no_trouble, undisturbed};
-use mainstem::base::vfs::{Fault, FaultPlan, FaultVfs, Keep, MemVfs, Vfs};
+use mainstem::base::vfs::{Fault, FaultPlan, FaultVfs, FileOp, Keep, MemVfs, Vfs};
 use mainstem::prelude::*;
 use mainstem::{Error, ErrorKind};
 use std::io;
@@ -106,6 +106,10 @@ fn what_cannot_be_resumed_says_why() {
     let text = |outcome: Outcome| outcome.result.unwrap_err().to_string();
     let disk = MemVfs::new();
     assert!(text(run(&disk, true, &no_trouble())).contains("there is no job to resume in '/job'"));
+    let streaming = Environment::new().execution_mode(ExecutionMode::Streaming).resume("/job");
+    streaming.generate(3, |n| n).sink_to(DiscardSink);
+    let refused = streaming.execute("streaming").unwrap_err().to_string();
+    assert!(refused.starts_with("a job in STREAMING cannot be resumed from '/job'"), "{refused}");
     let disk = interrupted();
     assert!(text(run(&disk, false, &no_trouble())).contains("holds a job that is not finished"));
     // T19: a second process while the first one runs.
@@ -230,6 +234,50 @@ fn a_job_that_dies_at_any_operation_is_resumed() {
         }
     }
     assert!(resumed > 100, "{resumed}");
+}
+
+/// T5, T6: each file operation fails once, or the disk is full from then on until the job is resumed: the job repairs it or
+/// ends with an error that names path and operation, and can be resumed with the output of an undisturbed run.
+#[test]
+fn a_disk_that_fails_costs_at_most_a_resume() {
+    let expected = undisturbed(COUNT);
+    let plans: [fn(u64) -> FaultPlan; 3] = [
+        |k| FaultPlan::fail_at(k, Fault::Io),
+        |k| FaultPlan::fail_at(k, Fault::NoSpace).and_from_then_on().only(FileOp::NEEDS_SPACE),
+        |k| FaultPlan::fail_at(k, Fault::ShortWrite).only(FileOp::NEEDS_SPACE),
+    ];
+    let long = std::env::var("MAINSTEM_LONG").is_ok();
+    for plan in plans {
+        let (mut repaired, mut ended, mut k) = (0, 0, 0);
+        loop {
+            let disk = MemVfs::new();
+            let faulty = FaultVfs::new(Arc::new(disk.clone()), plan(k));
+            let outcome = run_on(&disk, faulty.clone(), false, DRIVER, &no_trouble());
+            let what = format!("{:?}", plan(k));
+            match outcome.result {
+                Ok(_) if faulty.failures() == 0 => break,
+                Ok(_) => repaired += 1,
+                Err(e) => {
+                    ended += 1;
+                    let text = e.to_string();
+                    assert_eq!(e.kind(), ErrorKind::Environment, "{what}: {text}");
+                    assert!(text.contains("cannot ") && text.contains("'/"), "{what}: {text}");
+                    let again = run(&disk, true, &no_trouble());
+                    match again.result {
+                        Err(e) if e.to_string().contains("there is no job to resume") => {
+                            run(&disk, false, &no_trouble()).result.unwrap_or_else(|e| panic!("{what}: {e}"));
+                        }
+                        again => drop(again.unwrap_or_else(|e| panic!("{what}: {e}"))),
+                    }
+                }
+            }
+            let all = disk.snapshot().into_iter().filter(|(path, _)| path.starts_with("/out/rows"));
+            let found: Files = all.filter_map(|(path, content)| Some((path, content?))).collect();
+            assert_eq!(found, expected, "{what}");
+            k += if long { 1 } else { 13 };
+        }
+        assert!(repaired + ended > 9 && ended > 2, "{repaired} {ended}");
+    }
 }
 
 /// T4: every kind of file in the job directory is damaged in every way before the job is resumed: outputs and records of
