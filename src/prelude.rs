@@ -1,6 +1,7 @@
 //! What most programs need: `use mainstem::prelude::*`.
 //!
-//! - to begin and to end: [`Environment`], [`EngineArgs`], [`ExecutionMode`], [`ByteSize`], [`RestartStrategy`], [`JobResult`],
+//! - to begin and to end: [`Environment`], [`EngineArgs`], [`ExecutionMode`], [`ByteSize`], [`RestartStrategy`],
+//!   [`CheckpointMode`], [`CheckpointStorage`], [`Restore`], [`JobResult`],
 //!   [`JobClient`];
 //! - streams: [`DataStream`], [`KeyedStream`], [`ConnectedStreams`], [`ConnectedKeyedStreams`], [`BroadcastConnected`],
 //!   [`KeyedBroadcastConnected`]; sources [`TextSource`], [`Generate`], [`IterSource`]; sinks [`TextSink`],
@@ -23,7 +24,9 @@ pub use crate::api::{
     JobClient, JobStatus, KeyedBroadcastConnected, KeyedStream, WindowedStream,
 };
 pub use crate::base::accumulator::{DoubleCounter, Histogram, LongCounter};
-pub use crate::base::config::{BufferTimeout, Driver, ExecutionMode};
+pub use crate::base::config::{
+    BufferTimeout, CheckpointMode, CheckpointStorage, Driver, ExecutionMode, Restore,
+};
 pub use crate::base::data::{Data, Key, State, Timestamp};
 pub use crate::base::memory::ByteSize;
 pub use crate::base::parameters::Parameters;

@@ -7,6 +7,7 @@
 //! Invariants: everything but [`EngineArgs::settings`] and [`Settings::from_args_iter`] is a pure function of what
 //! it is given.
 
+use super::checkpoint_args::CheckpointArgs;
 use crate::base::config::{
     BufferTimeout, ConfigFile, Driver, ExecutionMode, ExplainFormat, PartialSettings, Progress, Settings,
     parse_memory, parse_parallelism, parse_seed, parse_watermark_interval,
@@ -22,7 +23,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const HEADING: &str = "Engine options";
+pub(super) const HEADING: &str = "Engine options";
 /// The variable with the path of a configuration file, used when `--config` is not given.
 const CONFIG_VARIABLE: &str = "MAINSTEM_CONFIG";
 
@@ -107,6 +108,8 @@ pub struct EngineArgs {
     /// Resume though the executable is another one than the one that began the job
     #[arg(id = "mainstem-resume-other-executable", long = "resume-other-executable", help_heading = HEADING)]
     resume_other_executable: bool,
+    #[command(flatten)]
+    checkpoints: CheckpointArgs,
     /// Configuration file (TOML) with the same names as these options
     #[arg(id = "mainstem-config", long = "config", value_name = "FILE", help_heading = HEADING)]
     config: Option<PathBuf>,
@@ -155,6 +158,9 @@ impl EngineArgs {
             job_dir: self.job_dir.clone(),
             resume: self.resume.clone(),
             resume_other_executable: self.resume_other_executable.then_some(true),
+            checkpoints: self.checkpoints.partial(),
+            restore: self.checkpoints.restore.clone(),
+            allow_non_restored_state: self.checkpoints.allow_non_restored_state.then_some(true),
         }
     }
 }
@@ -320,7 +326,8 @@ mod tests {
             "--execution-mode batch --input a.txt --parallelism=3 --max-parallelism 64 --memory 1GiB \
              --temp-dir /t --buffer-timeout -1 --no-chaining --auto-watermark-interval 5 --progress never \
              --explain=graph --verbose --seed 9 -k -3 --restart-strategy fixed-delay:2:1s --job-dir /j --resume=/j \
-             --resume-other-executable",
+             --resume-other-executable --checkpoint-interval 5s --checkpoint-retained=4 --restore latest \
+             --allow-non-restored-state",
         );
         assert_eq!(s.execution_mode, ExecutionMode::Batch);
         assert_eq!((s.parallelism, s.max_parallelism, s.memory), (3, Some(64), ByteSize(1 << 30)));
@@ -330,7 +337,9 @@ mod tests {
         assert_eq!(s.driver, Driver::Simulation { seed: 9 });
         assert_eq!(s.restart_strategy.map(|r| r.to_string()).as_deref(), Some("fixed-delay:2:1000ms"));
         assert_eq!((s.job_dir, s.resume), (Some("/j".into()), Some("/j".into())));
-        assert!(s.resume_other_executable);
+        assert!(s.resume_other_executable && s.allow_non_restored_state);
+        assert_eq!((s.checkpoints.interval, s.checkpoints.retained), (Some(Duration::from_secs(5)), 4));
+        assert_eq!(s.restore, Some(crate::base::config::Restore::Latest));
         assert_eq!(p.to_string(), "input   = a.txt\nk       = -3\nverbose\n");
     }
 

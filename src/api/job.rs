@@ -4,20 +4,24 @@ use super::progress::{ProgressLine, ProgressPhase, ProgressSnapshot};
 use super::result::{JobResult, OperatorStats, StageStats, peak_memory_bytes};
 use super::resume;
 use crate::base::clock::{Clock, VirtualClock};
-use crate::base::config::{Driver, ExecutionMode, Settings};
+use crate::base::config::{CheckpointStorage, Driver, ExecutionMode, Restore, Settings};
 use crate::base::error::{Error, Result};
 use crate::base::hash::hash_of;
 use crate::base::parameters::Parameters;
 use crate::base::vfs::SharedVfs;
-use crate::executors::job::{Cancellation, JobEnvironment};
-use crate::executors::pipelined::simulation::{Random, Trace};
-use crate::executors::pipelined::{channel, simulation, threads, wire};
+use crate::executors::job::{Cancellation, Continuity, JobEnvironment};
+use crate::executors::pipelined::checkpoints::Restored;
+use crate::executors::pipelined::control::Control;
+use crate::executors::pipelined::run::{self as pipelined, PipelinedJob};
+use crate::executors::pipelined::simulation::{StepHook, Trace};
 use crate::executors::resume::{CommitRecord, JobState, ResumableJob};
 use crate::executors::staged;
 use crate::operator::context::JobContext;
 use crate::operator::exchange::Partitioning;
 use crate::operator::source::{BYTES_READ, SplitAssignment};
 use crate::plan::{Edge, PhysicalPlan};
+use crate::services::checkpoint::Store;
+use crate::services::job_dir::JobDirectory;
 use std::io::IsTerminal;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,10 +35,12 @@ pub enum JobStatus {
     Running,
     /// It succeeded: all output is visible.
     Finished,
-    /// It failed: none of its output is visible.
+    /// It failed: none of its output is visible but what checkpoints have committed.
     Failed,
     /// It was cancelled: none of its output is visible.
     Cancelled,
+    /// It was asked to stop and has: all output up to there is visible, and it can go on from its last checkpoint.
+    Stopped,
 }
 
 /// A job that was started: a handle from the client's side. Dropping it leaves the job running, and nobody learns how
@@ -56,6 +62,7 @@ pub struct JobClient {
     outcome: Arc<Mutex<Option<Result<JobResult>>>>,
     thread: Option<std::thread::JoinHandle<()>>,
     status: Arc<Mutex<JobStatus>>,
+    control: Control,
 }
 
 impl JobClient {
@@ -68,6 +75,7 @@ impl JobClient {
             outcome: Arc::new(Mutex::new(Some(Ok(result)))),
             thread: None,
             status: Arc::new(Mutex::new(JobStatus::Finished)),
+            control: Control::default(),
         }
     }
 
@@ -109,6 +117,22 @@ impl JobClient {
     pub fn cancellation(&self) -> Cancellation {
         self.cancellation.clone()
     }
+    /// Takes a checkpoint now and waits until it is complete; its number.
+    ///
+    /// # Errors
+    /// If it fails, or the job takes no checkpoints or ends before.
+    pub fn checkpoint_now(&self) -> Result<u64> {
+        self.control.checkpoint()
+    }
+    /// Asks the job to stop with all of its output committed. Either its sources stop, and the job ends when a
+    /// checkpoint at that place is complete, from which it can go on later; or, to `drain` it, its sources end as if there
+    /// were no more input, so that windows and timers fire. Does not wait: [`result`](JobClient::result) does.
+    ///
+    /// # Errors
+    /// If the job takes no checkpoints or has ended.
+    pub fn stop(&self, drain: bool) -> Result<()> {
+        self.control.stop(drain)
+    }
     /// Waits for the end of the job.
     ///
     /// # Errors
@@ -131,6 +155,14 @@ pub(super) struct JobPlan {
     pub parameters: Parameters,
     pub vfs: SharedVfs,
     pub clock: Arc<dyn Clock>,
+    pub hook: Option<StepHook>,
+}
+
+/// What a job keeps, and what it goes on from.
+#[derive(Default)]
+struct Kept {
+    store: Option<Store>,
+    restored: Option<Restored>,
 }
 
 /// Starts a job on a thread of its own. Sources are enumerated and sinks prepared before this returns.
@@ -144,7 +176,6 @@ pub(super) fn start(name: &str, plan: JobPlan) -> Result<JobClient> {
         tracing::info!(name, id, "nothing to resume: the job has finished");
         return Ok(JobClient::finished(name, id, &plan.physical));
     }
-    let committing = state == Some(JobState::Committing);
     let cancellation = Cancellation::default();
     let context = JobContext {
         name: name.to_string(),
@@ -162,14 +193,24 @@ pub(super) fn start(name: &str, plan: JobPlan) -> Result<JobClient> {
         ExecutionMode::Batch => SplitAssignment::Fixed,
         _ => SplitAssignment::OnDemand,
     };
-    let started = JobEnvironment::start_if(
+    let kept = match plan.physical.mode {
+        ExecutionMode::Batch => Kept::default(),
+        _ => kept(&plan)?,
+    };
+    let continuity = Continuity {
+        checkpoints: kept.store.is_some(),
+        restored: kept.restored.is_some(),
+        committing: state == Some(JobState::Committing),
+        resumable: resumable.is_some(),
+    };
+    let started = JobEnvironment::start_as(
         &plan.physical,
         context,
         clock,
         plan.vfs.clone(),
         assignment,
         cancellation.clone(),
-        committing,
+        continuity,
         |sources| match &resumable {
             None => Ok(()),
             // Before the sinks: the next process must know the id under which they have left something.
@@ -178,18 +219,25 @@ pub(super) fn start(name: &str, plan: JobPlan) -> Result<JobClient> {
             }
         },
     );
-    let mut job = started.inspect_err(|_| resumable.iter().for_each(ResumableJob::did_not_begin))?;
-    job.resumable = resumable.is_some();
+    let job = started.inspect_err(|_| resumable.iter().for_each(ResumableJob::did_not_begin))?;
     let outcome = Arc::new(Mutex::new(None));
     let status = Arc::new(Mutex::new(JobStatus::Running));
     let (outcome_in, status_in) = (outcome.clone(), status.clone());
     let run_job = job.clone();
+    let control = Control::default();
+    let control_in = control.clone();
+    if kept.store.is_some() {
+        control.open();
+    }
     let run = move || {
         let span = run_job.span.clone();
         let _in_span = span.enter();
         // User code also runs while operators are made and sinks commit. Without an end the sinks would keep
         // readers waiting.
-        let ran = catch_unwind(AssertUnwindSafe(|| run(&plan, &run_job, simulated, resumable.as_ref())));
+        let ran = catch_unwind(AssertUnwindSafe(|| {
+            run(&plan, &run_job, simulated, kept, resumable.as_ref(), &control_in)
+        }));
+        control_in.close();
         let result = ran.unwrap_or_else(|payload| {
             let failed = Err(Error::panic(payload));
             catch_unwind(AssertUnwindSafe(|| run_job.finish(&plan.physical, failed)))
@@ -197,6 +245,7 @@ pub(super) fn start(name: &str, plan: JobPlan) -> Result<JobClient> {
                 .and_then(|()| Err(Error::Internal("a job that panicked has no failure".into())))
         });
         let now = match &result {
+            Ok(result) if result.stopped => JobStatus::Stopped,
             Ok(_) => JobStatus::Finished,
             Err(Error::Cancelled) => JobStatus::Cancelled,
             Err(_) => JobStatus::Failed,
@@ -210,7 +259,52 @@ pub(super) fn start(name: &str, plan: JobPlan) -> Result<JobClient> {
         let _ = job.sinks.values().map(|sink| sink.abort()).collect::<Result<Vec<_>>>();
         Error::Memory(format!("cannot start the job's thread: {e}"))
     })?;
-    Ok(JobClient { id, cancellation, outcome, thread: Some(thread), status })
+    Ok(JobClient { id, cancellation, outcome, thread: Some(thread), status, control })
+}
+
+/// Opens the place where a job keeps its checkpoints, and reads the one that it goes on from.
+fn kept(plan: &JobPlan) -> Result<Kept> {
+    let (settings, physical) = (&plan.settings, &*plan.physical);
+    let allowed = settings.allow_non_restored_state;
+    let retained = settings.checkpoints.retained;
+    let store = match (settings.checkpoints.storage, settings.job_directory()) {
+        (CheckpointStorage::Directory, Some(dir)) => {
+            let dir = JobDirectory::open(plan.vfs.clone(), dir, &process_name())?;
+            Some(Store::in_directory(Arc::new(dir), retained)?)
+        }
+        (CheckpointStorage::Memory, _) if settings.checkpoints.is_on() => Some(Store::in_memory(retained)?),
+        _ => None,
+    };
+    let restored = match (&settings.restore, &store) {
+        (Some(Restore::Path(path)), _) => Some(pipelined::at_path(physical, &plan.vfs, path, allowed)?),
+        (Some(Restore::Latest), Some(store)) => pipelined::latest(physical, store, allowed)?,
+        (Some(Restore::Latest), None) => None,
+        (None, Some(store)) if !store.completed().is_empty() => {
+            return Err(Error::config(format!(
+                "'{}' holds checkpoints of an earlier run of a job; go on from them with restore latest, or give the job \
+                 an empty job-dir",
+                store.root().display()
+            )));
+        }
+        (None, _) => None,
+    };
+    if let Some(restored) = &restored {
+        tracing::info!(
+            checkpoint = restored.checkpoint,
+            job = restored.job.name,
+            "the job goes on from a checkpoint"
+        );
+    }
+    Ok(Kept { store, restored })
+}
+
+/// This process, for people.
+pub(super) fn process_name() -> String {
+    let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+    match host.trim() {
+        "" => format!("process {}", std::process::id()),
+        host => format!("process {} on {host}", std::process::id()),
+    }
 }
 
 /// Unique in time, process and count; fit for a file name.
@@ -225,13 +319,17 @@ fn run(
     plan: &JobPlan,
     job: &JobEnvironment,
     simulated: Option<(Arc<VirtualClock>, u64)>,
+    kept: Kept,
     resumable: Option<&ResumableJob>,
+    control: &Control,
 ) -> Result<JobResult> {
     let start = Instant::now();
     let physical = &plan.physical;
     let mut progress = ProgressLine::new(plan.settings.progress, std::io::stderr().is_terminal());
     let records = || job.sources.keys().map(|&step| job.metrics[step].records_out.get()).sum::<u64>();
     let mut trace = None;
+    let (mut stopped, mut suspended) = (false, false);
+    let mut checkpoints = None;
     let mut stages = Vec::new();
     let mut budget_peak_bytes = 0;
     let mut summaries = Vec::new();
@@ -250,14 +348,6 @@ fn run(
             budget_peak_bytes = outcome.budget_peak_bytes;
             summaries = outcome.summaries;
         })
-    } else if let Some((clock, seed)) = &simulated {
-        let mut random = Random::new(*seed);
-        wire(physical, job, plan.settings.buffer_timeout, || 1 + random.below(8))
-            .and_then(|wiring| {
-                let mut random = Random::new(seed.wrapping_add(1));
-                simulation::run(wiring, &mut random, clock, &job.cancellation)
-            })
-            .map(|done| trace = Some(done))
     } else {
         let mut tick = || {
             let elapsed = start.elapsed();
@@ -266,8 +356,20 @@ fn run(
                 progress.update(&ProgressSnapshot { elapsed, records: records(), phase });
             }
         };
-        wire(physical, job, plan.settings.buffer_timeout, || channel::CHANNEL_ELEMENTS)
-            .and_then(|wiring| threads::run(physical, wiring, &job.cancellation, &mut tick))
+        let of = PipelinedJob {
+            plan: physical,
+            job,
+            settings: &plan.settings,
+            simulated: simulated.clone(),
+            hook: plan.hook.clone(),
+            control: control.clone(),
+            store: kept.store,
+            restored: kept.restored,
+        };
+        pipelined::run(of, &mut tick).map(|outcome| {
+            (trace, checkpoints) = (outcome.trace, outcome.checkpoints);
+            (stopped, suspended) = (outcome.stopped, outcome.suspended);
+        })
     };
     progress.finish();
     let outcome = match (outcome, resumable) {
@@ -276,7 +378,10 @@ fn run(
         }
         (outcome, _) => outcome,
     };
-    job.finish(physical, outcome)?;
+    match suspended {
+        true => job.suspend(physical)?,
+        false => job.finish(physical, outcome)?,
+    }
     if let Some(resumable) = resumable {
         resumable.reached(JobState::Finished)?;
         remove_stages(resumable);
@@ -301,6 +406,8 @@ fn run(
         accumulators: job.accumulators.results()?,
         memory_peak_bytes: peak_memory_bytes(),
         budget_peak_bytes,
+        stopped,
+        checkpoints,
         trace: trace.as_ref().map(Trace::hash),
     })
 }
@@ -348,6 +455,7 @@ fn operator_stats(plan: &PhysicalPlan, job: &JobEnvironment) -> Vec<OperatorStat
                 busy: Duration::from_nanos(times.busy.get()),
                 idle: Duration::from_nanos(times.idle.get()),
                 backpressured: Duration::from_nanos(times.backpressured.get()),
+                longest_step: times.longest_step(),
                 counters,
             }
         })

@@ -1,6 +1,7 @@
 //! What a program is written with: the environment, streams, settings, and what comes back from a job.
 
 pub mod args;
+mod checkpoint_args;
 mod collect;
 mod connected;
 mod data_stream;

@@ -7,6 +7,7 @@ use crate::base::accumulator::AccumulatorResults;
 use crate::base::config::ExecutionMode;
 use crate::base::error::{Error, Result};
 use crate::base::text::{self, Table};
+pub use crate::executors::pipelined::checkpoints::CheckpointStats;
 pub use crate::executors::report::{OperatorStats, StageStats};
 use serde::Serialize;
 use std::fmt;
@@ -39,6 +40,10 @@ pub struct JobResult {
     pub budget_peak_bytes: u64,
     /// The plan was printed and nothing was run; all numbers are 0.
     pub explained: bool,
+    /// It was asked to stop and has, behind a checkpoint from which it can go on; otherwise its input has ended.
+    pub stopped: bool,
+    /// What its checkpoints came to, if it took any.
+    pub checkpoints: Option<CheckpointStats>,
     /// Hash of the schedule of a simulated run: equal seeds, equal traces.
     pub trace: Option<u64>,
 }
@@ -80,9 +85,10 @@ impl fmt::Display for JobResult {
         }
         write!(
             f,
-            "job '{}' ({}) finished in {}, parallelism {}",
+            "job '{}' ({}) {} in {}, parallelism {}",
             self.job_name,
             self.mode,
+            if self.stopped { "stopped" } else { "finished" },
             text::duration(self.duration),
             self.parallelism
         )?;
@@ -93,6 +99,9 @@ impl fmt::Display for JobResult {
             write!(f, ", of the budget {}", text::bytes(self.budget_peak_bytes))?;
         }
         writeln!(f)?;
+        if let Some(checkpoints) = &self.checkpoints {
+            writeln!(f, "{checkpoints}")?;
+        }
         if !self.operators.is_empty() {
             write!(f, "\n{}", operators_table(&self.operators))?;
             for operator in &self.operators {
@@ -241,6 +250,8 @@ mod tests {
             memory_peak_bytes: 100 << 20,
             budget_peak_bytes: 0,
             explained: false,
+            stopped: false,
+            checkpoints: None,
             trace: None,
         }
     }

@@ -4,7 +4,7 @@
 //! Limits: arguments are those of the process. Options that do not decide what comes out may differ: where the job is, how it
 //! restarts, where temporary files are, and what is shown.
 
-use super::job::JobPlan;
+use super::job::{JobPlan, process_name};
 use crate::base::config::ExecutionMode;
 use crate::base::error::{Error, Result};
 use crate::executors::resume::{EXECUTABLE, Facts, ResumableJob};
@@ -24,15 +24,15 @@ pub(super) fn open(plan: &JobPlan, new_id: &str) -> Result<Option<ResumableJob>>
     if plan.physical.mode != ExecutionMode::Batch {
         return match &plan.settings.resume {
             Some(dir) => Err(Error::config(format!(
-                "a job in STREAMING cannot be resumed from '{}'; give --execution-mode batch if that is how it began",
+                "a job in STREAMING is not resumed from '{}' but goes on from a checkpoint: give it as --job-dir, with \
+                 --restore latest",
                 dir.display()
             ))),
             None => Ok(None),
         };
     }
     let Some(dir) = plan.settings.job_directory() else { return Ok(None) };
-    let process = format!("process {}", std::process::id());
-    let directory = JobDirectory::open(plan.vfs.clone(), dir, &process)?;
+    let directory = JobDirectory::open(plan.vfs.clone(), dir, &process_name())?;
     ResumableJob::open(directory, plan.settings.resume.is_some(), new_id.to_string()).map(Some)
 }
 

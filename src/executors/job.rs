@@ -76,6 +76,19 @@ impl Cancellation {
     }
 }
 
+/// Whether a job is to go on after failures, and does.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Continuity {
+    /// It takes checkpoints.
+    pub checkpoints: bool,
+    /// It goes on with what a process before this one has left.
+    pub restored: bool,
+    /// A process before this one has begun to commit its sinks at its end.
+    pub committing: bool,
+    /// Another process may go on with it from its job directory.
+    pub resumable: bool,
+}
+
 /// What the subtasks of one execution share.
 #[derive(Clone)]
 pub struct JobEnvironment {
@@ -113,20 +126,21 @@ impl JobEnvironment {
         assignment: SplitAssignment,
         cancellation: Cancellation,
     ) -> Result<JobEnvironment> {
-        JobEnvironment::start_if(plan, context, clock, vfs, assignment, cancellation, false, |_| Ok(()))
+        let continuity = Continuity::default();
+        JobEnvironment::start_as(plan, context, clock, vfs, assignment, cancellation, continuity, |_| Ok(()))
     }
 
-    /// As [`start`](JobEnvironment::start), if `before_sinks` agrees with the sources that have started; if not, nothing
-    /// has left a trace. `committing`: a process before this one has begun to commit the sinks.
-    #[allow(clippy::too_many_arguments)] // what `start` takes, and what a job that is resumed needs
-    pub fn start_if(
+    /// As [`start`](JobEnvironment::start), for a job that may go on after failures, and if `before_sinks` agrees with the
+    /// sources that have started; if not, nothing has left a trace.
+    #[allow(clippy::too_many_arguments, reason = "each is another thing that a job is given")]
+    pub fn start_as(
         plan: &PhysicalPlan,
         context: JobContext,
         clock: Arc<dyn Clock>,
         vfs: SharedVfs,
         assignment: SplitAssignment,
         cancellation: Cancellation,
-        committing: bool,
+        continuity: Continuity,
         before_sinks: impl FnOnce(&BTreeMap<usize, Arc<dyn SourceRun>>) -> Result<()>,
     ) -> Result<JobEnvironment> {
         let metrics: Vec<Arc<StepMetrics>> = plan.steps.iter().map(|_| Arc::default()).collect();
@@ -156,9 +170,12 @@ impl JobEnvironment {
                     parallelism: step.parallelism,
                     unit: 0,
                     attempt: 0,
+                    checkpoints: continuity.checkpoints,
+                    restored: continuity.restored,
                     from_start: assignment == SplitAssignment::Fixed,
-                    committing,
+                    committing: continuity.committing,
                     vfs: vfs.clone(),
+                    clock: clock.clone(),
                     counters: metrics[step.id].counters.clone(),
                 };
                 match sink.clone().start(ctx) {
@@ -185,7 +202,7 @@ impl JobEnvironment {
             times: Arc::new(plan.tasks.iter().map(|task| TaskTimes::new(task.parallelism)).collect()),
             accumulators: Accumulators::new(),
             cancellation,
-            resumable: false,
+            resumable: continuity.resumable,
         })
     }
 
@@ -216,7 +233,19 @@ impl JobEnvironment {
         self.times.iter().map(TaskTimes::watermark).min().unwrap_or(WATERMARK_MAX)
     }
 
-    /// Ends the execution: commits all sinks if it succeeded, else removes their traces, unless the job can be resumed.
+    /// Ends the execution behind a checkpoint from which it may go on: what is committed stays, and what that needs.
+    pub fn suspend(&self, plan: &PhysicalPlan) -> Result<()> {
+        let mut result = Ok(());
+        for (step, sink) in self.sinks.iter() {
+            // A sink knows whether there is a checkpoint.
+            let suspended = sink.abort().map_err(|e| e.in_operator(&plan.steps[*step].name, 0));
+            result = result.and(suspended);
+        }
+        result
+    }
+
+    /// Ends the execution: commits all sinks if it succeeded, else removes their traces, unless another process may go on
+    /// with it.
     pub fn finish(&self, plan: &PhysicalPlan, outcome: Result<()>) -> Result<()> {
         let mut result = outcome;
         if result.is_ok() {
@@ -229,10 +258,7 @@ impl JobEnvironment {
         }
         if result.is_err() {
             for (step, sink) in self.sinks.iter() {
-                let ended = match self.resumable && sink.outlives_process() {
-                    true => sink.suspend(),
-                    false => sink.abort(),
-                };
+                let ended = if self.resumable { sink.suspend() } else { sink.abort() };
                 if let Err(e) = ended {
                     tracing::warn!(operator = plan.steps[*step].name, error = %e, "traces of a failed job remain");
                 }

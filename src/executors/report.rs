@@ -69,6 +69,10 @@ pub struct OperatorStats {
     /// Time spent waiting for room in an output, summed over subtasks.
     #[serde(rename = "backpressured_seconds", serialize_with = "seconds")]
     pub backpressured: Duration,
+    /// The longest time that a subtask was in one step, in which it does nothing else. That of its chain, as for the times
+    /// above; 0 for a batch.
+    #[serde(rename = "longest_step_seconds", serialize_with = "seconds")]
+    pub longest_step: Duration,
     /// What the operator counted beyond that, by name.
     #[serde(serialize_with = "as_map")]
     pub counters: Vec<(String, u64)>,

@@ -7,6 +7,7 @@ mod explain;
 mod facts;
 mod graph;
 mod logical;
+mod names;
 mod physical;
 mod stages;
 #[cfg(test)]
@@ -18,4 +19,5 @@ pub use logical::{
     Chaining, Combining, LogicalEdge, LogicalPlan, Node, NodeId, Operation, OperatorFactory, Semantics,
     Timestamps,
 };
+pub use names::{find_step, operator_names};
 pub use physical::{Edge, PhysicalPlan, PlanOptions, Step, StepOperation, Task};

@@ -136,6 +136,26 @@ impl JobDirectory {
         self.dir.join(CHECKPOINTS)
     }
 
+    /// Checks that no other process has taken the directory over, as happens where it was copied or its lock was lost
+    /// while this process slept.
+    ///
+    /// # Errors
+    /// When another process is its owner now, or that cannot be found out.
+    pub fn check_owner(&self) -> Result<()> {
+        let now: Option<Owner> = read_small(&*self.vfs, &self.dir.join(OWNER), OWNER_KIND)?;
+        if now.as_ref() == Some(&self.owner) {
+            return Ok(());
+        }
+        let by = now.map_or("nobody".to_string(), |now| format!("{} (attempt {})", now.process, now.attempt));
+        Err(Error::config(format!(
+            "job directory '{}' belongs to {by} now, and not to {} (attempt {}) any more; this process ends without \
+             committing anything",
+            self.dir.display(),
+            self.owner.process,
+            self.owner.attempt
+        )))
+    }
+
     /// The content of a small file below the directory; `None` if there is none.
     ///
     /// # Errors

@@ -143,6 +143,9 @@ impl Vfs for Damaging {
     fn open(&self, path: &Path) -> io::Result<Box<dyn VfsFile>> {
         self.inner.open(path)
     }
+    fn open_append(&self, path: &Path) -> io::Result<Box<dyn VfsFile>> {
+        self.inner.open_append(path)
+    }
     fn create(&self, path: &Path) -> io::Result<Box<dyn VfsFile>> {
         self.inner.create(path)
     }
@@ -194,6 +197,11 @@ fn damaged(from: u64, count: u64, damage: Damage, driver: Driver) -> (Outcome, u
     (outcome, hit.load(Ordering::Relaxed))
 }
 
+/// Whether everything is tried that can be, and not only what fits into a minute.
+fn is_long() -> bool {
+    std::env::var("MAINSTEM_LONG").is_ok()
+}
+
 /// Files that an undisturbed run makes.
 fn file_count(driver: Driver) -> u64 {
     let disk = MemVfs::new();
@@ -211,13 +219,13 @@ fn any_damage_is_found_and_repaired() {
     let expected = undisturbed(SPILLING);
     let driver = Driver::Simulation { seed: 1 };
     let files = file_count(driver);
-    let long = std::env::var("MAINSTEM_LONG").is_ok();
+    let long = is_long();
     let parts: &[u64] = if long { &[0, 9, 1_000, 20_000, 40_001, 65_535] } else { &[3, 40_001] };
     let mut kinds: Vec<Damage> = parts.iter().flat_map(|&p| [Damage::Flip(p), Damage::Cut(p)]).collect();
     kinds.extend([Damage::Swap, Damage::Foreign, Damage::Unreadable]);
     let (mut hits, mut retries) = (0, 0);
     for (i, damage) in kinds.into_iter().enumerate() {
-        for file in (i as u64 % 3..files).step_by(if long { 1 } else { files as usize / 4 }) {
+        for file in (i as u64 % 3..files).step_by(if long { 1 } else { files as usize / 3 }) {
             let (outcome, hit) = damaged(file, 1, damage, driver);
             let result = outcome.result.unwrap_or_else(|e| panic!("file {file}, {damage:?}: {e}"));
             assert_eq!(outcome.files, expected, "file {file}, {damage:?}");
@@ -227,7 +235,7 @@ fn any_damage_is_found_and_repaired() {
             retries += again as u64;
         }
     }
-    assert!(hits > 15 && retries >= hits, "{hits} {retries}");
+    assert!(hits > 9 && retries >= hits, "{hits} {retries}");
 }
 
 /// C13, M10: damage runs one unit of the stage before it again, and what that one needs because it is gone. Of the first
@@ -238,7 +246,7 @@ fn damage_runs_no_more_again_than_must() {
     let files = file_count(driver);
     let expected = undisturbed(SPILLING);
     let mut spared = 0;
-    for file in 0..files {
+    for file in (0..files).step_by(if is_long() { 1 } else { 3 }) {
         let (outcome, hit) = damaged(file, 1, Damage::Flip(30_000), driver);
         let result = outcome.result.unwrap();
         assert_eq!(outcome.files, expected);
@@ -312,7 +320,7 @@ fn consumers_of_what_became_something_else_run_again() {
     let driver = Driver::Simulation { seed: 1 };
     let files = file_count(driver);
     let mut differed = 0;
-    for file in 0..files {
+    for file in (0..files).step_by(if is_long() { 1 } else { 3 }) {
         let disk = MemVfs::new();
         let vfs = Damaging::new(disk.clone(), file, 1, Damage::Flip(30_000));
         let (place, log) = (Place::on(disk, vfs), Log::default());

@@ -128,6 +128,11 @@ impl Accumulators {
         AttemptAccumulators { local: LocalAccumulators(Arc::new(shared)) }
     }
 
+    /// Forgets what was published: the job begins another attempt.
+    pub fn reset(&self) {
+        *lock(&self.0) = Job::default();
+    }
+
     /// What was published so far.
     ///
     /// # Errors

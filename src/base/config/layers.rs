@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The names of all options: keys of the configuration file and, after `--`, of the command line.
-pub const OPTIONS: [&str; 15] = [
+pub const OPTIONS: [&str; 25] = [
     "execution-mode",
     "parallelism",
     "max-parallelism",
@@ -25,6 +25,16 @@ pub const OPTIONS: [&str; 15] = [
     "job-dir",
     "resume",
     "resume-other-executable",
+    "checkpoint-interval",
+    "checkpoint-mode",
+    "checkpoint-timeout",
+    "checkpoint-min-pause",
+    "checkpoint-max-concurrent",
+    "checkpoint-tolerable-failures",
+    "checkpoint-retained",
+    "checkpoint-storage",
+    "restore",
+    "allow-non-restored-state",
 ];
 
 /// The environment variable of an option: `MAINSTEM_` and the name in capitals, `-` as `_`.
@@ -88,6 +98,11 @@ impl PartialSettings {
             "resume" => self.resume = Some(PathBuf::from(value)),
             "resume-other-executable" => self.resume_other_executable = Some(boolean(option, value)?),
             "seed" => self.driver = Some(Driver::Simulation { seed: parse_seed(value)? }),
+            "restore" => self.restore = Some(value.parse()?),
+            "allow-non-restored-state" => {
+                self.allow_non_restored_state = Some(boolean(option, value)?);
+            }
+            _ if self.checkpoints.set(option, value)? => {}
             _ => {
                 return Err(Error::config(format!(
                     "there is no option '{option}'{}; the options are: {}",
@@ -211,7 +226,9 @@ fn boolean(option: &str, value: &str) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::config::{BufferTimeout, ExecutionMode, ExplainFormat, Progress};
+    use crate::base::config::{
+        BufferTimeout, ExecutionMode, ExplainFormat, PartialCheckpoints, Progress, Restore,
+    };
     use crate::base::memory::ByteSize;
     use crate::base::restart::RestartStrategy;
 
@@ -220,7 +237,7 @@ mod tests {
     }
 
     /// Two different values of each option, as text.
-    const VALUES: [(&str, [&str; 4]); 15] = [
+    const VALUES: [(&str, [&str; 4]); 25] = [
         ("execution-mode", ["batch", "streaming", "automatic", "batch"]),
         ("parallelism", ["3", "4", "5", "6"]),
         ("max-parallelism", ["30000", "30001", "30002", "30003"]),
@@ -236,6 +253,16 @@ mod tests {
         ("job-dir", ["/a", "/b", "/c", "/d"]),
         ("resume", ["/a", "/b", "/c", "/d"]),
         ("resume-other-executable", ["true", "false", "true", "false"]),
+        ("checkpoint-interval", ["1s", "2s", "3s", "4s"]),
+        ("checkpoint-mode", ["exactly-once", "at-least-once", "exactly-once", "at-least-once"]),
+        ("checkpoint-timeout", ["1s", "2s", "3s", "4s"]),
+        ("checkpoint-min-pause", ["1s", "2s", "3s", "4s"]),
+        ("checkpoint-max-concurrent", ["1", "2", "3", "4"]),
+        ("checkpoint-tolerable-failures", ["1", "2", "3", "4"]),
+        ("checkpoint-retained", ["2", "3", "4", "5"]),
+        ("checkpoint-storage", ["memory", "directory", "memory", "directory"]),
+        ("restore", ["/a", "/b", "/c", "/d"]),
+        ("allow-non-restored-state", ["true", "false", "true", "false"]),
     ];
 
     fn one(option: &str, value: &str) -> PartialSettings {
@@ -288,7 +315,11 @@ mod tests {
             restart-strategy = 'fixed-delay:3:10s'
             job-dir = '/job'
             resume = '/job'
-            resume-other-executable = true";
+            resume-other-executable = true
+            checkpoint-interval = '1s'
+            checkpoint-retained = 3
+            restore = 'latest'
+            allow-non-restored-state = true";
         let s = PartialSettings::from_file(file(text)).unwrap();
         let expected = PartialSettings {
             execution_mode: Some(ExecutionMode::Batch),
@@ -309,6 +340,13 @@ mod tests {
             job_dir: Some("/job".into()),
             resume: Some("/job".into()),
             resume_other_executable: Some(true),
+            checkpoints: PartialCheckpoints {
+                interval: Some(Duration::from_secs(1)),
+                retained: Some(3),
+                ..PartialCheckpoints::default()
+            },
+            restore: Some(Restore::Latest),
+            allow_non_restored_state: Some(true),
         };
         assert_eq!(s, expected);
         assert_eq!(PartialSettings::from_file(file("")).unwrap(), PartialSettings::default());

@@ -1,5 +1,6 @@
 //! Settings: everything a job can be told, with units, defaults and limits.
 
+use super::checkpoints::{CheckpointSettings, CheckpointStorage, PartialCheckpoints, Restore};
 use super::machine::Machine;
 use super::values::{BufferTimeout, Driver, ExecutionMode, ExplainFormat, Progress};
 use crate::base::error::{Error, Result};
@@ -54,6 +55,12 @@ pub struct Settings {
     pub resume: Option<PathBuf>,
     /// Whether a job is resumed though the executable is another one than the one that began it. Default: false.
     pub resume_other_executable: bool,
+    /// When and how checkpoints are taken (streaming). Default: none are.
+    pub checkpoints: CheckpointSettings,
+    /// The checkpoint that the job goes on from. Default: none, it begins at the beginning.
+    pub restore: Option<Restore>,
+    /// Whether state of a checkpoint that no operator of the program is for is left out. Default: it is an error.
+    pub allow_non_restored_state: bool,
 }
 
 /// Settings of one origin: only what it says. See [`Settings`] for the meaning of each.
@@ -75,6 +82,9 @@ pub struct PartialSettings {
     pub job_dir: Option<PathBuf>,
     pub resume: Option<PathBuf>,
     pub resume_other_executable: Option<bool>,
+    pub checkpoints: PartialCheckpoints,
+    pub restore: Option<Restore>,
+    pub allow_non_restored_state: Option<bool>,
 }
 
 impl Default for Settings {
@@ -104,6 +114,9 @@ impl Settings {
             job_dir: None,
             resume: None,
             resume_other_executable: false,
+            checkpoints: CheckpointSettings::default(),
+            restore: None,
+            allow_non_restored_state: false,
         }
     }
 
@@ -135,6 +148,9 @@ impl Settings {
             job_dir,
             resume,
             resume_other_executable,
+            checkpoints,
+            restore,
+            allow_non_restored_state,
         } = over.clone();
         set(&mut new.execution_mode, execution_mode);
         set(&mut new.parallelism_is_default, parallelism.map(|_| false));
@@ -152,6 +168,9 @@ impl Settings {
         new.job_dir = job_dir.or(new.job_dir);
         new.resume = resume.or(new.resume);
         set(&mut new.resume_other_executable, resume_other_executable);
+        new.checkpoints.apply(&checkpoints);
+        new.restore = restore.or(new.restore);
+        set(&mut new.allow_non_restored_state, allow_non_restored_state);
         if let Some(max) = new.max_parallelism.filter(|_| new.parallelism_is_default) {
             new.parallelism = new.parallelism.min(max);
         }
@@ -196,6 +215,7 @@ impl Settings {
                 resume.display()
             )));
         }
+        self.checkpoints.check()?;
         check_watermark_interval(self.auto_watermark_interval)?;
         if let BufferTimeout::After(timeout) = self.buffer_timeout
             && timeout < Duration::from_millis(1)
@@ -203,6 +223,29 @@ impl Settings {
             return Err(Error::config(format!(
                 "buffer-timeout {timeout:?} is below 1 ms; use BufferTimeout::EveryRecord to send every record at once"
             )));
+        }
+        Ok(())
+    }
+}
+
+impl Settings {
+    /// Checks what may still be missing while settings come together: asked before a job starts.
+    ///
+    /// # Errors
+    /// As [`Settings::check`].
+    pub fn check_complete(&self) -> Result<()> {
+        self.check()?;
+        let in_directory = self.checkpoints.storage == CheckpointStorage::Directory;
+        if self.checkpoints.is_on() && in_directory && self.job_directory().is_none() {
+            return Err(Error::config(
+                "checkpoints need a directory; give job-dir, or keep them with checkpoint-storage memory where they need \
+                 not survive the process",
+            ));
+        }
+        if self.restore == Some(Restore::Latest) && self.job_directory().is_none() {
+            return Err(Error::config(
+                "restore latest looks for checkpoints in the job directory; give job-dir, or the path of a checkpoint",
+            ));
         }
         Ok(())
     }
@@ -260,6 +303,9 @@ impl PartialSettings {
             job_dir: self.job_dir.or(lower.job_dir),
             resume: self.resume.or(lower.resume),
             resume_other_executable: self.resume_other_executable.or(lower.resume_other_executable),
+            checkpoints: self.checkpoints.or(lower.checkpoints),
+            restore: self.restore.or(lower.restore),
+            allow_non_restored_state: self.allow_non_restored_state.or(lower.allow_non_restored_state),
         }
     }
 

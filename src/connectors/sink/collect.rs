@@ -70,9 +70,12 @@ impl<T: Data> Sink<T> for CollectSink<T> {
             )),
         }
     }
-    fn commit(&self, _committables: Vec<()>, _ctx: &SinkContext) -> Result<()> {
+    fn finish(&self, _ctx: &SinkContext) -> Result<()> {
         *self.queue() = None;
         Ok(())
+    }
+    fn suspend(&self, ctx: &SinkContext) -> Result<()> {
+        Sink::<T>::abort(self, ctx)
     }
     fn abort(&self, _ctx: &SinkContext) -> Result<()> {
         *self.queue() = None;
@@ -112,9 +115,6 @@ impl<T: Data> SinkWriter<T> for CollectWriter<T> {
     fn is_blocked(&self) -> bool {
         self.queue.len() >= self.capacity_batches
     }
-    fn finish(&mut self) -> Result<Vec<()>> {
-        Ok(Vec::new())
-    }
 }
 
 /// The records that arrive in a [`CollectSink`], until its job has ended; whether it succeeded is in the job's
@@ -149,11 +149,8 @@ mod tests {
         for i in 0..10 {
             writers[i % 2].write(&mut vec![i, i + 100].into()).unwrap();
         }
-        for writer in &mut writers {
-            assert!(writer.finish().unwrap().is_empty());
-        }
         drop(writers);
-        sink.commit(Vec::new(), &ctx).unwrap();
+        sink.finish(&ctx).unwrap();
         let all: Vec<usize> = records.collect();
         assert_eq!(all, (0..10).flat_map(|i| [i, i + 100]).collect::<Vec<_>>());
     }
@@ -170,7 +167,7 @@ mod tests {
             }
         }
         sink.writer(&ctx(0, 1)).unwrap().write(&mut vec![100].into()).unwrap();
-        sink.commit(Vec::new(), &context()).unwrap();
+        Sink::<i32>::finish(&sink, &context()).unwrap();
         assert_eq!(records.collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 6, 100]);
     }
 

@@ -74,9 +74,6 @@ impl<T: Data, L: LineFormat<T>> Sink<T> for PrintSink<L> {
         let (format, output) = (self.format.clone(), self.output.clone());
         Ok(PrintWriter { format, output, prefix, lines: Vec::new() })
     }
-    fn commit(&self, _committables: Vec<()>, _ctx: &SinkContext) -> Result<()> {
-        Ok(())
-    }
 }
 
 /// Prints the records of one subtask.
@@ -95,9 +92,6 @@ impl<T: Data, L: LineFormat<T>> SinkWriter<T> for PrintWriter<L> {
         append_lines(&self.format, &self.prefix, &batch.values, &mut self.lines)?;
         batch.clear();
         (self.output)(&self.lines).map_err(|e| Error::io("write", "standard output", e))
-    }
-    fn finish(&mut self) -> Result<Vec<()>> {
-        Ok(Vec::new())
     }
 }
 

@@ -20,9 +20,6 @@ impl<T: Data> Sink<T> for DiscardSink {
     fn writer(&self, ctx: &SinkContext) -> Result<DiscardWriter> {
         Ok(DiscardWriter { discarded: ctx.counters.counter("records_discarded") })
     }
-    fn commit(&self, _committables: Vec<()>, _ctx: &SinkContext) -> Result<()> {
-        Ok(())
-    }
 }
 
 /// Drops the records of one subtask.
@@ -37,9 +34,6 @@ impl<T: Data> SinkWriter<T> for DiscardWriter {
         self.discarded.add(batch.len() as u64);
         batch.clear();
         Ok(())
-    }
-    fn finish(&mut self) -> Result<Vec<()>> {
-        Ok(Vec::new())
     }
 }
 

@@ -79,9 +79,6 @@ impl<T: Data, C: TakeRecord<T>> Sink<T> for FnSink<C> {
     fn writer(&self, _ctx: &SinkContext) -> Result<FnWriter<C>> {
         Ok(FnWriter { call: self.call.lock().unwrap_or_else(|e| e.into_inner()).clone() })
     }
-    fn commit(&self, _committables: Vec<()>, _ctx: &SinkContext) -> Result<()> {
-        Ok(())
-    }
 }
 
 /// Calls the closure of one subtask.
@@ -96,9 +93,6 @@ impl<T: Data, C: TakeRecord<T>> SinkWriter<T> for FnWriter<C> {
         let written = batch.values.drain(..).try_for_each(|record| self.call.take(record));
         batch.clear();
         written
-    }
-    fn finish(&mut self) -> Result<Vec<()>> {
-        Ok(Vec::new())
     }
 }
 

@@ -5,7 +5,7 @@
 //! A call that yields is kept and repeated.
 //! Invariant: a control element is put behind everything that the operator emitted before it.
 
-use crate::base::batch::{BATCH_RECORDS, CheckpointId, Element, ErasedBatch};
+use crate::base::batch::{BATCH_RECORDS, Barrier, CheckpointId, Element, ErasedBatch};
 use crate::base::data::{Timestamp, WATERMARK_MAX};
 use crate::base::error::Result;
 use crate::executors::job::StepMetrics;
@@ -32,7 +32,10 @@ pub(super) struct Link {
     pub(super) merge: WatermarkMerge,
     /// Feeders that have not ended, for each logical input.
     pub(super) open: Vec<usize>,
-    pub(super) barrier: Option<(CheckpointId, usize)>,
+    /// The barrier that has come from some feeders, and from how many.
+    pub(super) barrier: Option<(Barrier, usize)>,
+    /// The checkpoint for which the operator has more to write.
+    pub(super) unfinished: Option<CheckpointId>,
     /// Leaves after what the operator has emitted.
     pub(super) control: VecDeque<Element>,
     pub(super) targets: Vec<Target>,
@@ -132,10 +135,15 @@ impl Pace {
 /// The call that is to be made, or repeated.
 pub(super) enum Call {
     None,
-    Process { feeder: usize, batch: ErasedBatch },
+    Process {
+        feeder: usize,
+        batch: ErasedBatch,
+    },
     Watermark(Timestamp),
     ProcessingTime(Timestamp),
     EndOfInput(usize),
+    /// Made by the chain, not by the link: see `cut`.
+    Cut(Barrier),
 }
 
 /// A consumer of one of the outputs.
@@ -183,7 +191,7 @@ impl Link {
 
     fn make_call(&mut self) -> Result<Progress> {
         let progress = match &mut self.call {
-            Call::None => return Ok(Progress::Done),
+            Call::None | Call::Cut(_) => return Ok(Progress::Done),
             Call::Process { feeder, batch } => {
                 let input = self.feeders[*feeder].0;
                 let before = batch.len();
@@ -236,16 +244,13 @@ impl Link {
             Element::Watermark(watermark) => self.merge.watermark_of(feeder, watermark),
             Element::Idle => self.merge.idle(feeder),
             Element::Active => self.merge.active(feeder),
-            Element::Barrier(id) => {
+            Element::Barrier(barrier) => {
                 let seen = match self.barrier {
-                    Some((current, seen)) if current == id => seen + 1,
+                    Some((current, seen)) if current.id == barrier.id => seen + 1,
                     _ => 1,
                 };
-                self.barrier = Some((id, seen));
-                if seen >= self.open.iter().sum() {
-                    self.barrier = None;
-                    self.forward(Element::Barrier(id));
-                }
+                self.barrier = Some((barrier, seen));
+                self.cut_if_aligned();
                 return;
             }
             Element::End => {
@@ -270,6 +275,11 @@ impl Link {
         let idle = change.idle.filter(|_| !self.makes_watermarks);
         let status = idle.map(|idle| if idle { Element::Idle } else { Element::Active });
         match change.watermark {
+            // After a restore the feeders promise again what they had promised before.
+            Some(watermark) if watermark <= self.context.watermark && !self.makes_watermarks => {
+                self.forward(Element::Watermark(watermark));
+                status.into_iter().for_each(|status| self.forward(status));
+            }
             Some(watermark) => {
                 self.call = Call::Watermark(watermark);
                 self.after = status;
@@ -278,7 +288,29 @@ impl Link {
         }
     }
 
-    fn forward(&mut self, element: Element) {
+    /// The feeders of a link are the inputs of a gate, which has aligned them, or a single one.
+    fn cut_if_aligned(&mut self) {
+        if let Some((barrier, seen)) = self.barrier
+            && seen >= self.open.iter().sum()
+        {
+            self.barrier = None;
+            self.call = Call::Cut(barrier);
+        }
+    }
+
+    /// Whether the link is to be cut, or comes to a cut with its next element.
+    pub(super) fn is_cut_next(&mut self) -> bool {
+        if matches!(self.call, Call::None)
+            && self.clock_reached.is_none()
+            && let Some((_, Element::Barrier(_))) = self.queue.front()
+            && let Some((feeder, element)) = self.queue.pop_front()
+        {
+            self.take(feeder, element);
+        }
+        matches!(self.call, Call::Cut(_))
+    }
+
+    pub(super) fn forward(&mut self, element: Element) {
         self.operator.out().flush();
         self.control.push_back(element);
     }

@@ -7,9 +7,12 @@
 //! Invariants: a step's control elements leave after everything it emitted before them; a queue holds at most
 //! `QUEUE_ELEMENTS` elements, so memory in a chain is bounded by its length.
 
+mod cut;
 mod link;
 mod whereabouts;
 
+use cut::Cuts;
+pub use cut::Taken;
 pub use whereabouts::Whereabouts;
 
 use super::job::{Cancellation, JobEnvironment};
@@ -21,7 +24,7 @@ use crate::operator::output::Port;
 use crate::operator::source::Poll;
 use crate::operator::{Context, Progress};
 use crate::plan::{Edge, PhysicalPlan, StepOperation, Task};
-use crate::semantics::state::{OperatorSnapshot, StateScope};
+use crate::semantics::state::StateScope;
 use crate::semantics::time::WatermarkMerge;
 use crate::services::shuffle::ShuffleContext;
 use link::{Call, Consumer, Link, Pace, Tally, Target};
@@ -83,6 +86,7 @@ pub struct Chain {
     calls: u64,
     /// Links that have been closed.
     closed: usize,
+    cuts: Cuts,
 }
 
 /// What came of moving a link's output on.
@@ -155,6 +159,7 @@ impl Chain {
                 call: Call::None,
                 open,
                 barrier: None,
+                unfinished: None,
                 control: VecDeque::new(),
                 targets,
                 metrics: job.metrics[id].clone(),
@@ -174,6 +179,7 @@ impl Chain {
             perfect_watermarks: at.perfect_watermarks,
             calls: 0,
             closed: 0,
+            cuts: Cuts::default(),
         })
     }
 
@@ -185,31 +191,6 @@ impl Chain {
             let opened = link.operator.open(&mut link.context);
             link.next_timer = link.operator.next_timer();
             opened.map_err(|e| self.named(e))?;
-        }
-        Ok(())
-    }
-
-    /// What each operator keeps, by the number of its step in the plan. The chain must have been run until it is
-    /// drained, and flushed: what is under way between operators is in no snapshot.
-    pub fn snapshot(&mut self) -> Result<Vec<(usize, OperatorSnapshot)>> {
-        let mut snapshots = Vec::with_capacity(self.links.len());
-        for i in 0..self.links.len() {
-            self.at.set(i);
-            let snapshot = self.links[i].operator.snapshot().map_err(|e| self.named(e))?;
-            snapshots.push((self.links[i].step, snapshot));
-        }
-        Ok(snapshots)
-    }
-
-    /// Gives each operator for whose step there is a snapshot that snapshot: after `open`, before the first element.
-    pub fn restore<'a>(&mut self, snapshot_of: impl Fn(usize) -> Option<&'a OperatorSnapshot>) -> Result<()> {
-        for i in 0..self.links.len() {
-            let link = &mut self.links[i];
-            let Some(snapshot) = snapshot_of(link.step) else { continue };
-            self.at.set(i);
-            let restored = link.operator.restore(snapshot, &mut link.context);
-            link.next_timer = link.operator.next_timer();
-            restored.map_err(|e| self.named(e))?;
         }
         Ok(())
     }
@@ -373,6 +354,11 @@ impl Chain {
             }
             self.cancellation.check()?;
             self.at.set(i);
+            if self.links[i].is_cut_next() {
+                self.cut(i)?;
+                (any, i) = (true, i + 1);
+                continue;
+            }
             match self.links[i].work() {
                 Ok(Progress::Blocked) => state = ChainState::Blocked,
                 Ok(progress) => {

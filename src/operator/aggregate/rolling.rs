@@ -1,13 +1,13 @@
 //! Rolling: an updated result for each record. State per key: the accumulator, beside its key in one table.
 
 use super::Fold;
-use crate::base::batch::Batch;
+use crate::base::batch::{Barrier, Batch};
 use crate::base::data::{Data, Key, Timestamp};
 use crate::base::error::{Error, Result};
 use crate::base::hash::hash_of;
 use crate::operator::exchange::KeySelector;
 use crate::operator::{Context, Operator, Out, Progress};
-use crate::semantics::state::{KeyTable, OperatorSnapshot, Slot, Upsert};
+use crate::semantics::state::{KeyTable, OperatorSnapshot, OperatorState, Slot, Upsert};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -116,19 +116,21 @@ impl<K: Key, T: Data, F: Fold<K, T>> Operator for Rolling<K, T, F> {
         Ok(Progress::Done)
     }
 
-    fn snapshot(&mut self) -> Result<OperatorSnapshot> {
-        let mut snapshot = OperatorSnapshot::default();
+    fn snapshot(&mut self, _barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
+        let accumulators = into.section(ACCUMULATORS);
         for (_, _, key, acc) in self.table.iter() {
-            snapshot.put(ACCUMULATORS, &(key, acc))?;
+            accumulators.put(&(key, acc))?;
         }
-        Ok(snapshot)
+        Ok(Progress::Done)
     }
 
-    fn restore(&mut self, snapshot: &OperatorSnapshot, _ctx: &mut Context) -> Result<()> {
-        for entry in snapshot.entries::<(K, F::Acc)>(ACCUMULATORS) {
+    fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {
+        for entry in state.entries::<(K, F::Acc)>(ACCUMULATORS) {
             let (key, acc) = entry?;
-            let hashes = [hash_of(&key)];
-            self.table.upsert_batch(&hashes, &mut Restored { key, acc: Some(acc) })?;
+            let hash = hash_of(&key);
+            if ctx.runtime.owns(hash) {
+                self.table.upsert_batch(&[hash], &mut Restored { key, acc: Some(acc) })?;
+            }
         }
         Ok(())
     }

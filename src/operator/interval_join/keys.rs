@@ -9,8 +9,11 @@ use crate::base::data::{Data, Key, Timestamp};
 use crate::base::error::Result;
 use crate::base::hash::hash_of;
 use crate::operator::Out;
+use crate::operator::RuntimeContext;
 use crate::operator::exchange::KeySelector;
-use crate::semantics::state::{KeyTable, OperatorSnapshot, Slot, StateScope, prefetch_element};
+use crate::semantics::state::{
+    KeyTable, OperatorSnapshot, OperatorState, Slot, StateScope, prefetch_element,
+};
 
 /// Section of the snapshot with an entry for each key.
 const SECTION: &str = "interval join";
@@ -224,42 +227,46 @@ impl<K: Key, L: Data, R: Data> Keys<K, L, R> {
     }
 
     /// Writes the records that have not expired.
-    pub fn snapshot(&self, expired: Expired) -> Result<OperatorSnapshot> {
+    pub fn snapshot(&self, expired: Expired, into: &mut OperatorSnapshot) -> Result<()> {
         fn live<T>(buffer: &Buffer<T>, expired: Option<Timestamp>) -> Vec<(Timestamp, bool, &T)> {
             let live = buffer.items.iter().filter(|item| expired.is_none_or(|to| item.ts > to));
             live.map(|item| (item.ts, item.matched, &item.value)).collect()
         }
-        let mut snapshot = OperatorSnapshot::default();
+        let section = into.section(SECTION);
         let mut put = |key: &K, buffers: &Buffers<L, R>| {
             let (left, right) = (live(&buffers.left, expired.left), live(&buffers.right, expired.right));
             if left.is_empty() && right.is_empty() {
                 return Ok(());
             }
-            snapshot.put(SECTION, &(key, left, right))
+            section.put(&(key, left, right))
         };
         match self {
             Keys::All(table) => table.iter().try_for_each(|(_, _, key, buffers)| put(key, buffers))?,
             Keys::One(Some(key), buffers) => put(key, buffers)?,
             Keys::One(None, _) => (),
         }
-        Ok(snapshot)
+        Ok(())
     }
 
     /// Takes up what [`Keys::snapshot`] wrote; `restored` is called for each key.
     pub fn restore(
         &mut self,
-        snapshot: &OperatorSnapshot,
+        state: &OperatorState,
+        runtime: &RuntimeContext,
         mut restored: impl FnMut(Slot, &mut Buffers<L, R>),
     ) -> Result<()> {
         fn fill<T>(buffer: &mut Buffer<T>, items: Vec<(Timestamp, bool, T)>) {
             items.into_iter().for_each(|(ts, matched, value)| buffer.insert(Item { ts, matched, value }));
         }
         let (mut slots, mut created) = (Vec::new(), Vec::new());
-        for entry in snapshot.entries::<Entry<K, L, R>>(SECTION) {
+        for entry in state.entries::<Entry<K, L, R>>(SECTION) {
             let (key, left, right) = entry?;
             let slot = match self {
                 Keys::All(table) => {
                     let hash = hash_of(&key);
+                    if !runtime.owns(hash) {
+                        continue;
+                    }
                     table.resolve(&[key], &[hash], &mut slots, &mut created, Buffers::default)?;
                     slots.first().copied().unwrap_or(0)
                 }

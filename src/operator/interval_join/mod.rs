@@ -28,11 +28,11 @@ mod side;
 use super::exchange::KeySelector;
 use super::side_output::SideOutput;
 use super::{Context, Out, Progress, TwoInputOperator};
-use crate::base::batch::Batch;
+use crate::base::batch::{Barrier, Batch};
 use crate::base::data::{Data, Key, Timestamp, WATERMARK_MAX, WATERMARK_MIN};
 use crate::base::error::{Error, Result};
 use crate::base::metrics::Counter;
-use crate::semantics::state::{OperatorSnapshot, Slot, StateScope};
+use crate::semantics::state::{OperatorSnapshot, OperatorState, Slot, StateScope};
 use crate::semantics::time::Timers;
 use buffer::Item;
 pub use function::{FullOuter, Inner, JoinFunction, LeftOuter, RightOuter};
@@ -374,13 +374,14 @@ impl<K: Key, L: Data, R: Data, F: JoinFunction<L, R>> TwoInputOperator for Inter
         Ok(Progress::Done)
     }
 
-    fn snapshot(&mut self) -> Result<OperatorSnapshot> {
-        self.keys.snapshot(self.expired)
+    fn snapshot(&mut self, _barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
+        self.keys.snapshot(self.expired, into)?;
+        Ok(Progress::Done)
     }
 
-    fn restore(&mut self, snapshot: &OperatorSnapshot, _ctx: &mut Context) -> Result<()> {
+    fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {
         let (reach, sorted, timers) = (self.reach, self.sorted, &mut self.timers);
-        self.keys.restore(snapshot, |slot, buffers| {
+        self.keys.restore(state, &ctx.runtime, |slot, buffers| {
             if let Some(due) = buffers.due::<F>(reach)
                 && !sorted
             {

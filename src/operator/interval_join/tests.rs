@@ -10,6 +10,7 @@ use crate::operator::context::{JobContext, RuntimeContext};
 use crate::operator::exchange::FnKey;
 use crate::operator::output::AnyOut;
 use crate::operator::side_output::SidePort;
+use crate::operator::tests::snapshot_of;
 
 /// Key and id.
 type Record = (u8, u64);
@@ -148,7 +149,7 @@ impl<F: JoinFunction<Record, Record, Out = Pair>> Driven<F> {
 
     /// Whether a snapshot would hold nothing.
     fn is_empty(&mut self) -> bool {
-        self.operator.snapshot().unwrap().is_empty()
+        snapshot_of!(self.operator).is_empty()
     }
 
     /// Keys that have an entry, and timers.
@@ -422,10 +423,10 @@ fn c1_a_restored_join_goes_on() {
     join.send(LEFT, &records);
     join.send(RIGHT, &records[..20]);
     join.watermark(50);
-    let snapshot = join.operator.snapshot().unwrap();
+    let snapshot = snapshot_of!(join.operator);
     let mut restored = Driven::new(full(), interval, StateScope::AllKeys);
-    restored.operator.restore(&snapshot, &mut restored.ctx).unwrap();
-    assert_eq!(restored.operator.snapshot().unwrap(), snapshot);
+    restored.operator.restore(&snapshot.clone().into(), &mut restored.ctx).unwrap();
+    assert_eq!(snapshot_of!(restored.operator), snapshot);
     let mut after = Vec::new();
     for join in [&mut join, &mut restored] {
         let mut rows = join.watermark(50);

@@ -104,11 +104,19 @@ macro_rules! keyed_calls {
             let function = &mut self.function;
             self.backend.get()?.end_of_input(ctx, out, |timer, ctx, out| function.on_timer(timer, ctx, out))
         }
-        fn snapshot(&mut self) -> Result<OperatorSnapshot> {
-            self.backend.get()?.snapshot()
+        fn snapshot(
+            &mut self,
+            _barrier: $crate::base::batch::Barrier,
+            into: &mut $crate::semantics::state::OperatorSnapshot,
+        ) -> Result<Progress> {
+            self.backend.get()?.snapshot(into)
         }
-        fn restore(&mut self, snapshot: &OperatorSnapshot, _ctx: &mut Context) -> Result<()> {
-            self.backend.get()?.restore(snapshot)
+        fn restore(
+            &mut self,
+            state: &$crate::semantics::state::OperatorState,
+            _ctx: &mut Context,
+        ) -> Result<()> {
+            self.backend.get()?.restore(state)
         }
         fn close(&mut self) -> Result<()> {
             self.function.close().map_err(Error::User)

@@ -4,12 +4,12 @@
 
 use super::snapshot::{restore_broadcast, snapshot_broadcast};
 use super::{Reversed, each};
-use crate::base::batch::Batch;
+use crate::base::batch::{Barrier, Batch};
 use crate::base::data::{Data, Timestamp};
 use crate::base::error::{Error, Result};
 use crate::operator::collector::Collector;
 use crate::operator::{Context, Out, Progress, RuntimeContext, TwoInputOperator, UserResult};
-use crate::semantics::state::{BroadcastRead, BroadcastWrite, OperatorSnapshot, States};
+use crate::semantics::state::{BroadcastRead, BroadcastWrite, OperatorSnapshot, OperatorState, States};
 use qcell::QCellOwner;
 use std::marker::PhantomData;
 
@@ -180,14 +180,13 @@ where
         })
     }
 
-    fn snapshot(&mut self) -> Result<OperatorSnapshot> {
-        let mut snapshot = OperatorSnapshot::default();
-        snapshot_broadcast(&self.states, &mut snapshot)?;
-        Ok(snapshot)
+    fn snapshot(&mut self, _barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
+        snapshot_broadcast(&self.states, into)?;
+        Ok(Progress::Done)
     }
 
-    fn restore(&mut self, snapshot: &OperatorSnapshot, _ctx: &mut Context) -> Result<()> {
-        restore_broadcast(&mut self.states, snapshot)
+    fn restore(&mut self, state: &OperatorState, _ctx: &mut Context) -> Result<()> {
+        restore_broadcast(&mut self.states, state)
     }
 
     fn close(&mut self) -> Result<()> {

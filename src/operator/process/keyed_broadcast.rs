@@ -10,9 +10,7 @@ use crate::base::error::{Error, Result};
 use crate::operator::collector::Collector;
 use crate::operator::exchange::KeySelector;
 use crate::operator::{Context, Out, Progress, RuntimeContext, TwoInputOperator, UserResult};
-use crate::semantics::state::{
-    BroadcastRead, BroadcastWrite, KeyedAccess, KeyedScope, OperatorSnapshot, Slot, States,
-};
+use crate::semantics::state::{BroadcastRead, BroadcastWrite, KeyedAccess, KeyedScope, Slot, States};
 use qcell::QCellOwner;
 use std::marker::PhantomData;
 use std::sync::Arc;

@@ -8,7 +8,7 @@ use crate::base::error::{Error, Result};
 use crate::operator::collector::Collector;
 use crate::operator::exchange::KeySelector;
 use crate::operator::{Context, Out, Progress, RuntimeContext, TwoInputOperator, UserResult};
-use crate::semantics::state::{OperatorSnapshot, States};
+use crate::semantics::state::States;
 use std::marker::PhantomData;
 use std::sync::Arc;
 

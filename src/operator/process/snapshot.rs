@@ -8,8 +8,9 @@ use super::backend::KeyedBackend;
 use super::context::Keys;
 use crate::base::data::{Key, Timestamp};
 use crate::base::error::{Error, Result};
-use crate::base::hash::{hash_of, key_group, subtask_of_group};
-use crate::semantics::state::{OperatorSnapshot, Slot, States};
+use crate::base::hash::hash_of;
+use crate::operator::Progress;
+use crate::semantics::state::{OperatorSnapshot, OperatorState, Slot, States};
 use crate::semantics::time::Timers;
 use crate::semantics::window::TimeDomain;
 
@@ -25,15 +26,15 @@ type KeyEntry<K> = (K, Vec<Option<Vec<u8>>>, Vec<Timestamp>, Vec<Timestamp>);
 
 impl<K: Key> KeyedBackend<K> {
     /// All keys with what they hold, and broadcast state.
-    pub(super) fn snapshot(&self) -> Result<OperatorSnapshot> {
-        let mut snapshot = OperatorSnapshot::default();
+    pub(super) fn snapshot(&self, into: &mut OperatorSnapshot) -> Result<Progress> {
         let states = self.context.scope.states();
-        snapshot_broadcast(states, &mut snapshot)?;
+        snapshot_broadcast(states, into)?;
         let Keys::All(table) = &self.context.keys else {
             return Err(Error::Internal("a snapshot was asked for in the middle of a key".into()));
         };
         let names: Vec<&str> = states.keyed_names().collect();
-        snapshot.put(NAMES, &names)?;
+        into.put(NAMES, &names)?;
+        let keys = into.section(KEYS);
         let mut event = BySlot::new(&self.context.timers.event);
         let mut processing = BySlot::new(&self.context.timers.processing);
         for (slot, _, key, ()) in table.iter() {
@@ -41,20 +42,20 @@ impl<K: Key> KeyedBackend<K> {
                 (states.snapshot_slot(slot)?, event.take(slot), processing.take(slot));
             let is_empty = event.is_empty() && processing.is_empty() && stored.iter().all(Option::is_none);
             if !is_empty {
-                snapshot.put(KEYS, &(key, stored, event, processing))?;
+                keys.put(&(key, stored, event, processing))?;
             }
         }
-        Ok(snapshot)
+        Ok(Progress::Done)
     }
 
     /// Takes up the keys of a snapshot that belong to this subtask, and broadcast state. Timers whose time has passed
     /// fire with the next advance.
-    pub(super) fn restore(&mut self, snapshot: &OperatorSnapshot) -> Result<()> {
+    pub(super) fn restore(&mut self, state: &OperatorState) -> Result<()> {
         let context = &mut self.context;
-        restore_broadcast(context.scope.states_mut(), snapshot)?;
+        restore_broadcast(context.scope.states_mut(), state)?;
         let Keys::All(table) = &mut context.keys else { return Ok(()) };
         let mut names: Option<Vec<String>> = None;
-        for written in snapshot.entries::<Vec<String>>(NAMES) {
+        for written in state.entries::<Vec<String>>(NAMES) {
             let written = written?;
             if names.as_ref().is_some_and(|names| *names != written) {
                 return Err(Error::user(
@@ -65,12 +66,11 @@ impl<K: Key> KeyedBackend<K> {
             names = Some(written);
         }
         let names = names.unwrap_or_default();
-        let (groups, parallelism) = (context.runtime.max_parallelism, context.runtime.parallelism);
         let (mut slots, mut created) = (Vec::new(), Vec::new());
-        for entry in snapshot.entries::<KeyEntry<K>>(KEYS) {
+        for entry in state.entries::<KeyEntry<K>>(KEYS) {
             let (key, stored, event, processing) = entry?;
             let hash = hash_of(&key);
-            if subtask_of_group(key_group(hash, groups), parallelism, groups) != context.runtime.subtask {
+            if !context.runtime.owns(hash) {
                 continue;
             }
             table.resolve(&[key], &[hash], &mut slots, &mut created, || ())?;
@@ -98,8 +98,8 @@ pub(super) fn snapshot_broadcast(states: &States, into: &mut OperatorSnapshot) -
 }
 
 /// Reads broadcast state; of several copies of a map the last one counts.
-pub(super) fn restore_broadcast(states: &mut States, snapshot: &OperatorSnapshot) -> Result<()> {
-    for map in snapshot.entries::<(String, Vec<u8>)>(BROADCAST) {
+pub(super) fn restore_broadcast(states: &mut States, state: &OperatorState) -> Result<()> {
+    for map in state.entries::<(String, Vec<u8>)>(BROADCAST) {
         states.restore_broadcast(&[map?])?;
     }
     Ok(())

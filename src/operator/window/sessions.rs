@@ -11,7 +11,7 @@
 
 use super::slices::{divert, no_timestamps};
 use super::{WindowFold, Windowed};
-use crate::base::batch::Batch;
+use crate::base::batch::{Barrier, Batch};
 use crate::base::data::{Data, Key, Timestamp, WATERMARK_MIN};
 use crate::base::error::{Error, Result};
 use crate::base::hash::hash_of;
@@ -19,7 +19,9 @@ use crate::base::metrics::Counter;
 use crate::operator::exchange::KeySelector;
 use crate::operator::side_output::SideOutput;
 use crate::operator::{Context, Operator, Out, Progress};
-use crate::semantics::state::{KeyTable, OperatorSnapshot, Slot, StateScope, prefetch_reference};
+use crate::semantics::state::{
+    KeyTable, OperatorSnapshot, OperatorState, Slot, StateScope, prefetch_reference,
+};
 use crate::semantics::time::Timers;
 use crate::semantics::window::{Window, WindowAssigner, merge_by};
 use serde::{Deserialize, Serialize};
@@ -293,18 +295,21 @@ impl<K: Key, T: Data, W: WindowAssigner<T>, F: WindowFold<T>> Operator for Sessi
         Ok(Progress::Done)
     }
 
-    fn snapshot(&mut self) -> Result<OperatorSnapshot> {
-        let mut snapshot = OperatorSnapshot::default();
+    fn snapshot(&mut self, _barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
+        let keys = into.section("keys");
         for (_, _, key, of_key) in self.table.iter() {
-            snapshot.put("keys", &(key, &of_key.sessions))?;
+            keys.put(&(key, &of_key.sessions))?;
         }
-        Ok(snapshot)
+        Ok(Progress::Done)
     }
 
-    fn restore(&mut self, snapshot: &OperatorSnapshot, _ctx: &mut Context) -> Result<()> {
-        for entry in snapshot.entries::<(K, Vec<Session<F::Acc>>)>("keys") {
+    fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {
+        for entry in state.entries::<(K, Vec<Session<F::Acc>>)>("keys") {
             let (key, sessions) = entry?;
             let hash = hash_of(&key);
+            if !ctx.runtime.owns(hash) {
+                continue;
+            }
             self.table.resolve(&[key], &[hash], &mut self.slots, &mut self.created, OfKey::new)?;
             let slot = self.slots.first().copied();
             let of_key = slot.and_then(|slot| self.table.value_mut(slot));

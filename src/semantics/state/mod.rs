@@ -9,8 +9,10 @@ mod list;
 mod map;
 pub mod paged;
 mod prefetch;
+mod restored;
 mod scope;
 mod snapshot;
+mod stored;
 pub mod table;
 mod value;
 
@@ -22,8 +24,9 @@ pub use list::ListState;
 pub use map::MapState;
 pub use paged::Paged;
 pub(crate) use prefetch::{prefetch_element, prefetch_reference};
+pub use restored::{OperatorState, SlotEntry, SnapshotChain};
 pub use scope::{KeyedAccess, KeyedScope};
-pub use snapshot::OperatorSnapshot;
+pub use snapshot::{OperatorSnapshot, Section};
 pub use table::{KeyTable, Slot, Upsert};
 pub use value::ValueState;
 

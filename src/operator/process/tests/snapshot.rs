@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::base::hash::{hash_of, key_group, subtask_of_group};
+use crate::operator::tests::snapshot_of;
 use crate::semantics::state::OperatorSnapshot;
 
 fn restored(snapshots: &OperatorSnapshot, subtask: usize, parallelism: usize) -> Rig {
@@ -13,7 +14,7 @@ fn restored(snapshots: &OperatorSnapshot, subtask: usize, parallelism: usize) ->
     let function = Script { number: states.value("number"), on: |_, _| vec![Emit(1), Forget] };
     rig.operator = Scripted::new(function, states, Arc::new(FnKey(|call: &Call| call.0)));
     rig.operator.open(&mut rig.ctx).unwrap();
-    rig.operator.restore(snapshots, &mut rig.ctx).unwrap();
+    rig.operator.restore(&snapshots.clone().into(), &mut rig.ctx).unwrap();
     rig
 }
 
@@ -28,8 +29,8 @@ fn f2_timers_and_state_survive_a_restore() {
         (4, vec![Add(1), Forget, Event(7), DeleteEvent(7)]),
     ]);
     assert_eq!(rig.watermark(i64::MIN), [(3, i64::MIN)]);
-    let snapshot = rig.operator.snapshot().unwrap();
-    assert_eq!(snapshot, rig.operator.snapshot().unwrap());
+    let snapshot = snapshot_of!(rig.operator);
+    assert_eq!(snapshot, snapshot_of!(rig.operator));
     let mut again = restored(&snapshot, 0, 1);
     assert_eq!(again.keys(), 3);
     assert_eq!(again.operator.next_timer(), Some(5), "overdue, and to be called at once");
@@ -48,7 +49,7 @@ fn f2_timers_and_state_survive_a_restore() {
 fn s1_a_restore_with_another_parallelism_takes_its_own_keys() {
     let mut rig = Rig::new(StateScope::AllKeys, emits);
     rig.records((0..200).map(|key| (key, vec![Add(key + 1), Event(key as i64)])).collect());
-    let snapshot = rig.operator.snapshot().unwrap();
+    let snapshot = snapshot_of!(rig.operator);
     let mut seen = Vec::new();
     for subtask in 0..3 {
         let mut rig = restored(&snapshot, subtask, 3);
@@ -65,11 +66,11 @@ fn s1_a_restore_with_another_parallelism_takes_its_own_keys() {
 fn s1_unknown_state_is_named() {
     let mut rig = Rig::new(StateScope::AllKeys, emits);
     rig.records(vec![(1, vec![Add(1)])]);
-    let snapshot = rig.operator.snapshot().unwrap();
+    let snapshot = snapshot_of!(rig.operator);
     let mut states = States::default();
     let function = Script { number: states.value("amount"), on: emits };
     let mut operator = Scripted::new(function, states, Arc::new(FnKey(|call: &Call| call.0)));
     operator.open(&mut rig.ctx).unwrap();
-    let error = operator.restore(&snapshot, &mut rig.ctx).unwrap_err().to_string();
+    let error = operator.restore(&snapshot.into(), &mut rig.ctx).unwrap_err().to_string();
     assert!(error.contains("'number'"), "{error}");
 }

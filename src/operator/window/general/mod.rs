@@ -23,14 +23,14 @@ mod tests;
 pub use contents::{AnyEvictor, Buffered, Contents, Emit, Evicting, Finish, Incremental, Process};
 
 use super::process::{WindowContext, WindowStates};
-use crate::base::batch::Batch;
+use crate::base::batch::{Barrier, Batch};
 use crate::base::data::{Data, Key, Timestamp, WATERMARK_MAX, WATERMARK_MIN};
 use crate::base::error::{Error, Result};
 use crate::base::hash::hash_of;
 use crate::operator::exchange::KeySelector;
 use crate::operator::side_output::SideOutput;
 use crate::operator::{Context, LATE_RECORDS_DROPPED, Operator, Out, Progress, TIMERS_DROPPED_AT_END};
-use crate::semantics::state::{OperatorSnapshot, Slot, StateScope};
+use crate::semantics::state::{OperatorSnapshot, OperatorState, Slot, StateScope};
 use crate::semantics::window::{
     TimeDomain, Trigger, TriggerContext, Window, WindowAssigner, is_late, merge_by,
 };
@@ -490,12 +490,12 @@ where
         self.ring(TimeDomain::Processing, ctx, out)
     }
 
-    fn snapshot(&mut self) -> Result<OperatorSnapshot> {
-        self.save()
+    fn snapshot(&mut self, _barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
+        self.save(into)
     }
 
-    fn restore(&mut self, snapshot: &OperatorSnapshot, _ctx: &mut Context) -> Result<()> {
-        self.load(snapshot)
+    fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {
+        self.load(state, &ctx.runtime)
     }
 
     fn close(&mut self) -> Result<()> {

@@ -9,7 +9,8 @@ use crate::base::data::{Data, Key, Timestamp};
 use crate::base::error::Result;
 use crate::base::hash::hash_of;
 use crate::operator::window::process::WindowContext;
-use crate::semantics::state::{OperatorSnapshot, Slot, States};
+use crate::operator::{Progress, RuntimeContext};
+use crate::semantics::state::{OperatorSnapshot, OperatorState, Section, Slot, States};
 use crate::semantics::window::{TimeDomain, Trigger, Window, WindowAssigner};
 
 const SECTION: &str = "windows";
@@ -34,7 +35,7 @@ where
     C: Contents<K, T>,
 {
     fn put(
-        snapshot: &mut OperatorSnapshot,
+        section: &mut Section,
         context: &mut WindowContext,
         has_ids: bool,
         (slot, key, windows): (Slot, &K, &Windows<C::Content, G::State>),
@@ -45,32 +46,35 @@ where
             let asked = kept.alarms.asked().to_vec();
             saved.push((kept.window, &kept.content, &kept.state, asked, kept.last, own));
         }
-        snapshot.put(SECTION, &(key, named(context.key_scope().states(), slot)?, saved))
+        section.put(&(key, named(context.key_scope().states(), slot)?, saved))
     }
 
-    pub(super) fn save(&mut self) -> Result<OperatorSnapshot> {
-        let mut snapshot = OperatorSnapshot::default();
+    pub(super) fn save(&mut self, into: &mut OperatorSnapshot) -> Result<Progress> {
+        let section = into.section(SECTION);
         let context = self.context.as_mut().ok_or_else(not_open)?;
         let has_ids = self.ids.is_some();
         match &self.keys {
             Keys::All(table) => {
                 for (slot, _, key, windows) in table.iter() {
-                    Self::put(&mut snapshot, context, has_ids, (slot, key, windows))?;
+                    Self::put(section, context, has_ids, (slot, key, windows))?;
                 }
             }
-            Keys::One(Some(key), windows) => Self::put(&mut snapshot, context, has_ids, (0, key, windows))?,
+            Keys::One(Some(key), windows) => Self::put(section, context, has_ids, (0, key, windows))?,
             Keys::One(None, _) => {}
         }
-        Ok(snapshot)
+        Ok(Progress::Done)
     }
 
-    pub(super) fn load(&mut self, snapshot: &OperatorSnapshot) -> Result<()> {
+    pub(super) fn load(&mut self, state: &OperatorState, runtime: &RuntimeContext) -> Result<()> {
         type Saved<K, C, S> = (K, Named, Vec<SavedWindow<Option<C>, S>>);
-        for entry in snapshot.entries::<Saved<K, C::Content, G::State>>(SECTION) {
+        for entry in state.entries::<Saved<K, C::Content, G::State>>(SECTION) {
             let (key, states, saved) = entry?;
             let slot = match &mut self.keys {
                 Keys::All(table) => {
                     let hash = hash_of(&key);
+                    if !runtime.owns(hash) {
+                        continue;
+                    }
                     table.resolve(&[key], &[hash], &mut self.slots, &mut self.created, || Few::None)?;
                     self.created.clear();
                     self.slots.pop().unwrap_or_default()

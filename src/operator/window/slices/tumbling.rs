@@ -5,7 +5,7 @@
 
 use super::Slicing;
 use super::tables::{Slice, SliceTables};
-use crate::base::batch::Batch;
+use crate::base::batch::{Barrier, Batch};
 use crate::base::data::{Data, Key, Timestamp};
 use crate::base::error::{Error, Result};
 use crate::base::hash::hash_of;
@@ -14,7 +14,7 @@ use crate::operator::exchange::KeySelector;
 use crate::operator::side_output::SideOutput;
 use crate::operator::window::{WindowFold, Windowed};
 use crate::operator::{Context, LATE_RECORDS_DROPPED, Operator, Out, Progress};
-use crate::semantics::state::{OperatorSnapshot, Slot, Upsert};
+use crate::semantics::state::{OperatorSnapshot, OperatorState, Slot, Upsert};
 use crate::semantics::window::Aligned;
 use std::sync::Arc;
 
@@ -117,22 +117,25 @@ impl<K: Key, T: Data, F: WindowFold<T>> Operator for TumblingSlices<K, T, F> {
         }
     }
 
-    fn snapshot(&mut self) -> Result<OperatorSnapshot> {
-        let mut snapshot = OperatorSnapshot::default();
+    fn snapshot(&mut self, _barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
+        let section = into.section("slices");
         for slice in &self.tables.open {
             for (_, _, key, acc) in slice.table.iter() {
-                snapshot.put("slices", &(slice.window.start, key, acc))?;
+                section.put(&(slice.window.start, key, acc))?;
             }
         }
-        Ok(snapshot)
+        Ok(Progress::Done)
     }
 
-    fn restore(&mut self, snapshot: &OperatorSnapshot, _ctx: &mut Context) -> Result<()> {
-        for entry in snapshot.entries::<(Timestamp, K, F::Acc)>("slices") {
+    fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {
+        for entry in state.entries::<(Timestamp, K, F::Acc)>("slices") {
             let (start, key, acc) = entry?;
+            let hash = hash_of(&key);
+            if !ctx.runtime.owns(hash) {
+                continue;
+            }
             let slice = self.tables.slicing.slice_of(start)?;
             let at = self.tables.position(slice);
-            let hash = hash_of(&key);
             let mut row = Restore(Some((key, acc)));
             self.tables.open[at].table.upsert_batch(&[hash], &mut row)?;
         }

@@ -15,6 +15,7 @@ use crate::operator::context::JobContext;
 use crate::operator::exchange::{FnKey, KeySelector};
 use crate::operator::output::{AnyOut, MAIN};
 use crate::operator::side_output::SideOutput;
+use crate::operator::tests::snapshot_of;
 use crate::operator::window::Windowed;
 use crate::operator::{Context, Operator, Out, Progress, RuntimeContext};
 use crate::semantics::state::{OperatorSnapshot, StateScope};
@@ -225,13 +226,13 @@ where
         self.ctx.runtime.counter(name).get()
     }
     pub(super) fn snapshot(&mut self) -> OperatorSnapshot {
-        self.operator.snapshot().unwrap()
+        snapshot_of!(self.operator)
     }
     /// Number of keys that hold something.
     pub(super) fn kept(&mut self) -> usize {
         self.snapshot().len("windows")
     }
     pub(super) fn restore(&mut self, snapshot: &OperatorSnapshot) {
-        self.operator.restore(snapshot, &mut self.ctx).unwrap();
+        self.operator.restore(&snapshot.clone().into(), &mut self.ctx).unwrap();
     }
 }
