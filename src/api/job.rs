@@ -2,6 +2,7 @@
 
 use super::progress::{ProgressLine, ProgressPhase, ProgressSnapshot};
 use super::result::{JobResult, OperatorStats, StageStats, peak_memory_bytes};
+use super::resume;
 use crate::base::clock::{Clock, VirtualClock};
 use crate::base::config::{CheckpointStorage, Driver, ExecutionMode, Restore, Settings};
 use crate::base::error::{Error, Result};
@@ -13,6 +14,7 @@ use crate::executors::pipelined::checkpoints::Restored;
 use crate::executors::pipelined::control::Control;
 use crate::executors::pipelined::run::{self as pipelined, PipelinedJob};
 use crate::executors::pipelined::simulation::{StepHook, Trace};
+use crate::executors::resume::{CommitRecord, JobState, ResumableJob};
 use crate::executors::staged;
 use crate::operator::context::JobContext;
 use crate::operator::exchange::Partitioning;
@@ -74,6 +76,22 @@ impl JobClient {
             thread: None,
             status: Arc::new(Mutex::new(JobStatus::Finished)),
             control: Control::default(),
+        }
+    }
+
+    /// A job that a process before this one has finished.
+    fn finished(name: &str, id: String, plan: &PhysicalPlan) -> JobClient {
+        let result = JobResult {
+            job_name: name.to_string(),
+            job_id: id.clone(),
+            mode: plan.mode,
+            parallelism: plan.parallelism,
+            ..JobResult::default()
+        };
+        JobClient {
+            id,
+            outcome: Arc::new(Mutex::new(Some(Ok(result)))),
+            ..JobClient::explained(name, plan.mode)
         }
     }
 
@@ -152,6 +170,14 @@ struct Kept {
 /// Starts a job on a thread of its own. Sources are enumerated and sinks prepared before this returns.
 pub(super) fn start(name: &str, plan: JobPlan) -> Result<JobClient> {
     let id = new_job_id();
+    let resumable = resume::open(&plan, &id)?;
+    let id = resumable.as_ref().map_or(id, ResumableJob::id);
+    let state = resumable.as_ref().map(ResumableJob::state);
+    if let Some(resumable) = resumable.as_ref().filter(|job| job.state() == JobState::Finished) {
+        remove_stages(resumable);
+        tracing::info!(name, id, "nothing to resume: the job has finished");
+        return Ok(JobClient::finished(name, id, &plan.physical));
+    }
     let cancellation = Cancellation::default();
     let context = JobContext {
         name: name.to_string(),
@@ -178,8 +204,13 @@ pub(super) fn start(name: &str, plan: JobPlan) -> Result<JobClient> {
         ExecutionMode::Batch => Kept::default(),
         _ => kept(&plan)?,
     };
-    let continuity = Continuity { checkpoints: kept.store.is_some(), restored: kept.goes_on };
-    let job = JobEnvironment::start_as(
+    let continuity = Continuity {
+        checkpoints: kept.store.is_some(),
+        restored: kept.goes_on,
+        committing: state == Some(JobState::Committing),
+        resumable: resumable.is_some(),
+    };
+    let started = JobEnvironment::start_as(
         &plan.physical,
         context,
         clock,
@@ -187,7 +218,15 @@ pub(super) fn start(name: &str, plan: JobPlan) -> Result<JobClient> {
         assignment,
         cancellation.clone(),
         continuity,
-    )?;
+        |sources| match &resumable {
+            None => Ok(()),
+            // Before the sinks: the next process must know the id under which they have left something.
+            Some(job) => {
+                job.begin(resume::facts(name, &plan, sources)?, plan.settings.resume_other_executable)
+            }
+        },
+    );
+    let job = started.inspect_err(|_| resumable.iter().for_each(ResumableJob::did_not_begin))?;
     let outcome = Arc::new(Mutex::new(None));
     let status = Arc::new(Mutex::new(JobStatus::Running));
     let (outcome_in, status_in) = (outcome.clone(), status.clone());
@@ -202,7 +241,9 @@ pub(super) fn start(name: &str, plan: JobPlan) -> Result<JobClient> {
         let _in_span = span.enter();
         // User code also runs while operators are made and sinks commit. Without an end the sinks would keep
         // readers waiting.
-        let ran = catch_unwind(AssertUnwindSafe(|| run(&plan, &run_job, simulated, kept, &control_in)));
+        let ran = catch_unwind(AssertUnwindSafe(|| {
+            run(&plan, &run_job, simulated, kept, resumable.as_ref(), &control_in)
+        }));
         control_in.close();
         let result = ran.unwrap_or_else(|payload| {
             let failed = Err(Error::panic(payload));
@@ -216,6 +257,8 @@ pub(super) fn start(name: &str, plan: JobPlan) -> Result<JobClient> {
             Err(Error::Cancelled) => JobStatus::Cancelled,
             Err(_) => JobStatus::Failed,
         };
+        // Another process may take the job directory before somebody learns of the end.
+        drop(resumable);
         *outcome_in.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
         *status_in.lock().unwrap_or_else(PoisonError::into_inner) = now;
     };
@@ -266,7 +309,7 @@ fn kept(plan: &JobPlan) -> Result<Kept> {
 }
 
 /// This process, for people.
-fn process_name() -> String {
+pub(super) fn process_name() -> String {
     let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
     match host.trim() {
         "" => format!("process {}", std::process::id()),
@@ -287,6 +330,7 @@ fn run(
     job: &JobEnvironment,
     simulated: Option<(Arc<VirtualClock>, u64)>,
     kept: Kept,
+    resumable: Option<&ResumableJob>,
     control: &Control,
 ) -> Result<JobResult> {
     let start = Instant::now();
@@ -298,16 +342,21 @@ fn run(
     let mut checkpoints = None;
     let mut stages = Vec::new();
     let mut budget_peak_bytes = 0;
-    let outcome = if physical.mode == ExecutionMode::Batch {
+    let mut summaries = Vec::new();
+    let committing = resumable.filter(|job| job.state() == JobState::Committing);
+    let outcome = if let Some(resumable) = committing {
+        resumable.commit_record().hand_over(job)
+    } else if physical.mode == ExecutionMode::Batch {
         let mut tick = |phase: ProgressPhase| {
             let elapsed = start.elapsed();
             if progress.is_due(elapsed) {
                 progress.update(&ProgressSnapshot { elapsed, records: records(), phase });
             }
         };
-        staged::run(physical, job, &plan.settings, simulated.clone(), &mut tick).map(|outcome| {
+        staged::run(physical, job, &plan.settings, simulated.clone(), resumable, &mut tick).map(|outcome| {
             stages = outcome.stages;
             budget_peak_bytes = outcome.budget_peak_bytes;
+            summaries = outcome.summaries;
         })
     } else {
         let mut tick = || {
@@ -334,11 +383,26 @@ fn run(
         })
     };
     progress.finish();
+    let outcome = match (outcome, resumable) {
+        (Ok(()), Some(resumable)) if committing.is_none() => {
+            CommitRecord::of(job, summaries).and_then(|commit| resumable.committing(commit))
+        }
+        (outcome, _) => outcome,
+    };
     match suspended {
         true => job.suspend(physical)?,
         false => job.finish(physical, outcome)?,
     }
-    if stages.is_empty() {
+    if let Some(resumable) = resumable {
+        resumable.reached(JobState::Finished)?;
+        remove_stages(resumable);
+    }
+    if let Some(name) = committing.and_then(|_| collecting(physical, job)) {
+        return Err(Error::config(format!(
+            "the output of the job is there, but what '{name}' has collected went with the process before this one"
+        )));
+    }
+    if physical.mode != ExecutionMode::Batch {
         stages.push(pipelined_stage(physical, job, start.elapsed()));
     }
     Ok(JobResult {
@@ -357,6 +421,19 @@ fn run(
         checkpoints,
         trace: trace.as_ref().map(Trace::hash),
     })
+}
+
+/// What units have left for a process after this one is of no use any more.
+fn remove_stages(finished: &ResumableJob) {
+    if let Err(error) = finished.remove_stages() {
+        tracing::warn!(%error, "the outputs of the stages of a finished job remain");
+    }
+}
+
+/// A sink whose records are gone with the process that has written them.
+fn collecting<'a>(plan: &'a PhysicalPlan, job: &JobEnvironment) -> Option<&'a str> {
+    let gone = job.sinks.iter().find(|(_, sink)| !sink.outlives_process());
+    gone.map(|(step, _)| plan.steps[*step].name.as_str())
 }
 
 fn operator_stats(plan: &PhysicalPlan, job: &JobEnvironment) -> Vec<OperatorStats> {

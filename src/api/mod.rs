@@ -11,6 +11,7 @@ mod job;
 mod keyed_stream;
 pub mod progress;
 pub mod result;
+mod resume;
 mod sliced_windows;
 mod window_join;
 mod windowed_stream;

@@ -29,6 +29,32 @@ pub struct StepMetrics {
     pub counters: Counters,
     /// The type of the operator that ran, for plans and tests.
     pub operator_type: std::sync::OnceLock<&'static str>,
+    /// Where records and bytes are counted at once as well, while an attempt may still fail.
+    live: Option<Arc<StepMetrics>>,
+}
+
+impl StepMetrics {
+    /// Numbers of one attempt. Records and bytes are seen in `total` at once, counters only when they are taken in.
+    pub fn of_attempt(total: &Arc<StepMetrics>) -> Arc<StepMetrics> {
+        Arc::new(StepMetrics { live: Some(total.clone()), ..StepMetrics::default() })
+    }
+
+    /// Counts records and bytes.
+    pub fn count(&self, records_in: u64, records_out: u64, bytes_out: u64) {
+        self.records_in.add(records_in);
+        self.records_out.add(records_out);
+        self.bytes_out.add(bytes_out);
+        if let Some(total) = &self.live {
+            total.count(records_in, records_out, bytes_out);
+        }
+    }
+
+    /// Takes back records and bytes that were counted in an attempt that does not count.
+    pub fn take_back(&self, records_in: u64, records_out: u64, bytes_out: u64) {
+        self.records_in.take_back(records_in);
+        self.records_out.take_back(records_out);
+        self.bytes_out.take_back(bytes_out);
+    }
 }
 
 /// Asks a job to stop.
@@ -57,6 +83,10 @@ pub struct Continuity {
     pub checkpoints: bool,
     /// It goes on with what a process before this one has left.
     pub restored: bool,
+    /// A process before this one has begun to commit its sinks at its end.
+    pub committing: bool,
+    /// Another process may go on with it from its job directory.
+    pub resumable: bool,
 }
 
 /// What the subtasks of one execution share.
@@ -80,6 +110,8 @@ pub struct JobEnvironment {
     pub accumulators: Accumulators,
     /// Whether the job was asked to stop.
     pub cancellation: Cancellation,
+    /// Whether another process may go on with the job if this one does not succeed.
+    pub resumable: bool,
     /// Around the spans of subtasks and units: what is logged tells its job.
     pub span: tracing::Span,
 }
@@ -95,10 +127,11 @@ impl JobEnvironment {
         cancellation: Cancellation,
     ) -> Result<JobEnvironment> {
         let continuity = Continuity::default();
-        JobEnvironment::start_as(plan, context, clock, vfs, assignment, cancellation, continuity)
+        JobEnvironment::start_as(plan, context, clock, vfs, assignment, cancellation, continuity, |_| Ok(()))
     }
 
-    /// As [`start`](JobEnvironment::start), for a job that may go on after failures.
+    /// As [`start`](JobEnvironment::start), for a job that may go on after failures, and if `before_sinks` agrees with the
+    /// sources that have started; if not, nothing has left a trace.
     #[allow(clippy::too_many_arguments, reason = "each is another thing that a job is given")]
     pub fn start_as(
         plan: &PhysicalPlan,
@@ -108,6 +141,7 @@ impl JobEnvironment {
         assignment: SplitAssignment,
         cancellation: Cancellation,
         continuity: Continuity,
+        before_sinks: impl FnOnce(&BTreeMap<usize, Arc<dyn SourceRun>>) -> Result<()>,
     ) -> Result<JobEnvironment> {
         let metrics: Vec<Arc<StepMetrics>> = plan.steps.iter().map(|_| Arc::default()).collect();
         let mut sources = BTreeMap::new();
@@ -125,6 +159,7 @@ impl JobEnvironment {
                 sources.insert(step.id, run);
             }
         }
+        before_sinks(&sources)?;
         // Sinks last: they are the first to leave traces.
         let mut sinks: BTreeMap<usize, Arc<dyn SinkRun>> = BTreeMap::new();
         for step in &plan.steps {
@@ -137,6 +172,8 @@ impl JobEnvironment {
                     attempt: 0,
                     checkpoints: continuity.checkpoints,
                     restored: continuity.restored,
+                    from_start: assignment == SplitAssignment::Fixed,
+                    committing: continuity.committing,
                     vfs: vfs.clone(),
                     clock: clock.clone(),
                     counters: metrics[step.id].counters.clone(),
@@ -165,6 +202,7 @@ impl JobEnvironment {
             times: Arc::new(plan.tasks.iter().map(|task| TaskTimes::new(task.parallelism)).collect()),
             accumulators: Accumulators::new(),
             cancellation,
+            resumable: continuity.resumable,
         })
     }
 
@@ -206,7 +244,8 @@ impl JobEnvironment {
         result
     }
 
-    /// Ends the execution: commits all sinks if it succeeded, else removes their traces.
+    /// Ends the execution: commits all sinks if it succeeded, else removes their traces, unless another process may go on
+    /// with it.
     pub fn finish(&self, plan: &PhysicalPlan, outcome: Result<()>) -> Result<()> {
         let mut result = outcome;
         if result.is_ok() {
@@ -219,7 +258,8 @@ impl JobEnvironment {
         }
         if result.is_err() {
             for (step, sink) in self.sinks.iter() {
-                if let Err(e) = sink.abort() {
+                let ended = if self.resumable { sink.suspend() } else { sink.abort() };
+                if let Err(e) = ended {
                     tracing::warn!(operator = plan.steps[*step].name, error = %e, "traces of a failed job remain");
                 }
             }

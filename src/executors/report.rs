@@ -94,8 +94,13 @@ pub struct StageStats {
     /// From the start of its first unit to the end of its last.
     #[serde(rename = "seconds", serialize_with = "seconds")]
     pub duration: Duration,
+    /// Rows it wrote for later stages.
+    pub shuffle_rows: u64,
     /// Bytes it wrote for later stages.
     pub shuffle_bytes: u64,
+    /// Rows of the largest partition that it wrote against the mean of all: 1 is even, the number of partitions is all
+    /// in one; 0 if it wrote none.
+    pub skew: f64,
     /// Bytes it wrote to disk because memory did not suffice.
     pub spilled_bytes: u64,
     /// How often it did that.

@@ -4,6 +4,7 @@
 //! tasks for one execution mode; executors read the result. Nothing here runs anything.
 
 mod explain;
+mod facts;
 mod graph;
 mod logical;
 mod names;

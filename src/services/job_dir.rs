@@ -84,7 +84,7 @@ impl JobDirectory {
                 )));
             }
             Ok(_) => {}
-            Err(e) if e.kind() == ErrorKind::NotFound => io("create", dir, vfs.create_dir_all(dir))?,
+            Err(e) if e.kind() == ErrorKind::NotFound => create(&*vfs, dir)?,
             Err(e) => return Err(Error::io("open", dir, e)),
         }
         let path = dir.join(LOCK);
@@ -177,6 +177,22 @@ impl JobDirectory {
     ) -> Result<()> {
         write_small(&*self.vfs, &self.dir.join(name), kind, content, durability)
     }
+}
+
+/// Creates a directory with those above it, and makes their names durable.
+fn create(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
+    let is_missing = |dir: &&Path| matches!(vfs.metadata(dir), Err(e) if e.kind() == ErrorKind::NotFound);
+    let missing: Vec<&Path> =
+        dir.ancestors().take_while(|d| !d.as_os_str().is_empty()).take_while(is_missing).collect();
+    io("create", dir, vfs.create_dir_all(dir))?;
+    for dir in missing.into_iter().rev() {
+        let above = match dir.parent() {
+            Some(above) if !above.as_os_str().is_empty() => above,
+            _ => Path::new("."),
+        };
+        io("sync", above, vfs.sync_dir(above))?;
+    }
+    Ok(())
 }
 
 /// Reads a small file and verifies it; `None` if there is none.

@@ -21,6 +21,8 @@ pub(crate) fn context_on(vfs: SharedVfs) -> SinkContext {
         attempt: 0,
         checkpoints: false,
         restored: false,
+        from_start: true,
+        committing: false,
         vfs,
         clock: Arc::new(VirtualClock::default()),
         counters: Counters::new(),

@@ -81,9 +81,8 @@ impl Tally {
     }
 
     pub(super) fn publish(&mut self, metrics: &StepMetrics) {
-        metrics.records_in.add(std::mem::take(&mut self.records_in));
-        metrics.records_out.add(std::mem::take(&mut self.records_out));
-        metrics.bytes_out.add(std::mem::take(&mut self.bytes_out));
+        let Tally { records_in, records_out, bytes_out } = std::mem::take(self);
+        metrics.count(records_in, records_out, bytes_out);
     }
 }
 

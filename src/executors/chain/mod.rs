@@ -217,6 +217,13 @@ impl Chain {
         self.accumulators.take().map_or(Ok(()), |accumulators| accumulators.publish())
     }
 
+    /// Closes all operators after the last record and hands out what user code accumulated. It is complete when the
+    /// chain was dropped, and with it the functions of the user.
+    pub fn end(&mut self) -> Result<Option<AttemptAccumulators>> {
+        self.close()?;
+        Ok(self.accumulators.take())
+    }
+
     /// Name of the operator that was called last, and the subtask.
     pub fn last_called(&self) -> (&str, usize) {
         self.at.operator()

@@ -35,7 +35,8 @@ pub trait Sink<T>: Send + Sync + 'static {
 
     /// What the plan shows, for example `csv out/`.
     fn describe(&self) -> String;
-    /// Checks and prepares the target. Called once for each process that runs the job, before anything runs.
+    /// Checks and prepares the target. Called once for each process that runs the job, before anything runs; not if the
+    /// job is [`committing`](SinkContext::committing).
     fn prepare(&self, _ctx: &SinkContext) -> Result<()> {
         Ok(())
     }
@@ -58,10 +59,20 @@ pub trait Sink<T>: Send + Sync + 'static {
     fn finish(&self, _ctx: &SinkContext) -> Result<()> {
         Ok(())
     }
-    /// The job has ended before its end, and a checkpoint is kept from which it may go on: lets go of what the sink
-    /// holds, and leaves in place what a checkpoint may refer to.
+    /// The job has ended before its end, and a checkpoint or a job directory is kept from which it may go on: lets go of
+    /// what the sink holds, and leaves in place what these may refer to.
     fn suspend(&self, _ctx: &SinkContext) -> Result<()> {
         Ok(())
+    }
+    /// Whether another process can commit what the writers of this one have handed over, so that a batch that is resumed
+    /// need not write it again.
+    fn outlives_process(&self) -> bool {
+        true
+    }
+    /// Whether what a writer of a process before this one has handed over is still there. If not, a batch that is resumed
+    /// writes it again.
+    fn is_intact(&self, _committable: &Self::Committable, _ctx: &SinkContext) -> Result<bool> {
+        Ok(true)
     }
     /// Removes all traces of a job that failed or was cancelled and cannot be resumed.
     fn abort(&self, _ctx: &SinkContext) -> Result<()> {
@@ -143,6 +154,11 @@ pub struct SinkContext {
     pub checkpoints: bool,
     /// Whether the process goes on with a job that another one has begun: [`Sink::recover`] will tell from where.
     pub restored: bool,
+    /// Whether each attempt is given all records of its unit from the first one on, as in BATCH.
+    pub from_start: bool,
+    /// Whether a process before this one has begun to commit this job at its end: its target is prepared, or it may be
+    /// there already.
+    pub committing: bool,
     /// The file system.
     pub vfs: SharedVfs,
     /// Processing time.

@@ -49,6 +49,8 @@ impl Process {
             attempt: 0,
             checkpoints: true,
             restored,
+            from_start: false,
+            committing: false,
             vfs,
             clock: clock.clone(),
             counters: Counters::new(),

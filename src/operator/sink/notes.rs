@@ -5,7 +5,7 @@
 //! an aborted checkpoint needs no care.
 
 use crate::base::batch::CheckpointId;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A subtask and a unit of work within it.
@@ -49,6 +49,13 @@ impl<C: Clone> Notes<C> {
     /// What one unit has prepared, oldest first.
     pub(super) fn of(&self, at: At) -> Vec<C> {
         self.lock().values().filter_map(|units| units.get(&at)).flatten().cloned().collect()
+    }
+
+    /// The units that have prepared something.
+    pub(super) fn places(&self) -> Vec<At> {
+        let notes = self.lock();
+        let places: BTreeSet<At> = notes.values().flat_map(BTreeMap::keys).copied().collect();
+        places.into_iter().collect()
     }
 
     /// What was prepared for checkpoints up to `checkpoint`, oldest first.

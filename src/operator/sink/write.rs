@@ -11,6 +11,7 @@ use super::contract::{CommitPoint, Recovered, Sink, SinkContext, SinkWriter};
 use super::notes::Notes;
 use super::states::{STATES, WriterStates};
 use crate::base::batch::{Barrier, Batch, CheckpointId};
+use crate::base::codec::{decode, encode};
 use crate::base::data::{Data, Timestamp};
 use crate::base::error::{Error, Result};
 use crate::operator::erased::{AnyOperator, OneInput};
@@ -23,6 +24,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Name of the section of a snapshot that holds committables.
 const COMMITTABLES: &str = "committables";
+
+/// Where a job without barriers notes what was prepared at its end.
+const AT_END: CheckpointId = 1;
 
 /// A sink as plan and executors see it.
 pub trait AnySink: Send + Sync {
@@ -55,6 +59,27 @@ pub trait SinkRun: Send + Sync {
     fn commit(&self) -> Result<()>;
     /// The job has ended otherwise: removes all traces of the execution, but for those that a checkpoint refers to.
     fn abort(&self) -> Result<()>;
+    /// The job has ended otherwise, and may go on from its job directory.
+    fn suspend(&self) -> Result<()> {
+        self.abort()
+    }
+    /// Whether another process can commit what writers have handed over.
+    fn outlives_process(&self) -> bool {
+        false
+    }
+    /// The units `(subtask, unit)` whose writers have handed something over.
+    fn places(&self) -> Vec<(usize, usize)> {
+        Vec::new()
+    }
+    /// What the last attempt of a unit has handed over, fit to be written down; `None` if another process could not
+    /// commit it.
+    fn handed_over(&self, _at: (usize, usize)) -> Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
+    /// Takes over what a process before this one has written down for a unit. False if it is not there any more.
+    fn take_over(&self, _at: (usize, usize), _written_down: &[u8]) -> Result<bool> {
+        Ok(false)
+    }
 }
 
 /// A sink together with its record type.
@@ -75,7 +100,9 @@ impl<T: Data, S: Sink<T>> AnySink for TypedSink<T, S> {
         self.sink.describe()
     }
     fn start(self: Arc<Self>, ctx: SinkContext) -> Result<Arc<dyn SinkRun>> {
-        self.sink.prepare(&ctx)?;
+        if !ctx.committing {
+            self.sink.prepare(&ctx)?;
+        }
         let resumable = AtomicBool::new(ctx.restored);
         Ok(Arc::new(Run { sink: self, ctx, notes: Notes::default(), resumable }))
     }
@@ -137,6 +164,39 @@ impl<T: Data, S: Sink<T>> SinkRun for Run<T, S> {
             true => self.sink.sink.suspend(&self.ctx),
             false => self.sink.sink.abort(&self.ctx),
         }
+    }
+
+    fn suspend(&self) -> Result<()> {
+        self.sink.sink.suspend(&self.ctx)
+    }
+
+    fn outlives_process(&self) -> bool {
+        self.sink.sink.outlives_process()
+    }
+
+    fn places(&self) -> Vec<(usize, usize)> {
+        self.notes.places()
+    }
+
+    fn handed_over(&self, at: (usize, usize)) -> Result<Option<Vec<u8>>> {
+        if !self.outlives_process() {
+            return Ok(None);
+        }
+        let mut bytes = Vec::new();
+        encode(&self.notes.of(at), &mut bytes)?;
+        Ok(Some(bytes))
+    }
+
+    fn take_over(&self, at: (usize, usize), written_down: &[u8]) -> Result<bool> {
+        let committables: Vec<S::Committable> = decode(written_down)?;
+        for committable in &committables {
+            if !self.sink.sink.is_intact(committable, &self.ctx)? {
+                return Ok(false);
+            }
+        }
+        self.notes.restart(at);
+        self.notes.add(AT_END, at, committables);
+        Ok(true)
     }
 }
 
@@ -200,6 +260,8 @@ impl<T: Data, S: Sink<T>> Operator for Write<T, S> {
         self.ctx.parallelism = runtime.parallelism;
         self.ctx.unit = runtime.unit;
         self.ctx.attempt = runtime.attempt;
+        // Those of the attempt.
+        self.ctx.counters = runtime.counters.clone();
         self.notes.restart(self.at());
         self.writer = Some(self.sink.sink.writer(&self.ctx)?);
         Ok(())

@@ -49,6 +49,8 @@ pub trait AnySource: Send + Sync {
 pub trait SourceRun: Send + Sync {
     /// The reading operator of one subtask.
     fn operator(&self, subtask: usize) -> Box<dyn AnyOperator>;
+    /// As [`Source::fingerprint`], of the splits of this execution.
+    fn fingerprint(&self) -> Result<Vec<(String, String)>>;
     /// Before a further attempt, or the first one if it goes on from a checkpoint: what is to be read is what is left
     /// according to `state`, or everything if there is none. Subtasks that are marked `finished` do not run.
     fn begin(&self, state: Option<&OperatorState>, finished: &[bool]) -> Result<()>;
@@ -99,6 +101,11 @@ impl<S: Source> Run<S> {
 }
 
 impl<S: Source> SourceRun for Run<S> {
+    fn fingerprint(&self) -> Result<Vec<(String, String)>> {
+        let splits = self.lock().all();
+        self.source.fingerprint(&splits, &self.ctx)
+    }
+
     fn operator(&self, subtask: usize) -> Box<dyn AnyOperator> {
         let share = self.lock().share(subtask);
         Box::new(SourceOperator {
@@ -282,6 +289,8 @@ fn pass_on<S: Source>(
 impl<S: Source> AnyOperator for SourceOperator<S> {
     fn open(&mut self, ctx: &mut Context) -> Result<()> {
         self.interval_ms = to_ms(ctx.runtime.job.auto_watermark_interval);
+        // Those of the attempt.
+        self.ctx.counters = ctx.runtime.counters.clone();
         Ok(())
     }
 

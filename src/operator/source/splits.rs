@@ -95,6 +95,11 @@ impl<P: Data> Splits<P> {
         Ok(Splits { listing, lister: 0, waiting: deal(splits, dealing, &[]) })
     }
 
+    /// All splits from their beginnings, by number.
+    pub(super) fn all(&self) -> Vec<P> {
+        self.listing.splits.iter().map(|numbered| numbered.split.clone()).collect()
+    }
+
     /// The same splits, all of them still to be read.
     pub(super) fn again(&self, dealing: &Dealing<'_, P>) -> Splits<P> {
         let listing = self.listing.clone();

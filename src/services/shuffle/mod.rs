@@ -32,6 +32,7 @@ mod row;
 mod run;
 mod sort_buffer;
 mod spill;
+mod stored;
 
 pub use concat::Concat;
 pub use context::{Identity, KeyOrder, ShuffleContext, key_bytes_order};
@@ -41,5 +42,6 @@ pub use partition_buffer::PartitionBuffer;
 pub use partitioning::Partitioning;
 pub use row::{ROW_BYTES_MAX, RowRef};
 pub use sort_buffer::{Remainder, SortBuffer};
+pub use stored::StoredOutput;
 #[cfg(test)]
 mod tests;

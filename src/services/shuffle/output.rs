@@ -4,14 +4,16 @@
 //! Costs: runs in memory are held until their partition is released or the output is dropped; the disk space is
 //! given back when the output and all readers are dropped.
 
+use super::context::Identity;
 use super::cursor::Cursor;
 use super::run::Run;
 use super::spill::{SpillFile, Spiller};
 use crate::base::error::{Error, Result};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// Totals of an output.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShuffleStats {
     /// Rows.
     pub rows: u64,
@@ -38,11 +40,18 @@ pub struct PartitionStats {
 
 /// The rows of one producing unit of work, by partition.
 pub struct ShuffleOutput {
-    runs: Vec<Run>,
-    files: Vec<Option<Arc<SpillFile>>>,
-    partitions: usize,
-    timestamps: bool,
-    stats: ShuffleStats,
+    pub(super) identity: Identity,
+    pub(super) runs: Vec<Run>,
+    pub(super) files: Vec<Option<Arc<SpillFile>>>,
+    pub(super) partitions: usize,
+    pub(super) timestamps: bool,
+    pub(super) stats: ShuffleStats,
+}
+
+/// The checksum of a partition from those of its segments.
+pub(super) fn digest_of(segments: impl Iterator<Item = u64>) -> u64 {
+    let digests: Vec<u8> = segments.flat_map(u64::to_le_bytes).collect();
+    xxhash_rust::xxh3::xxh3_64(&digests)
 }
 
 impl ShuffleOutput {
@@ -64,7 +73,31 @@ impl ShuffleOutput {
             runs: runs.len() as u64,
             spills,
         };
-        Ok(ShuffleOutput { runs, files: spiller.files().to_vec(), partitions, timestamps, stats })
+        let (identity, files) = (spiller.identity(), spiller.files().to_vec());
+        Ok(ShuffleOutput { identity, runs, files, partitions, timestamps, stats })
+    }
+
+    /// Who left it.
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Whether something of it could not be read.
+    pub fn is_damaged(&self) -> bool {
+        self.files.iter().flatten().any(|file| file.is_damaged())
+    }
+
+    /// Whether a partition can still be read: it was not released, as far as it is in memory.
+    pub fn holds(&self, partition: usize) -> bool {
+        self.runs
+            .iter()
+            .filter_map(|run| run.segments.get(partition))
+            .all(|segment| segment.is_held(&self.files))
+    }
+
+    /// Whether files with a name outlive this value. They do not unless this was said.
+    pub fn keep(&self, keep: bool) {
+        self.files.iter().flatten().for_each(|file| file.keep(keep));
     }
 
     /// Number of partitions.
@@ -93,11 +126,10 @@ impl ShuffleOutput {
     }
 
     /// Checksum of a partition's rows in their order. A unit of work that is run again with the same input and share
-    /// of memory gives the same, unless user code is not deterministic. Not after the partition's release.
+    /// of memory gives the same, unless user code is not deterministic.
     pub fn partition_digest(&self, partition: usize) -> u64 {
         let segments = self.runs.iter().filter_map(|run| run.segments.get(partition));
-        let digests: Vec<u8> = segments.flat_map(|segment| segment.digest().to_le_bytes()).collect();
-        xxhash_rust::xxh3::xxh3_64(&digests)
+        digest_of(segments.map(|segment| segment.digest))
     }
 
     /// Bytes held in memory now by partitions that were not released.

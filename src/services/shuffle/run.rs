@@ -7,7 +7,7 @@
 
 use super::partitioning::Partitioning;
 use super::row::{HEAD_BYTES_MAX, RESTATED, SAME, put_bytes, put_varint};
-use super::spill::{BlockLengths, HEADER_BYTES, Spiller};
+use super::spill::{BlockLengths, HEADER_BYTES, SpillFile, Spiller};
 use crate::base::error::Result;
 use std::sync::{Arc, Mutex, PoisonError};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -32,8 +32,6 @@ pub(super) enum Place {
         offset: u64,
         first_sequence: u64,
         blocks: Arc<[BlockLengths]>,
-        /// Checksum of the raw bytes.
-        digest: u64,
     },
 }
 
@@ -41,6 +39,8 @@ pub(super) enum Place {
 pub(super) struct Segment {
     pub(super) rows: u64,
     pub(super) raw_bytes: u64,
+    /// Checksum of the raw bytes; it depends neither on the place nor on compression.
+    pub(super) digest: u64,
     pub(super) place: Place,
 }
 
@@ -58,6 +58,15 @@ impl Segment {
         let Place::Memory(blocks) = &self.place else { return 0 };
         let blocks = blocks.lock().unwrap_or_else(PoisonError::into_inner).take();
         blocks.map_or(0, |blocks| memory_bytes_of(&blocks))
+    }
+
+    /// Whether its rows can still be read, as far as one can tell without reading them.
+    pub(super) fn is_held(&self, files: &[Option<Arc<SpillFile>>]) -> bool {
+        match &self.place {
+            _ if self.rows == 0 => true,
+            Place::Memory(_) => self.memory().is_some(),
+            Place::File { file, .. } => files.get(*file).is_some_and(Option::is_some),
+        }
     }
 
     /// Bytes in memory now.
@@ -80,16 +89,6 @@ impl Segment {
             Place::File { blocks, .. } => {
                 blocks.iter().map(|b| (b.stored as usize + HEADER_BYTES) as u64).sum()
             }
-        }
-    }
-
-    /// Checksum of the raw bytes; it depends neither on the place nor on compression.
-    pub(super) fn digest(&self) -> u64 {
-        match &self.place {
-            Place::File { digest, .. } => *digest,
-            Place::Memory(_) => self
-                .memory()
-                .map_or(0, |blocks| blocks.iter().fold(0, |digest, block| xxh3_64_with_seed(block, digest))),
         }
     }
 }
@@ -210,10 +209,11 @@ impl RunBuilder {
             .map(|draft| Segment {
                 rows: draft.rows,
                 raw_bytes: draft.raw_bytes,
+                digest: draft.digest,
                 place: if on_disk {
                     let (file, offset, first_sequence) = draft.start;
                     let blocks = draft.blocks.into();
-                    Place::File { file, offset, first_sequence, blocks, digest: draft.digest }
+                    Place::File { file, offset, first_sequence, blocks }
                 } else {
                     Place::Memory(Mutex::new(Some(draft.memory.into())))
                 },
@@ -227,13 +227,13 @@ impl Draft {
     fn count(&mut self, block: &[u8], rows: u64) {
         self.rows += rows;
         self.raw_bytes += block.len() as u64;
+        self.digest = xxh3_64_with_seed(block, self.digest);
     }
 
     fn write(&mut self, partition: usize, block: &[u8], spiller: &mut Spiller) -> Result<()> {
         if self.blocks.is_empty() {
             self.start = spiller.position()?;
         }
-        self.digest = xxh3_64_with_seed(block, self.digest);
         self.blocks.push(spiller.write_block(partition as u32, block)?);
         Ok(())
     }

@@ -212,8 +212,12 @@ impl<T: Data, F: RowFormat<T>, B: BucketAssigner<T>> Sink<T> for FileSink<F, B> 
         self.parts.release();
         Ok(())
     }
+    fn is_intact(&self, file: &StagedFile, ctx: &SinkContext) -> Result<bool> {
+        self.staging.is_intact(&*ctx.vfs, &ctx.job_id, file)
+    }
     fn suspend(&self, _ctx: &SinkContext) -> Result<()> {
         self.parts.release();
+        self.staging.let_go();
         Ok(())
     }
     fn abort(&self, ctx: &SinkContext) -> Result<()> {

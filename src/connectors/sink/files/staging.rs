@@ -338,9 +338,35 @@ impl Staging {
         }
     }
 
+    /// Whether a finished file is still there under its hidden name, or already under its final one.
+    pub(super) fn is_intact(&self, vfs: &dyn Vfs, job_id: &str, file: &StagedFile) -> Result<bool> {
+        let Places { inside, beside, .. } = self.places(job_id);
+        let places = [
+            inside.join(&file.staged),
+            beside.join(&file.staged),
+            beside.join(&file.name),
+            self.dir.join(&file.name),
+        ];
+        for path in places {
+            match vfs.metadata(&path) {
+                Ok(meta) if meta.is_file && meta.len == file.bytes => return Ok(true),
+                Err(e) if !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                    return Err(Error::io("open", &path, e));
+                }
+                _ => {}
+            }
+        }
+        Ok(false)
+    }
+
     fn check_committed(&self, vfs: &dyn Vfs, files: &[StagedFile]) -> Result<()> {
         io("open", &self.dir, vfs.metadata(&self.dir))?;
         files.iter().try_for_each(|f| check_size(vfs, &self.dir.join(&f.name), f.bytes))
+    }
+
+    /// Lets another process take the staging directory over.
+    pub(super) fn let_go(&self) {
+        *self.held() = Held::default();
     }
 
     /// Removes what the job has left, or completes a commit that can no longer be taken back.
