@@ -2,6 +2,7 @@
 //! uninterrupted run gives, once.
 
 mod faults;
+mod files;
 mod ledger;
 mod processes;
 mod restarts;
