@@ -75,7 +75,7 @@ fn restarts_leave_no_trace_in_files() {
         let env = environment(parallelism, Some(seed)).vfs(Arc::new(vfs.clone())).job_dir("/job");
         build(&env, &faults);
         let stats = env.execute("files").unwrap().checkpoints.unwrap();
-        assert!(stats.restarts == 3 && stats.completed > 3, "{stats:?}");
+        assert!(stats.restarts == 3 && stats.completed >= 2 && stats.restored > 0, "{stats:?}");
         check(&vfs, &format!("seed {seed}, parallelism {parallelism}"));
         assert!(files(&vfs, "/out/rows").len() > 20);
     }
