@@ -339,7 +339,7 @@ impl<T: Data> DataStream<T> {
 
     /// Ends the stream in a sink, with as many subtasks as the job unless the handle that comes back, which names and configures the
     /// sink, says otherwise. No shuffle. When the output becomes visible is up to the sink: files when the
-    /// whole job has succeeded, printed lines at once.
+    /// whole job has succeeded or, in STREAMING with checkpoints, each with a checkpoint; printed lines at once.
     pub fn sink_to<S: Sink<T>>(&self, sink: S) -> DataStream<()> {
         let sink = Arc::new(TypedSink::<T, S>::new(sink));
         let name = crate::operator::sink::AnySink::describe(&*sink);

@@ -7,7 +7,8 @@
 //! in order.
 //! Costs and limits: records go out before the job has succeeded. A unit of work that is repeated from its start leaves out
 //! as many as an attempt before it has sent: these are the same, unless user code is not deterministic. A job that
-//! is resumed by another process sends all of them again.
+//! is resumed by another process sends all of them again. An attempt that goes on from a checkpoint sends again what came after
+//! its barrier: each record comes at least once.
 
 use super::{Sink, SinkContext, SinkWriter};
 use crate::base::batch::Batch;

@@ -15,6 +15,8 @@ use std::sync::Arc;
 type Output = Arc<dyn Fn(&[u8]) -> io::Result<()> + Send + Sync>;
 
 /// Prints records. With more than one subtask every line starts with the number of its subtask, from 1: `2> value`.
+///
+/// Records are printed at once, so those behind the last checkpoint are printed again after a failure: each at least once.
 pub struct PrintSink<L = DebugLine> {
     format: L,
     output: Output,

@@ -6,7 +6,7 @@ use crate::base::data::Data;
 use crate::base::error::Result;
 use crate::base::metrics::Counter;
 
-/// Drops all records; the counter `records_discarded` tells how many.
+/// Drops all records; the counter `records_discarded` tells how many, with those that are repeated after a failure.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DiscardSink;
 

@@ -9,7 +9,9 @@ use std::sync::Mutex;
 /// Calls a closure with each record. Every writer, so every attempt of every subtask, calls a fresh clone of it:
 /// what the closure owns is not shared between them, what it refers to (an `Arc`) is.
 ///
-/// The closure sees records before the job has succeeded, and again those that are repeated after a failure.
+/// The closure sees records before the job has succeeded, and again those that are repeated after a failure: with
+/// checkpoints those behind the last one. Each record comes at least once; a closure for which the second time changes nothing,
+/// such as one that writes a value under its key, has the effect of exactly once.
 pub struct FnSink<C> {
     /// Behind a lock so that the closure need not be `Sync`; taken once per writer.
     call: Mutex<C>,
