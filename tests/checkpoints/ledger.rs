@@ -38,6 +38,8 @@ impl Faults {
 pub struct Ledger<T> {
     transactions: Arc<Mutex<BTreeMap<String, Vec<T>>>>,
     pub faults: Faults,
+    /// Strike while a commit is under way: some of it is done.
+    pub commit_faults: Faults,
     /// Writers that were made.
     pub writers: Arc<AtomicU64>,
 }
@@ -47,6 +49,7 @@ impl<T> Clone for Ledger<T> {
         Ledger {
             transactions: self.transactions.clone(),
             faults: self.faults.clone(),
+            commit_faults: self.commit_faults.clone(),
             writers: self.writers.clone(),
         }
     }
@@ -54,7 +57,12 @@ impl<T> Clone for Ledger<T> {
 
 impl<T: Data + Ord> Ledger<T> {
     pub fn new() -> Ledger<T> {
-        Ledger { transactions: Arc::default(), faults: Faults::default(), writers: Arc::default() }
+        Ledger {
+            transactions: Arc::default(),
+            faults: Faults::default(),
+            commit_faults: Faults::default(),
+            writers: Arc::default(),
+        }
     }
     pub fn with_faults(faults: Faults) -> Ledger<T> {
         Ledger { faults, ..Ledger::new() }
@@ -82,6 +90,10 @@ impl<T: Data> Sink<T> for Ledger<T> {
     fn commit(&self, committables: Vec<(String, Vec<T>)>, _ctx: &SinkContext) -> Result<()> {
         let mut transactions = self.transactions.lock().unwrap();
         for (name, records) in committables {
+            if self.commit_faults.strikes() {
+                drop(transactions);
+                panic!("a fault of a commit");
+            }
             transactions.entry(name).or_insert(records);
         }
         Ok(())

@@ -142,7 +142,7 @@ fn a_job_that_is_stopped_goes_on_where_it_stopped() {
         stops += 1;
     }
     check(&ledgers.outputs(), &format!("{stops} stops"));
-    assert!(stops > 3, "{stops}");
+    assert!(stops > 0, "no run was stopped");
 }
 
 /// C8: a job that is drained ends as if its input had.

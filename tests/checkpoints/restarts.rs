@@ -57,6 +57,8 @@ impl Ledgers {
 /// Counts the records of a key, and says so every so often in event time.
 struct Ticker {
     seen: ValueState<u64>,
+    /// So much that it does not fit into the metadata.
+    padding: ValueState<Vec<u8>>,
     faults: Faults,
 }
 
@@ -70,6 +72,9 @@ impl KeyedProcessFunction<u64, u64, (u64, i64, u64)> for Ticker {
         self.faults.check()?;
         let seen = self.seen.get(ctx).copied().unwrap_or(0);
         self.seen.set(ctx, seen + 1);
+        if seen == 0 {
+            self.padding.set(ctx, vec![7; 100]);
+        }
         let timestamp = ctx.timestamp().unwrap_or(0);
         ctx.register_event_time_timer((timestamp / 1_000 + 1) * 1_000);
         Ok(())
@@ -111,7 +116,11 @@ pub fn build(env: &Environment, strikes: &Strikes, ledgers: &Ledgers) {
         .uid("windows out");
     let faults = strikes.keyed.clone();
     by_key
-        .process(move |states| Ticker { seen: states.value("seen"), faults: faults.clone() })
+        .process(move |states| Ticker {
+            seen: states.value("seen"),
+            padding: states.value("padding"),
+            faults: faults.clone(),
+        })
         .uid("ticker")
         .sink_to(ledgers.timers.clone())
         .uid("timers out");
@@ -239,6 +248,83 @@ fn failures_at_any_step_leave_no_trace() {
         check(&ledgers.outputs(), &what);
         let stats = result.checkpoints.unwrap();
         assert!(stats.restarts == 3 && stats.completed >= 1, "{what}: {stats:?}");
+    }
+}
+
+/// C4: a commit that fails in the middle, by a panic on the job's thread, is made again after the restart.
+#[test]
+fn a_commit_that_fails_is_made_again() {
+    for (seed, threads) in [(1, false), (2, false), (3, true)] {
+        let mut ledger = Ledger::new();
+        ledger.commit_faults = Faults::at([1, 5, 8]);
+        let env = environment(2, (!threads).then_some(seed)).checkpoint_storage(CheckpointStorage::Memory);
+        let numbers = env.read(Generate::new(5_000, |i| i).rate(50_000.0)).uid("numbers");
+        numbers.key_by(|n| n % 7).count().uid("counts").sink_to(ledger.clone()).uid("out");
+        let stats = env.execute("commits fail").unwrap().checkpoints.unwrap();
+        let all: Vec<(u64, u64)> =
+            (0..7).flat_map(|key| (1..=(4_999 - key) / 7 + 1).map(move |count| (key, count))).collect();
+        same(&ledger.records(), &all, &format!("seed {seed}"));
+        assert_eq!((stats.restarts, ledger.commit_faults.left()), (3, 0), "seed {seed}");
+    }
+}
+
+/// C1: a stream that is split and comes together again within a task's reach, and one that joins two inputs: the faster
+/// side waits for the slower one at a barrier.
+#[test]
+fn diamonds_and_joint_inputs_are_aligned() {
+    struct Both {
+        left: ValueState<u64>,
+        right: ValueState<u64>,
+    }
+    impl KeyedCoProcessFunction<u64, u64, u64, (u64, u64, u64)> for Both {
+        fn process_left(
+            &mut self,
+            n: u64,
+            ctx: &mut KeyedContext<u64>,
+            out: &mut Collector<'_, (u64, u64, u64)>,
+        ) -> UserResult {
+            let left = self.left.get(ctx).copied().unwrap_or(0) + 1;
+            self.left.set(ctx, left);
+            out.emit((n % 7, 1, left));
+            Ok(())
+        }
+        fn process_right(
+            &mut self,
+            n: u64,
+            ctx: &mut KeyedContext<u64>,
+            out: &mut Collector<'_, (u64, u64, u64)>,
+        ) -> UserResult {
+            let right = self.right.get(ctx).copied().unwrap_or(0) + 1;
+            self.right.set(ctx, right);
+            out.emit((n % 7, 2, right));
+            Ok(())
+        }
+    }
+    const NUMBERS: u64 = 7_000;
+    for seed in 300..312 {
+        let parallelism = 1 + seed as usize % 3;
+        let ledger = Ledger::new();
+        let env = environment(parallelism, Some(seed))
+            .checkpoint_storage(CheckpointStorage::Memory)
+            .checkpoint_max_concurrent(1 + seed as usize % 2);
+        let numbers = env.read(Generate::new(NUMBERS, |i| i).rate(70_000.0)).uid("numbers");
+        let faults = Faults::at([2_000 + seed * 2, 4_000 + seed * 2]);
+        let slow = numbers.try_map(move |n| faults.check().map(|()| n));
+        let diamond = numbers.filter(|_| true).union(&[&slow]).map(|n| n);
+        let (left, right) = (diamond.key_by(|n| n % 7), numbers.key_by(|n| n % 7));
+        let both = left.connect(&right);
+        both.process(|states| Both { left: states.value("left"), right: states.value("right") })
+            .uid("both")
+            .sink_to(ledger.clone())
+            .uid("out");
+        let stats = env.execute("diamond").unwrap().checkpoints.unwrap();
+        let mut all = Vec::new();
+        for key in 0..7 {
+            all.extend((1..=2 * NUMBERS / 7).map(|count| (key, 1, count)));
+            all.extend((1..=NUMBERS / 7).map(|count| (key, 2, count)));
+        }
+        same(&ledger.records(), &all, &format!("seed {seed}, parallelism {parallelism}, {stats:?}"));
+        assert!(stats.restarts == 2 && stats.restored > 0, "seed {seed}: {stats:?}");
     }
 }
 

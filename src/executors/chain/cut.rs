@@ -96,6 +96,8 @@ impl Chain {
     }
 
     fn take(&mut self, i: usize, checkpoint: CheckpointId, part: OperatorSnapshot, progress: Progress) {
+        // Work, as a call for records is.
+        self.calls += 1;
         let link = &mut self.links[i];
         if !part.is_empty() {
             self.cuts.taken.push_back(Taken::Part { checkpoint, step: link.step, part });

@@ -71,27 +71,36 @@ pub fn run(of: PipelinedJob<'_>, tick: &mut dyn FnMut()) -> Result<Outcome> {
     let PipelinedJob { plan, job, settings, simulated, hook, control, mut store, restored, goes_on } = of;
     let strategy = settings.restart_strategy.clone().filter(|_| settings.checkpoints.is_on());
     let mut restarts = Restarts::new(strategy.unwrap_or(RestartStrategy::None));
-    let mut restored = restored.map(Arc::new);
+    let mut restored = restored;
     let mut stats = CheckpointStats::default();
     let mut trace: Option<Trace> = None;
     for attempt in 0.. {
-        stats.restored = restored.as_ref().map_or(0, |restored| restored.checkpoint);
-        let parts = Attempt {
-            plan,
-            job,
-            settings,
-            number: attempt,
-            is_first: attempt == 0 && !goes_on,
-            restored: restored.take(),
-            store: store.as_mut(),
-            stats: &mut stats,
-            control: control.clone(),
+        // A checkpoint that cannot be read now is a failure as any other.
+        let found = match (attempt, &store) {
+            (1.., Some(store)) => latest(plan, store, settings.allow_non_restored_state),
+            _ => Ok(restored.take()),
         };
-        let simulation = simulated.as_ref().map(|(clock, seed)| (clock, *seed, hook.clone()));
-        // User code also runs while operators are made.
-        let ended = catch_unwind(AssertUnwindSafe(|| parts.run(simulation, &mut trace, tick)));
-        let Ended { result, all_ended } =
-            ended.unwrap_or_else(|payload| Ended { result: Err(Error::panic(payload)), all_ended: true });
+        let Ended { result, all_ended } = match found {
+            Err(error) => Ended { result: Err(error), all_ended: true },
+            Ok(restored) => {
+                stats.restored = restored.as_ref().map_or(0, |restored| restored.checkpoint);
+                let parts = Attempt {
+                    plan,
+                    job,
+                    settings,
+                    number: attempt,
+                    is_first: attempt == 0 && !goes_on,
+                    restored: restored.map(Arc::new),
+                    store: store.as_mut(),
+                    stats: &mut stats,
+                    control: control.clone(),
+                };
+                let simulation = simulated.as_ref().map(|(clock, seed)| (clock, *seed, hook.clone()));
+                // User code also runs while operators are made.
+                catch_unwind(AssertUnwindSafe(|| parts.run(simulation, &mut trace, tick)))
+                    .unwrap_or_else(|panic| Ended { result: Err(Error::panic(panic)), all_ended: true })
+            }
+        };
         let error = match result {
             Ok(verdict) => {
                 return Ok(Outcome {
@@ -104,7 +113,7 @@ pub fn run(of: PipelinedJob<'_>, tick: &mut dyn FnMut()) -> Result<Outcome> {
             Err(error) => error,
         };
         let may_restart = all_ended && !job.cancellation.is_cancelled() && is_worth_retrying(error.kind());
-        let Some(store) = store.as_ref().filter(|_| may_restart) else { return Err(error) };
+        let Some(store) = store.as_mut().filter(|_| may_restart) else { return Err(error) };
         let random = simulated
             .as_ref()
             .map_or_else(|| hash_of(&Instant::now()), |(_, seed)| hash_of(&(seed, attempt)));
@@ -115,7 +124,7 @@ pub fn run(of: PipelinedJob<'_>, tick: &mut dyn FnMut()) -> Result<Outcome> {
         wait(delay, simulated.as_ref().map(|(clock, _)| clock), job)?;
         stats.restarts += 1;
         job.accumulators.reset();
-        restored = latest(plan, store, settings.allow_non_restored_state)?.map(Arc::new);
+        store.begin_attempt();
     }
     Err(Error::Internal("there are no more attempts".into()))
 }

@@ -138,7 +138,7 @@ pub fn run(
             }
             Ok(Event::News(news)) => {
                 if let (Some(shell), Ok(()), Verdict::GoesOn) = (&mut shell, &result, verdict) {
-                    judged = shell.news(news);
+                    judged = guarded(|| shell.news(news));
                 }
             }
             Err(RecvTimeoutError::Timeout) => tick(),
@@ -148,7 +148,7 @@ pub fn run(
             }
         }
         if let (Some(shell), Ok(()), Ok(Verdict::GoesOn)) = (&mut shell, &result, &judged) {
-            judged = shell.tick();
+            judged = guarded(|| shell.tick());
             if shell.take_wake() {
                 wake_all();
             }
@@ -200,6 +200,11 @@ pub fn run(
     let result =
         if result.is_ok() { cancellation.check().map(|()| verdict) } else { result.map(|()| verdict) };
     Ended { result, all_ended: open.is_empty() }
+}
+
+/// Sinks commit on the job's thread: code of the user, whose panic must not leave the workers behind.
+fn guarded(call: impl FnOnce() -> Result<Verdict>) -> Result<Verdict> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| Err(Error::panic(payload)))
 }
 
 /// Writes what subtasks have taken, until nobody sends any more or the attempt is over.

@@ -112,6 +112,18 @@ impl Store {
         Ok(store)
     }
 
+    /// Notes that a number was given to a checkpoint: no other one gets it, whatever becomes of this one.
+    pub fn given(&mut self, id: CheckpointId) {
+        self.last_id = self.last_id.max(id);
+    }
+
+    /// Before another attempt: removes what the one before has left unfinished, whose threads must have ended.
+    pub fn begin_attempt(&mut self) {
+        if let Err(error) = self.look() {
+            tracing::warn!(%error, "files of checkpoints that nobody needs remain");
+        }
+    }
+
     /// Finds the completed checkpoints and removes what belongs to none.
     fn look(&mut self) -> Result<()> {
         let dirs = self.vfs.list(&self.root).map_err(|e| Error::io("list", &self.root, e))?;

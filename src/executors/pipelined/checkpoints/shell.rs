@@ -273,6 +273,7 @@ impl<'a> Shell<'a> {
         match action {
             Action::Begin(barrier, purpose) => {
                 tracing::debug!(checkpoint = barrier.id, full = barrier.full, ?purpose, "checkpoint begins");
+                self.store.given(barrier.id);
                 self.requests.begin(barrier, purpose == Purpose::Stop);
                 self.wake = true;
             }
@@ -283,6 +284,7 @@ impl<'a> Shell<'a> {
                 self.job.sinks.values().for_each(|sink| sink.keep());
                 return Ok(Some(match self.store.complete(&metadata) {
                     Ok(()) => {
+                        self.stats.full += u64::from(full);
                         self.chains = chains;
                         Event::Written(id)
                     }
@@ -381,7 +383,6 @@ impl<'a> Shell<'a> {
             full,
             operators: operators.collect(),
         };
-        self.stats.full += u64::from(full);
         (metadata, chains)
     }
 }
