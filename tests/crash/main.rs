@@ -1,0 +1,26 @@
+//! Crashes: jobs that are killed at any moment and at every fail point, restored and run to their end, and whose output
+//! is then compared with what it should be: nothing lost, nothing doubled, nothing out of order, nothing left behind.
+//!
+//! The sizes are those of CI; `MAINSTEM_LONG=1` runs the long ones. A failure prints its seed, its plan and the line that
+//! does it again. `RELIABILITY.md` is the card.
+
+mod calm;
+mod data;
+mod harness;
+mod kills;
+mod output;
+mod rows;
+mod shapes;
+mod size;
+mod two_phase;
+
+use harness::{CHILD, child};
+
+/// Not a test: the process that the others kill.
+#[test]
+#[ignore = "the child process of the others"]
+fn the_child() {
+    if let Ok(orders) = std::env::var(CHILD) {
+        child(&orders);
+    }
+}
