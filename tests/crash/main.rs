@@ -5,12 +5,17 @@
 //! does it again. `RELIABILITY.md` is the card.
 
 mod calm;
+mod corruption;
 mod data;
+mod full_disk;
 mod harness;
 mod kills;
 mod output;
+mod power;
+mod rig;
 mod rows;
 mod shapes;
+mod simulation;
 mod size;
 mod two_phase;
 
