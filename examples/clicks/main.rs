@@ -5,6 +5,9 @@
 //! cargo run --release --example clicks -- [--events N | --input PATH...] [--output DIR] [--execution-mode batch]
 //! ```
 //!
+//! `operations.sh` beside this file shows a life of the job: killed, stopped, restored, rescaled, changed, and slowed down,
+//! with a thousand clicks in each window after each step. It uses `--rate`, so that the job lasts, and `--back-pressure`.
+//!
 //! Clicks are generated: exactly 1,000 of each of six pages in each window, so that any other count is a mistake. Or
 //! they are read from text files with rows `page,timestamp`, roughly in the order of time; rows with these names are
 //! left out.
@@ -32,6 +35,12 @@ struct Args {
     /// How many clicks to generate; a multiple of 6000 fills the last window
     #[arg(long, default_value_t = 20 * data::CLICKS_PER_WINDOW)]
     events: u64,
+    /// How many clicks to generate in a second; as many as the job takes if nothing is said
+    #[arg(long, value_name = "N", conflicts_with = "input")]
+    rate: Option<f64>,
+    /// Add an operator that is slow for the clicks of every other minute
+    #[arg(long)]
+    back_pressure: bool,
     /// Read clicks from these text files instead: rows page,timestamp
     #[arg(long, value_name = "PATH", num_args = 1.., conflicts_with = "events")]
     input: Vec<PathBuf>,
@@ -44,12 +53,15 @@ struct Args {
 fn run(args: Args) -> mainstem::Result<JobResult> {
     let env = Environment::with_settings(args.engine.settings()?);
     let clicks = if args.input.is_empty() {
-        env.generate(args.events, data::click)
+        let clicks = Generate::new(args.events, data::click);
+        env.read(args.rate.into_iter().fold(clicks, Generate::rate))
     } else {
         let rows = env.read(TextSource::new(args.input)).filter(|row| row != data::HEADER);
         rows.try_map(|row| data::parse(&row))
     };
-    args.output.sink(&job::counts(&clicks.name("clicks")));
+    let clicks = clicks.name("clicks").uid("clicks");
+    let clicks = if args.back_pressure { job::slowed(&clicks) } else { clicks };
+    args.output.sink(&job::counts(&clicks));
     env.execute("clicks")
 }
 

@@ -1,22 +1,17 @@
 //! Harness: runs a job as a child process, kills it as planned, starts it again with what it has left, until it is done.
 
 use crate::output::{on_disk, verify};
+use crate::process::{Orders, Process};
 use crate::shapes::Shape;
-use mainstem::base::failpoint;
 use mainstem::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
 
-/// The variable that makes a process of this test a child.
-pub const CHILD: &str = "MAINSTEM_CRASH_CHILD";
-/// A child that runs longer hangs.
-const TIME_LIMIT: Duration = Duration::from_secs(60);
-/// From the start of the process to its first record. The card asks for 2 s; builds for tests are slow.
+/// From the start of a process to its first record.
 pub const FIRST_RECORD_MAX: Duration = Duration::from_secs(2);
 
 /// One job, however many processes it takes.
@@ -26,7 +21,8 @@ pub struct Job {
     pub records: u64,
     /// Records a second.
     pub rate: Option<f64>,
-    pub parallelism: usize,
+    /// Of each process; the last one stays.
+    pub parallelism: Vec<usize>,
     /// Options of the engine beside those of every job.
     pub options: Vec<String>,
 }
@@ -52,21 +48,11 @@ impl fmt::Display for End {
     }
 }
 
-/// What a child is told.
-#[derive(Serialize, Deserialize)]
-struct Orders {
-    job: Job,
-    dir: PathBuf,
-    restore: bool,
-    process: usize,
-}
-
 /// What came of a job.
 #[derive(Debug, Default)]
 pub struct Report {
-    pub processes: usize,
     /// Processes that died of the plan.
-    pub kills: usize,
+    pub kills: u64,
     /// Hits of fail points in the process that came to the end.
     pub hits: BTreeMap<String, u64>,
     /// The longest time from the start of a process to its first record.
@@ -74,12 +60,16 @@ pub struct Report {
 }
 
 impl Job {
-    /// The rows of this job.
+    /// A job of so many records, with parallelism 2.
     pub fn new(shape: Shape, records: u64) -> Job {
-        Job { shape, records, rate: None, parallelism: 2, options: Vec::new() }
+        Job { shape, records, rate: None, parallelism: vec![2], options: Vec::new() }
     }
     pub fn rate(mut self, rate: f64) -> Job {
         self.rate = Some(rate);
+        self
+    }
+    pub fn parallelism(mut self, of_each_process: &[usize]) -> Job {
+        self.parallelism = of_each_process.to_vec();
         self
     }
     pub fn options(mut self, options: &[&str]) -> Job {
@@ -87,34 +77,34 @@ impl Job {
         self
     }
 
-    /// Runs the job: a process for each end, then one to the end. Any wrong output is an error.
+    /// Runs the job: a process for each end, then one to the end.
     ///
     /// # Panics
-    /// With the plan and what is needed to do it again.
+    /// When any output is wrong or a process ends as was not planned, with what is needed to do it again.
     pub fn run(&self, test: &str, seed: u64, ends: &[End]) -> Report {
         let dir = tempfile::tempdir().unwrap();
-        match self.run_in(dir.path(), ends) {
-            Ok(report) => report,
-            Err(e) => {
-                let plan: Vec<String> = ends.iter().map(End::to_string).collect();
-                let kept = dir.keep();
-                panic!(
-                    "{e}\n  job:  {self:?}\n  plan: {}\n  seed: {seed}\n  git:  {}\n  files: {}\n  again: \
-                     MAINSTEM_SEED={seed} cargo test --features mutants --test crash {test}\n",
-                    plan.join(", then "),
-                    git_hash(),
-                    kept.display()
-                )
-            }
-        }
+        self.run_in(dir.path(), ends).unwrap_or_else(|e| {
+            let plan: Vec<String> = ends.iter().map(End::to_string).collect();
+            let kept = dir.keep();
+            panic!(
+                "{e}\n  job:   {self:?}\n  plan:  {}\n  seed:  {seed}\n  git:   {}\n  files: {}\n  again: \
+                 MAINSTEM_SEED={seed} cargo test --features mutants --test crash {test}\n",
+                plan.join(", then "),
+                git_hash(),
+                kept.display()
+            )
+        })
     }
 
     fn run_in(&self, dir: &Path, ends: &[End]) -> Result<Report, String> {
         let mut report = Report::default();
-        for (process, end) in ends.iter().chain([&End::Itself]).enumerate() {
-            let died = self.process(dir, process, end, &mut report)?;
-            report.processes += 1;
+        for (number, end) in ends.iter().chain([&End::Itself]).enumerate() {
+            let plan = if let End::At(plan) = end { plan.as_str() } else { "" };
+            let mut process = Process::start(self, dir, number, plan)?;
+            let died = process.ends(end)?;
+            report.first_record = report.first_record.max(process.first_record());
             if !died {
+                report.hits = process.hits();
                 break;
             }
             report.kills += 1;
@@ -123,118 +113,37 @@ impl Job {
         Ok(report)
     }
 
-    /// Runs one process: whether it died as planned, and not by itself.
-    pub fn process(
+    /// The program: what the `process`-th process of the job runs. `first` is called with the first record.
+    pub fn main(
         &self,
-        dir: &Path,
-        process: usize,
-        end: &End,
-        report: &mut Report,
-    ) -> Result<bool, String> {
-        let orders = Orders { job: self.clone(), dir: dir.to_path_buf(), restore: process > 0, process };
-        let errors = dir.join(format!("errors-{process}"));
-        let mut command = Command::new(std::env::current_exe().map_err(|e| e.to_string())?);
-        command
-            .args(["--exact", "the_child", "--ignored", "--nocapture", "--test-threads", "1"])
-            .env(CHILD, serde_json::to_string(&orders).map_err(|e| e.to_string())?)
-            .env("RUST_BACKTRACE", "0")
-            .stdin(Stdio::null())
-            .stdout(std::fs::File::create(dir.join(format!("out-{process}"))).map_err(|e| e.to_string())?)
-            .stderr(std::fs::File::create(&errors).map_err(|e| e.to_string())?);
-        if let End::At(plan) = end {
-            command.env(failpoint::VARIABLE, plan);
-        }
-        let start = Instant::now();
-        let mut child = command.spawn().map_err(|e| e.to_string())?;
-        let deadline = match end {
-            End::After(time) => *time,
-            _ => TIME_LIMIT,
-        };
-        let (status, killed) = loop {
-            if let Some(status) = child.try_wait().map_err(|e| e.to_string())? {
-                break (status, false);
-            }
-            let left = deadline.saturating_sub(start.elapsed());
-            if left.is_zero() {
-                child.kill().map_err(|e| e.to_string())?;
-                break (child.wait().map_err(|e| e.to_string())?, true);
-            }
-            std::thread::park_timeout(left.min(Duration::from_millis(2)));
-        };
-        let text = || {
-            let text = std::fs::read_to_string(&errors).unwrap_or_default();
-            let text = text.trim();
-            text.chars().skip(text.chars().count().saturating_sub(2_000)).collect::<String>()
-        };
-        if let Ok(first) = std::fs::read_to_string(dir.join(format!("first-{process}"))) {
-            let first = Duration::from_micros(first.trim().parse().unwrap_or(u64::MAX));
-            report.first_record = report.first_record.max(first);
-        }
-        match (end, status.signal(), status.success()) {
-            (End::After(_), Some(9), _) if killed => Ok(true),
-            (_, _, false) if killed => Err(format!("process {process} hangs; {}", text())),
-            (End::At(_), Some(9), _) => Ok(true),
-            // Errors and panics of a plan end the process with a sentence.
-            (End::At(plan), None, false) if !plan.contains("kill") => Ok(true),
-            (_, None, true) => {
-                let hits = std::fs::read_to_string(dir.join("hits")).unwrap_or_default();
-                report.hits = serde_json::from_str(&hits).unwrap_or_default();
-                Ok(false)
-            }
-            _ => Err(format!("process {process} ended with {status}; {}", text())),
-        }
-    }
-
-    /// The settings that every job has, and its own.
-    pub fn environment(&self, dir: &Path, restore: bool) -> mainstem::Result<Environment> {
+        orders: &Orders,
+        first: impl FnOnce() + Clone + Send + 'static,
+    ) -> mainstem::Result<()> {
+        let restore = orders.process > 0;
+        let parallelism = self.parallelism[orders.process.min(self.parallelism.len() - 1)];
         let mut args: Vec<String> = vec!["job".into()];
         let mut add = |option: &str, value: &str| args.extend([option.to_string(), value.to_string()]);
-        add("--parallelism", &self.parallelism.to_string());
+        add("--parallelism", &parallelism.to_string());
         add("--max-parallelism", "64");
         add("--progress", "never");
-        let at = dir.join("job");
-        let at = at.to_string_lossy();
+        let at = orders.dir.join("job");
         match (self.shape, restore) {
-            (Shape::Batch, true) => add("--resume", &at),
-            (Shape::Batch, false) => add("--job-dir", &at),
-            (_, restore) => {
-                add("--job-dir", &at);
-                if restore {
-                    add("--restore", "latest");
-                }
-            }
+            (Shape::Batch, true) => add("--resume", &at.to_string_lossy()),
+            _ => add("--job-dir", &at.to_string_lossy()),
+        }
+        if self.shape != Shape::Batch && restore {
+            add("--restore", "latest");
         }
         args.extend(self.options.clone());
         let (settings, _) = mainstem::base::config::Settings::from_args_iter(args)?;
-        Ok(Environment::with_settings(settings).execution_mode(self.shape.mode()))
-    }
-}
-
-/// What the child does: `main` of the job.
-pub fn child(orders: &str) {
-    let start = Instant::now();
-    let orders: Orders = serde_json::from_str(orders).expect("orders of the harness");
-    let Orders { job, dir, restore, process } = orders;
-    let run = || -> mainstem::Result<()> {
-        let env = job.environment(&dir, restore)?;
-        let first = dir.join(format!("first-{process}"));
-        job.shape.build(&env, job.records, job.rate, &dir.join("out"), move || {
-            let _ = std::fs::write(&first, start.elapsed().as_micros().to_string());
-        });
+        let env = Environment::with_settings(settings).execution_mode(self.shape.mode());
+        self.shape.build(&env, self.records, self.rate, &orders.dir.join("out"), first);
         env.execute("crash").map(drop)
-    };
-    let ended = run();
-    let hits = serde_json::to_string(&failpoint::hits()).unwrap_or_default();
-    let _ = std::fs::write(dir.join("hits"), hits);
-    if let Err(e) = ended {
-        eprintln!("{e}");
-        std::process::exit(1);
     }
-    std::process::exit(0);
 }
 
 /// Which program found it.
-pub fn git_hash() -> String {
+fn git_hash() -> String {
     let output = Command::new("git").args(["rev-parse", "--short", "HEAD"]).output();
     output.map_or("unknown".into(), |output| String::from_utf8_lossy(&output.stdout).trim().to_string())
 }

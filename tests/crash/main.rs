@@ -7,11 +7,13 @@
 mod calm;
 mod corruption;
 mod data;
+mod fencing;
 mod full_disk;
 mod harness;
 mod kills;
 mod output;
 mod power;
+mod process;
 mod rig;
 mod rows;
 mod shapes;
@@ -19,7 +21,7 @@ mod simulation;
 mod size;
 mod two_phase;
 
-use harness::{CHILD, child};
+use process::{CHILD, child};
 
 /// Not a test: the process that the others kill.
 #[test]
