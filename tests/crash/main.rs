@@ -19,6 +19,8 @@ mod rows;
 mod shapes;
 mod simulation;
 mod size;
+mod sizes;
+mod slow;
 mod two_phase;
 
 use process::{CHILD, child};

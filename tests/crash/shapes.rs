@@ -19,6 +19,8 @@ pub enum Shape {
     TwoPhase,
     /// BATCH: two shuffles with spills, into a file sink.
     Batch,
+    /// A source without end, five stages, and a sink that takes a millisecond for a record and now and then a second.
+    Slow,
 }
 
 /// Processing time between a record and its timer.
@@ -64,6 +66,14 @@ impl Shape {
                 let keyed = source(env, records, rate, first).map(Total::of).key_by(|t| t.key);
                 let rolling = keyed.reduce(Total::add).uid("rolling");
                 rolling.map(|t| t.row()).sink_to(TwoPhase::new(out)).uid("two-phase sink");
+            }
+            Shape::Slow => {
+                let endless = source(env, u64::MAX, rate, first);
+                let stages = (0..4).fold(endless, |stage, _| stage.rebalance().map(|r| r));
+                stages.rebalance().sink_to(FnSink::new(|r: Rec| {
+                    let stall = if r.index() % 5_000 == 4_999 { 1_000 } else { 1 };
+                    std::thread::sleep(Duration::from_millis(stall));
+                }));
             }
             Shape::Batch => {
                 let heavy = env.generate(records, |i| (record(i), "x".repeat(BALLAST)));
