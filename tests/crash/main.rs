@@ -12,6 +12,7 @@ mod full_disk;
 mod harness;
 mod kills;
 mod output;
+mod points;
 mod power;
 mod process;
 mod rig;
