@@ -39,11 +39,11 @@ fn t2_kill_at_every_fail_point() {
         let again =
             restored.iter().filter(|(name, _)| !started.contains_key(*name)).map(|point| (point, true));
         let points: Vec<_> = first.chain(again).collect();
-        for (n, ((name, &hits), in_recovery)) in points.iter().enumerate() {
+        for (n, ((name, hits), in_recovery)) in points.iter().enumerate() {
             for round in 0..size(1, 10) {
                 let mut random = random(seed ^ (shape as u64) << 40, n as u64 * 1_000 + round);
                 // The first hits matter as much as all later ones.
-                let hit = if random.one_in(3) { 1 } else { 1 + random.below(hits as usize) };
+                let hit = if random.one_in(3) { 1 } else { 1 + random.below(**hits as usize) };
                 let action =
                     if (n as u64 + round) % 4 == 3 { random.pick(&["error", "panic"]) } else { "kill" };
                 let at = End::At(format!("{name}={action}@{hit}"));
