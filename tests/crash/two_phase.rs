@@ -6,7 +6,7 @@
 
 use mainstem::base::batch::Batch;
 use mainstem::base::vfs::{SharedVfs, VfsFile};
-use mainstem::connectors::sink::{Sink, SinkContext, SinkWriter};
+use mainstem::connectors::sink::{CommitPoint, Recovered, Sink, SinkContext, SinkWriter};
 use mainstem::{Error, Result};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -42,7 +42,12 @@ impl Sink<String> for TwoPhase {
     }
     fn writer(&self, ctx: &SinkContext) -> Result<Writer> {
         let name = format!("{}-{}-{}", ctx.job_id, ctx.attempt, ctx.subtask);
-        Ok(Writer { vfs: ctx.vfs.clone(), dir: self.dir.clone(), name, transactions: 0, open: None })
+        let files = ctx.vfs.list(&self.dir).map_err(|e| Error::io("list", &self.dir, e))?;
+        // Behind all that attempts before this one have written, so that the order of the names is that of the records.
+        let transactions =
+            files.iter().filter_map(|path| path.to_str()?.rsplit('-').next()?.parse::<u64>().ok());
+        let transactions = transactions.max().map_or(0, |last| last + 1);
+        Ok(Writer { vfs: ctx.vfs.clone(), dir: self.dir.clone(), name, transactions, open: None })
     }
     fn commit(&self, committables: Vec<String>, ctx: &SinkContext) -> Result<()> {
         for name in committables {
@@ -54,6 +59,10 @@ impl Sink<String> for TwoPhase {
             }
         }
         ctx.vfs.sync_dir(&self.dir).map_err(|e| Error::io("sync", &self.dir, e))
+    }
+    fn recover(&self, recovered: Recovered<'_, String>, ctx: &SinkContext) -> Result<()> {
+        self.commit(recovered.committables, ctx)?;
+        self.abort(ctx)
     }
     fn abort(&self, ctx: &SinkContext) -> Result<()> {
         for path in ctx.vfs.list(&self.dir).map_err(|e| Error::io("list", &self.dir, e))? {
@@ -93,7 +102,7 @@ impl SinkWriter<String> for Writer {
         let (name, file) = self.open.as_mut().expect("opened above");
         file.append(text.as_bytes()).map_err(|e| Error::io("write", &self.dir.join(&*name), e))
     }
-    fn finish(&mut self) -> Result<Vec<String>> {
+    fn prepare_commit(&mut self, _: CommitPoint) -> Result<Vec<String>> {
         self.end()
     }
 }
