@@ -5,6 +5,8 @@
 //! does it again. `RELIABILITY.md` is the card.
 
 mod calm;
+#[path = "../common/mod.rs"]
+mod common;
 mod corruption;
 mod data;
 mod fencing;
@@ -15,6 +17,7 @@ mod output;
 mod points;
 mod power;
 mod process;
+mod programs;
 mod rig;
 mod rows;
 mod shapes;

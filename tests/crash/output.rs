@@ -60,11 +60,13 @@ pub fn verify(shape: Shape, records: u64, files: &Files) -> Result<(), String> {
 
 /// What the committed files hold, against what they should hold in the end.
 pub fn difference(shape: Shape, records: u64, files: &Files) -> Difference {
-    let mut committed: Vec<(&PathBuf, String)> = files
-        .iter()
-        .filter(|(path, _)| is_committed(path))
-        .map(|(path, content)| (path, String::from_utf8_lossy(content).into_owned()))
-        .collect();
+    compare(&shape.expected(records), lines_in_order(files).iter().map(String::as_str))
+}
+
+/// The lines of the committed files, of each directory in the order in which they were committed.
+pub fn lines_in_order(files: &Files) -> Vec<String> {
+    let mut committed: Vec<_> = files.iter().filter(|(path, _)| is_committed(path)).collect();
     committed.sort_by_key(|(path, _)| (path.parent(), number(path)));
-    compare(&shape.expected(records), committed.iter().flat_map(|(_, text)| text.lines()))
+    let text = committed.into_iter().map(|(_, content)| String::from_utf8_lossy(content));
+    text.flat_map(|text| text.lines().map(String::from).collect::<Vec<_>>()).collect()
 }

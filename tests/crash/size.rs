@@ -1,10 +1,6 @@
 //! Size: how much is tried, and with which seed. `MAINSTEM_LONG=1` for the long sizes, `MAINSTEM_SEED=N` to do a run again.
 
-pub use random::Random;
-
-#[path = "../common/random.rs"]
-#[allow(dead_code)] // shared with other tests
-mod random;
+pub use crate::common::random::Random;
 
 /// The size for CI, or the long one.
 pub fn size(short: u64, long: u64) -> u64 {
