@@ -4,6 +4,7 @@ use super::program::{Chaining, Edge, Event, Fold, Key, Op, Program, Rec, Step, W
 use super::program::{DISORDER, END, GAP, LOWER, OFFSET, SIZE, SLIDE, UPPER};
 use super::program::{event_time, expanded, joined, kept, mapped, mixed, rekeyed, source_record, stamped};
 use super::program::{stretch_end, timed_record, timestamp, without_text};
+use mainstem::connectors::sink::FileSink;
 use mainstem::operator::process::TimerFired;
 use mainstem::prelude::*;
 use std::convert::Infallible;
@@ -61,7 +62,7 @@ pub fn build(program: &Program, env: &Environment) -> Output {
 
 /// Adds the program to the environment's plan, with lines of JSON into this directory for an output.
 pub fn build_into_files(program: &Program, env: &Environment, dir: &std::path::Path) {
-    let lines = TextSink::text_with(dir, |record: &Rec, line| {
+    let lines = FileSink::text_with(dir, |record: &Rec, line| {
         write!(line, "{}", serde_json::to_string(record).map_err(|_| std::fmt::Error)?)
     });
     placed(build_stream(program, env).sink_to(lines), &program.sink);
