@@ -10,7 +10,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 const RECORDS: u64 = 24;
-const KEYS: u64 = 3;
+/// A multiple of the parallelism, so that all records of a key are in one split.
+const KEYS: u64 = 4;
 
 /// Record `i`: so many bytes that depend on it.
 fn payload(i: u64, bytes: usize) -> String {
