@@ -25,7 +25,7 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// A tenth of a second of virtual time, with some five checkpoints.
+    /// Half a second of virtual time.
     pub fn new(shape: Shape) -> Rig {
         let options = match shape {
             Shape::Batch => vec![],
@@ -79,7 +79,7 @@ impl Rig {
         args.extend(self.options.clone());
         let (settings, _) = Settings::from_args_iter(args)?;
         let env = Environment::with_settings(settings).execution_mode(self.shape.mode()).vfs(vfs);
-        self.shape.build(&env, self.records, Some(20_000.0), Path::new(OUT), || ());
+        self.shape.build(&env, self.records, Some(4_000.0), Path::new(OUT), || ());
         env.execute("rig")
     }
 
@@ -171,6 +171,9 @@ impl<F: Fn(FileOp, &Path) + Send + Sync + 'static> VfsFile for WatchedFile<F> {
 impl<F: Fn(FileOp, &Path) + Send + Sync + 'static> Vfs for Watched<F> {
     fn open(&self, path: &Path) -> io::Result<Box<dyn VfsFile>> {
         Ok(self.file(path, self.inner.open(path)?))
+    }
+    fn open_append(&self, path: &Path) -> io::Result<Box<dyn VfsFile>> {
+        Ok(self.file(path, self.inner.open_append(path)?))
     }
     fn create(&self, path: &Path) -> io::Result<Box<dyn VfsFile>> {
         (self.watch)(FileOp::Create, path);

@@ -3,6 +3,7 @@
 use crate::data::{KEYS, Rec, WINDOW_MS, mixed, record};
 use crate::rows::Row;
 use crate::two_phase::TwoPhase;
+use mainstem::connectors::sink::RollingPolicy;
 use mainstem::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -44,11 +45,16 @@ impl Shape {
                 let records = source(env, records, rate, first);
                 let keyed = records.key_by(|r| r.key);
                 let rolling = records.map(Total::of).key_by(|t| t.key).reduce(Total::add).uid("rolling");
-                rolling.map(|t| t.row()).sink_to(TextSink::text(out.join("rolling"))).uid("rolling sink");
+                let small = RollingPolicy::default().max_bytes(20_000).rollover(Duration::from_millis(150));
+                let rows = TextSink::text(out.join("rolling")).rolling(small);
+                rolling.map(|t| t.row()).sink_to(rows).uid("rolling sink");
                 let windows = keyed.window(Tumbling::of(Duration::from_millis(WINDOW_MS as u64)));
                 let sums = windows.aggregate(SumSeq).uid("windows");
                 sums.map(|w| Row::new('w', w.key, w.window.start, w.value).to_string())
-                    .sink_to(TextSink::text(out.join("windows")))
+                    .sink_to(
+                        TextSink::text(out.join("windows"))
+                            .rolling(small.rollover(Duration::from_millis(30))),
+                    )
                     .uid("window sink");
             }
             Shape::Timers => {
