@@ -61,7 +61,7 @@ fn play(case: &Case, random: &mut Random) -> Result<usize, String> {
     let disk = Rig::disk();
     let mut killed = 0;
     for process in 0..case.kills {
-        let plan = FaultPlan::fail_at(random.below(200) as u64, Fault::Io).and_from_then_on();
+        let plan = FaultPlan::fail_at(random.below(100) as u64, Fault::Io).and_from_then_on();
         let faulty = FaultVfs::new(Arc::new(disk.clone()), plan);
         if run(case, faulty, random.next(), process > 0).is_ok() {
             return check(case, &disk).map(|()| killed);
