@@ -9,6 +9,8 @@
 //! Invariants: a name stands in [`NAMES`] and in one place of the code at least; a test compares them.
 //! Costs and limits: with the feature, one lock a hit, so no place is reached once for each record.
 
+use super::error::{Error, Result};
+
 #[cfg(feature = "failpoints")]
 pub use active::{Action, NAMES, Scenario, VARIABLE, hits, pass, reach};
 
@@ -20,6 +22,15 @@ pub use active::{Action, NAMES, Scenario, VARIABLE, hits, pass, reach};
 #[inline(always)]
 pub(crate) fn reach(_name: &'static str) -> std::io::Result<()> {
     Ok(())
+}
+
+/// A place that can fail with an error of the engine; see the module.
+///
+/// # Errors
+/// Never without the feature `failpoints`.
+#[inline(always)]
+pub(crate) fn check(name: &'static str) -> Result<()> {
+    reach(name).map_err(|e| Error::io("pass", "fail point", e))
 }
 
 /// A place that cannot fail; see the module.
@@ -34,7 +45,46 @@ mod active {
     use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
     /// Every place there is, in the order in which a job comes by.
-    pub const NAMES: &[&str] = &[];
+    pub const NAMES: &[&str] = &[
+        "job.locked",
+        "small_file.write",
+        "small_file.sync",
+        "small_file.rename",
+        "small_file.sync_dir",
+        "restore.read",
+        "restore.sources",
+        "restore.sinks",
+        "restore.operator",
+        "file_sink.cut",
+        "file_sink.clean_up",
+        "source.open",
+        "checkpoint.begin",
+        "source.position",
+        "barrier.first",
+        "barrier.aligned",
+        "snapshot.begin",
+        "snapshot.taken",
+        "sink.prepare",
+        "sink.prepared",
+        "state_file.create",
+        "state_file.write",
+        "state_file.sync",
+        "state_file.sync_dir",
+        "checkpoint.state_written",
+        "checkpoint.acknowledge",
+        "checkpoint.finished",
+        "checkpoint.write",
+        "checkpoint.durable",
+        "checkpoint.prune",
+        "checkpoint.pruned",
+        "checkpoint.complete",
+        "sink.commit",
+        "file_sink.rename",
+        "file_sink.sync_dir",
+        "sink.committed",
+        "checkpoint.notify",
+        "sink.finish",
+    ];
 
     /// The variable with the plan of a process.
     pub const VARIABLE: &str = "MAINSTEM_FAILPOINTS";

@@ -18,6 +18,7 @@
 
 use crate::base::codec;
 use crate::base::error::{Error, Result};
+use crate::base::failpoint;
 use crate::base::vfs::{SharedVfs, Vfs, VfsFile};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -103,6 +104,7 @@ impl JobDirectory {
                 dir.display()
             )));
         }
+        io("lock", &path, failpoint::reach("job.locked"))?;
         // Read again, now that nobody else writes it. Without a number there is no telling whose files are whose.
         let before: Option<Owner> = read_small(&*vfs, &dir.join(OWNER), OWNER_KIND)?;
         let before = before.map_or(0, |owner| owner.attempt);
@@ -280,12 +282,16 @@ fn write_and_rename(
     durability: Durability,
 ) -> Result<()> {
     let mut file = io("create", unfinished, vfs.create(unfinished))?;
+    io("write", unfinished, failpoint::reach("small_file.write"))?;
     io("write", unfinished, file.append(bytes))?;
     if durability == Durability::Synced {
+        io("sync", unfinished, failpoint::reach("small_file.sync"))?;
         io("sync", unfinished, file.sync_data())?;
     }
     drop(file);
+    io("rename", path, failpoint::reach("small_file.rename"))?;
     io("rename", path, vfs.rename(unfinished, path))?;
+    io("sync", path, failpoint::reach("small_file.sync_dir"))?;
     match path.parent() {
         Some(dir) if durability == Durability::Synced => io("sync", dir, vfs.sync_dir(dir)),
         _ => Ok(()),

@@ -1,14 +1,14 @@
 //! Points: a kill, an error and a panic at every fail point, in normal work and while a job recovers.
 
-use crate::harness::{End, Job, Report};
+use crate::harness::{End, Job};
 use crate::shapes::Shape;
-use crate::size::{random, seed, size};
+use crate::size::{Random, random, seed, size};
 use mainstem::base::failpoint::NAMES;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const SHAPES: [Shape; 4] = [Shape::Files, Shape::Timers, Shape::TwoPhase, Shape::Batch];
+const SHAPES: [Shape; 3] = [Shape::Files, Shape::Timers, Shape::TwoPhase];
 
 /// A third of a second with a dozen checkpoints, or a batch that spills.
 fn job(shape: Shape) -> Job {
@@ -18,12 +18,28 @@ fn job(shape: Shape) -> Job {
     }
 }
 
-/// The hits of each fail point in a process that starts the job, and in one that goes on with it.
+/// What a recovery comes by depends on when the process before it died: so many are looked at.
+const RECOVERIES: u64 = 4;
+/// And so many are tried until one comes by a certain point.
+const TRIES: u64 = 8;
+
+/// The hits of each fail point in a process that starts the job, and in those that go on with it.
 fn hits(shape: Shape, seed: u64) -> (BTreeMap<String, u64>, BTreeMap<String, u64>) {
     let started = job(shape).run("t2_", seed, &[]).hits;
-    let after = Duration::from_millis(if shape == Shape::Batch { 400 } else { 220 });
-    let restored = job(shape).run("t2_", seed, &[End::After(after)]).hits;
+    let mut restored = BTreeMap::new();
+    for n in 0..RECOVERIES {
+        for (name, hits) in job(shape).run("t2_", seed, &[dies(shape, &mut random(seed, n))]).hits {
+            let least = restored.entry(name).or_insert(hits);
+            *least = hits.min(*least);
+        }
+    }
     (started, restored)
+}
+
+/// A kill in the middle of the job.
+fn dies(shape: Shape, random: &mut Random) -> End {
+    let (from, range) = if shape == Shape::Batch { (300, 400) } else { (120, 180) };
+    End::After(Duration::from_millis(from + random.below(range) as u64))
 }
 
 /// T2: at each fail point that a job comes by, a kill, and in turn an error or a panic; then the job goes on, and in every
@@ -47,18 +63,25 @@ fn t2_kill_at_every_fail_point() {
                 let action =
                     if (n as u64 + round) % 4 == 3 { random.pick(&["error", "panic"]) } else { "kill" };
                 let at = End::At(format!("{name}={action}@{hit}"));
-                let time = End::After(Duration::from_millis(100 + random.below(150) as u64));
-                let mut ends = if *in_recovery { vec![time, at] } else { vec![at] };
-                if random.one_in(3) {
-                    let (second, _) = restored.iter().nth(random.below(restored.len())).unwrap();
-                    ends.push(End::At(format!("{second}=kill@1")));
-                }
-                let Report { kills: died, .. } = job(shape).run("t2_", seed, &ends);
-                if died > u64::from(*in_recovery) {
-                    met.insert(name.to_string());
+                let second = if random.one_in(3) {
+                    let (name, _) = restored.iter().nth(random.below(restored.len())).unwrap();
+                    Some(End::At(format!("{name}=kill@1")))
+                } else {
+                    None
+                };
+                let mut died = 0;
+                for _ in 0..if *in_recovery { TRIES } else { 1 } {
+                    let before = in_recovery.then(|| dies(shape, &mut random));
+                    let ends: Vec<End> =
+                        before.into_iter().chain([at.clone()]).chain(second.clone()).collect();
+                    let report = job(shape).run("t2_", seed, &ends);
+                    (died, jobs) = (report.kills, jobs + 1);
+                    if died > u64::from(*in_recovery) {
+                        met.insert(name.to_string());
+                        break;
+                    }
                 }
                 kills += died;
-                jobs += 1;
             }
         }
     }
@@ -77,7 +100,7 @@ fn the_list_of_fail_points_is_that_of_the_code() {
             todo.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
         } else if path != PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/base/failpoint.rs") {
             let text = std::fs::read_to_string(path).unwrap();
-            for call in ["failpoint::reach(\"", "failpoint::pass(\""] {
+            for call in ["failpoint::reach(\"", "failpoint::check(\"", "failpoint::pass(\""] {
                 let names = text.split(call).skip(1).filter_map(|rest| rest.split('"').next());
                 found.extend(names.map(String::from));
             }

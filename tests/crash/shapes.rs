@@ -63,6 +63,7 @@ impl Shape {
                     .process(|states| Timed {
                         event: states.map("event"),
                         processing: states.map("processing"),
+                        ballast: states.value("ballast"),
                     })
                     .uid("timers")
                     .sink_to(TextSink::text(out.join("timers")))
@@ -225,10 +226,26 @@ impl Aggregator<Rec> for SumSeq {
 struct Timed {
     event: MapState<i64, u64>,
     processing: MapState<i64, Vec<u64>>,
+    /// So much that a snapshot does not fit into the metadata of its checkpoint; ends with the number of the last record.
+    ballast: ValueState<String>,
+}
+
+fn ballast(seq: u64) -> String {
+    format!("{}{seq}", "b".repeat(1_000 + (seq % 700) as usize))
 }
 
 impl KeyedProcessFunction<u64, Rec, String> for Timed {
-    fn process(&mut self, r: Rec, ctx: &mut KeyedContext<u64>, _: &mut Collector<'_, String>) -> UserResult {
+    fn process(
+        &mut self,
+        r: Rec,
+        ctx: &mut KeyedContext<u64>,
+        out: &mut Collector<'_, String>,
+    ) -> UserResult {
+        let before = self.ballast.get(ctx).cloned();
+        if before != r.seq.checked_sub(1).map(ballast) {
+            out.emit(format!("record {} of key {} comes behind {before:?}", r.seq, r.key));
+        }
+        self.ballast.set(ctx, ballast(r.seq));
         ctx.register_event_time_timer(r.timer());
         self.event.insert(ctx, r.timer(), r.seq);
         if r.deletes_the_timer_before() {

@@ -8,6 +8,7 @@
 use super::channel::Channel;
 use crate::base::batch::{Barrier, Element};
 use crate::base::data::WATERMARK_MAX;
+use crate::base::failpoint;
 use crate::semantics::time::{MergeChange, WatermarkMerge};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -132,6 +133,9 @@ impl InputGate {
             }
             _ => {}
         }
+        if self.aligning.is_none() {
+            failpoint::pass("barrier.first");
+        }
         self.aligning = Some(barrier);
         self.receivers[receiver].aligned = true;
         self.release_if_aligned();
@@ -140,6 +144,7 @@ impl InputGate {
     fn release_if_aligned(&mut self) {
         let Some(barrier) = self.aligning else { return };
         if self.receivers.iter().all(|r| r.aligned || r.ended) {
+            failpoint::pass("barrier.aligned");
             self.aligning = None;
             self.receivers.iter_mut().for_each(|r| r.aligned = false);
             for input in (0..self.open.len()).filter(|&i| self.open[i] > 0) {

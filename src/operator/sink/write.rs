@@ -14,6 +14,7 @@ use crate::base::batch::{Barrier, Batch, CheckpointId};
 use crate::base::codec::{decode, encode};
 use crate::base::data::{Data, Timestamp};
 use crate::base::error::{Error, Result};
+use crate::base::failpoint;
 use crate::operator::erased::{AnyOperator, OneInput};
 use crate::operator::{Context, Operator, Out, Progress};
 use crate::semantics::state::{OperatorSnapshot, OperatorState, Section};
@@ -144,7 +145,9 @@ impl<T: Data, S: Sink<T>> SinkRun for Run<T, S> {
         self.keep();
         let due = self.notes.up_to(checkpoint);
         if !due.is_empty() {
+            failpoint::check("sink.commit")?;
             self.sink.sink.commit(due, &self.ctx)?;
+            failpoint::check("sink.committed")?;
             self.notes.strike(checkpoint);
         }
         Ok(())
@@ -156,6 +159,7 @@ impl<T: Data, S: Sink<T>> SinkRun for Run<T, S> {
             self.sink.sink.commit(rest, &self.ctx)?;
             self.notes.clear();
         }
+        failpoint::check("sink.finish")?;
         self.sink.sink.finish(&self.ctx)
     }
 
@@ -232,6 +236,7 @@ impl<T: Data, S: Sink<T>> Write<T, S> {
 
     /// Asks the writer to prepare a commit, and notes what it hands over for a checkpoint.
     fn prepare_commit(&mut self, at: CommitPoint, noted_for: CheckpointId) -> Result<Section> {
+        failpoint::check("sink.prepare")?;
         let writer = self.writer()?;
         let mut states = Section::default();
         let prepared = writer.prepare_commit(at).and_then(|prepared| {
@@ -246,6 +251,7 @@ impl<T: Data, S: Sink<T>> Write<T, S> {
                 return Err(e);
             }
         }
+        failpoint::check("sink.prepared")?;
         Ok(states)
     }
 }

@@ -4,6 +4,7 @@ use super::messages::{Message, News, Requests, SubtaskState};
 use crate::base::batch::CheckpointId;
 use crate::base::data::Timestamp;
 use crate::base::error::Result;
+use crate::base::failpoint;
 use crate::executors::chain::Taken;
 use crate::semantics::state::OperatorSnapshot;
 use crate::services::checkpoint::{StateDir, StateHandle, StateWriter};
@@ -78,6 +79,7 @@ impl Writer {
                 Some(writer) => writer.finish()?,
                 None => StateHandle::Inline(Default::default()),
             };
+            failpoint::check("checkpoint.state_written")?;
             state.push((step, watermark, handle));
         }
         Ok(Arc::new(state))
