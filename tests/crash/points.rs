@@ -19,9 +19,9 @@ fn job(shape: Shape) -> Job {
 }
 
 /// What a recovery comes by depends on when the process before it died: so many are looked at.
-const RECOVERIES: u64 = 4;
-/// And so many are tried until one comes by a certain point.
-const TRIES: u64 = 8;
+const RECOVERIES: u64 = 8;
+/// And so many are tried until one comes by a certain point: how often a job does is not the same each time.
+const TRIES: u64 = 12;
 
 /// The hits of each fail point in a process that starts the job, and in those that go on with it.
 fn hits(shape: Shape, seed: u64) -> (BTreeMap<String, u64>, BTreeMap<String, u64>) {
@@ -59,7 +59,7 @@ fn t2_kill_at_every_fail_point() {
             for round in 0..size(1, 10) {
                 let mut random = random(seed ^ (shape as u64) << 40, n as u64 * 1_000 + round);
                 // The first hits matter as much as all later ones.
-                let hit = if random.one_in(3) { 1 } else { 1 + random.below(**hits as usize) };
+                let hit = if random.one_in(3) { 1 } else { 1 + random.below(**hits as usize / 2 + 1) };
                 let action =
                     if (n as u64 + round) % 4 == 3 { random.pick(&["error", "panic"]) } else { "kill" };
                 let at = End::At(format!("{name}={action}@{hit}"));
@@ -70,7 +70,7 @@ fn t2_kill_at_every_fail_point() {
                     None
                 };
                 let mut died = 0;
-                for _ in 0..if *in_recovery { TRIES } else { 1 } {
+                for _ in 0..TRIES {
                     let before = in_recovery.then(|| dies(shape, &mut random));
                     let ends: Vec<End> =
                         before.into_iter().chain([at.clone()]).chain(second.clone()).collect();
