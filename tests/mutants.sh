@@ -7,10 +7,21 @@ cd "$(dirname "$0")/.."
 
 # The bug, as in src/base/mutant.rs, and the arguments of the test that must turn red.
 mutants="
-equal_hashes_mixed      --lib services::shuffle
-combined_by_arrival     --test pipelines
-late_window_again       --lib operator::window::general
-key_group_lost          --test crash t12_
+alignment_skipped        --test crash t20_simulated
+watermark_first          --test event_time
+committed_before_durable --test crash t20_simulated
+directory_not_synced     --test crash t3_
+slot_reused_in_batch     --lib semantics::state::table
+equal_hashes_mixed       --lib services::shuffle
+section_forgotten        --test crash t20_simulated
+split_from_start         --test crash t20_simulated
+checksum_ignored         --test crash t4_damaged_checkpoints
+block_checksum_ignored   --lib services::shuffle
+combined_by_arrival      --test pipelines
+last_part_dropped        --test crash calm
+late_window_again        --lib operator::window::general
+key_group_lost           --test crash t20_simulated
+two_writers              --test crash t19_
 "
 
 log=$(mktemp)

@@ -17,6 +17,9 @@ use mainstem::prelude::*;
 use output::Output;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 mod data;
 mod job;
@@ -24,6 +27,9 @@ mod job;
 mod output;
 #[path = "../common/random.rs"]
 mod random;
+
+/// How often the program looks whether somebody has pressed Ctrl-C or the job has ended.
+const LOOK: Duration = Duration::from_millis(5);
 
 #[global_allocator]
 static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -62,7 +68,18 @@ fn run(args: Args) -> mainstem::Result<JobResult> {
     let clicks = clicks.name("clicks").uid("clicks");
     let clicks = if args.back_pressure { job::slowed(&clicks) } else { clicks };
     args.output.sink(&job::counts(&clicks));
-    env.execute("clicks")
+    let job = env.execute_async("clicks")?;
+    // Ctrl-C: with checkpoints the job stops at one, from which it can be restored; without them it is cancelled.
+    let asked = Arc::new(AtomicBool::new(false));
+    let on_signal = asked.clone();
+    let _ = ctrlc::set_handler(move || on_signal.store(true, Ordering::Relaxed));
+    while job.status() == JobStatus::Running {
+        if asked.swap(false, Ordering::Relaxed) && job.stop(false).is_err() {
+            job.cancel();
+        }
+        std::thread::sleep(LOOK);
+    }
+    job.result()
 }
 
 fn main() -> ExitCode {

@@ -45,7 +45,7 @@ check() { # check WHAT: no window with another number, none twice
     [ -z "$wrong" ] || fail "$1: not 1,000 clicks: $wrong"
     twice=$(rows | cut -d, -f1-3 | sort | uniq -d | head -3)
     [ -z "$twice" ] || fail "$1: a window came twice: $twice"
-    printf '%-46s %4d windows of a page, 1,000 clicks each\n' "$1" "$(rows | wc -l)"
+    printf '%-50s %4d windows of a page, 1,000 clicks each\n' "$1" "$(rows | wc -l)"
 }
 
 until_windows() { # until_windows N: waits until so many windows are out
@@ -74,8 +74,10 @@ check "restored"
 end_by KILL
 start --parallelism 2 --restore latest
 until_windows 20
-end_by TERM
-check "killed, restored and stopped"
+kill -s INT "$job"
+wait "$job" || fail "the job did not stop at a checkpoint"
+job=
+check "killed, restored and stopped at a checkpoint"
 
 start --parallelism 3 --restore latest
 until_windows 30

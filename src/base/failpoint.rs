@@ -84,6 +84,11 @@ mod active {
         "sink.committed",
         "checkpoint.notify",
         "sink.finish",
+        "stage.resume",
+        "shuffle.run",
+        "shuffle.merge",
+        "shuffle.read",
+        "stage.unit_done",
     ];
 
     /// The variable with the plan of a process.

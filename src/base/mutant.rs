@@ -29,12 +29,34 @@ pub(crate) fn is(name: &str) -> bool {
 /// Every bug there is.
 #[cfg(feature = "mutants")]
 pub const NAMES: &[&str] = &[
+    // A channel whose barrier has come is read on before those of the others have.
+    "alignment_skipped",
+    // A watermark overtakes the results that it covers.
+    "watermark_first",
+    // Sinks commit before the metadata of the checkpoint is there.
+    "committed_before_durable",
+    // What was renamed may lose its name in a power loss.
+    "directory_not_synced",
+    // A slot that a batch has emptied is given to another key within that batch.
+    "slot_reused_in_batch",
     // Rows of two keys with equal hashes count as one key.
     "equal_hashes_mixed",
+    // One section of each snapshot is not written.
+    "section_forgotten",
+    // A split that was open is read from its start after a restore.
+    "split_from_start",
+    // Files of checkpoints are taken though their checksum says otherwise.
+    "checksum_ignored",
+    // Blocks of a shuffle are, too.
+    "block_checksum_ignored",
     // A fold that depends on order is combined as records arrive, and not as their timestamps say.
     "combined_by_arrival",
+    // What a writer prepares at its end is not committed.
+    "last_part_dropped",
     // A late record opens its window again.
     "late_window_again",
     // The keys of one key group belong to nobody when state is restored.
     "key_group_lost",
+    // The lock of a job directory keeps nobody out.
+    "two_writers",
 ];

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const SHAPES: [Shape; 3] = [Shape::Files, Shape::Timers, Shape::TwoPhase];
+const SHAPES: [Shape; 4] = [Shape::Files, Shape::Timers, Shape::TwoPhase, Shape::Batch];
 
 /// A third of a second with a dozen checkpoints, or a batch that spills.
 fn job(shape: Shape) -> Job {

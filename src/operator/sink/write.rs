@@ -15,6 +15,7 @@ use crate::base::codec::{decode, encode};
 use crate::base::data::{Data, Timestamp};
 use crate::base::error::{Error, Result};
 use crate::base::failpoint;
+use crate::base::mutant;
 use crate::operator::erased::{AnyOperator, OneInput};
 use crate::operator::{Context, Operator, Out, Progress};
 use crate::semantics::state::{OperatorSnapshot, OperatorState, Section};
@@ -244,6 +245,7 @@ impl<T: Data, S: Sink<T>> Write<T, S> {
             Ok(prepared)
         });
         match prepared {
+            Ok(_) if mutant::is("last_part_dropped") && at == CommitPoint::End => {}
             Ok(prepared) => self.notes.add(noted_for, self.at(), prepared),
             Err(e) => {
                 self.failure = Some(e.to_string());

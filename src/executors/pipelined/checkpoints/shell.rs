@@ -7,6 +7,7 @@ use crate::base::batch::CheckpointId;
 use crate::base::config::CheckpointSettings;
 use crate::base::error::{Error, Result};
 use crate::base::failpoint;
+use crate::base::mutant;
 use crate::base::text;
 use crate::executors::job::JobEnvironment;
 use crate::executors::pipelined::control::{Control, Wish};
@@ -288,6 +289,9 @@ impl<'a> Shell<'a> {
                 let (metadata, chains) = self.metadata(id, full, &states);
                 self.job.sinks.values().for_each(|sink| sink.keep());
                 failpoint::check("checkpoint.write")?;
+                if mutant::is("committed_before_durable") {
+                    self.job.sinks.values().try_for_each(|sink| sink.checkpoint_complete(id))?;
+                }
                 return Ok(Some(match self.store.complete(&metadata) {
                     Ok(()) => {
                         self.chains = chains;
