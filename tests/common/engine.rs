@@ -4,9 +4,11 @@ use super::program::{Chaining, Edge, Event, Fold, Key, Op, Program, Rec, Step, W
 use super::program::{DISORDER, END, GAP, LOWER, OFFSET, SIZE, SLIDE, UPPER};
 use super::program::{event_time, expanded, joined, kept, mapped, mixed, rekeyed, source_record, stamped};
 use super::program::{stretch_end, timed_record, timestamp, without_text};
+use mainstem::connectors::sink::FileSink;
 use mainstem::operator::process::TimerFired;
 use mainstem::prelude::*;
 use std::convert::Infallible;
+use std::fmt::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -50,6 +52,24 @@ pub fn run(program: &Program, config: &Config) -> mainstem::Result<(Vec<Rec>, Jo
 
 /// Adds the program to the environment's plan.
 pub fn build(program: &Program, env: &Environment) -> Output {
+    let output = Output::default();
+    let into = output.clone();
+    let stream = build_stream(program, env);
+    let sink = stream.sink_to(FnSink::new(move |record: Rec| into.lock().unwrap().push(record)));
+    placed(sink, &program.sink);
+    output
+}
+
+/// Adds the program to the environment's plan, with lines of JSON into this directory for an output.
+pub fn build_into_files(program: &Program, env: &Environment, dir: &std::path::Path) {
+    let lines = FileSink::text_with(dir, |record: &Rec, line| {
+        write!(line, "{}", serde_json::to_string(record).map_err(|_| std::fmt::Error)?)
+    });
+    placed(build_stream(program, env).sink_to(lines), &program.sink);
+}
+
+/// Everything before the sink.
+fn build_stream(program: &Program, env: &Environment) -> DataStream<Rec> {
     let mut streams: Vec<DataStream<Rec>> = Vec::new();
     for node in &program.nodes {
         let stream = match (node.op, &node.inputs[..]) {
@@ -65,13 +85,7 @@ pub fn build(program: &Program, env: &Environment) -> Output {
         };
         streams.push(stream);
     }
-    let output = Output::default();
-    let into = output.clone();
-    let last = &streams[streams.len() - 1];
-    let sink = partitioned(last, program.sink.edge)
-        .sink_to(FnSink::new(move |record: Rec| into.lock().unwrap().push(record)));
-    placed(sink, &program.sink);
-    output
+    partitioned(&streams[streams.len() - 1], program.sink.edge)
 }
 
 fn source(env: &Environment, op: Op, step: &Step) -> DataStream<Rec> {

@@ -12,6 +12,7 @@ use super::link::Call;
 use crate::base::batch::{Barrier, CheckpointId, Element};
 use crate::base::data::{Timestamp, WATERMARK_MAX};
 use crate::base::error::{Error, Result};
+use crate::base::failpoint;
 use crate::operator::Progress;
 use crate::semantics::state::{OperatorSnapshot, OperatorState};
 use std::collections::VecDeque;
@@ -72,7 +73,9 @@ impl Chain {
         self.cuts.newest = self.cuts.newest.max(barrier.id);
         let link = &mut self.links[i];
         let mut part = OperatorSnapshot::default();
+        failpoint::check("snapshot.begin")?;
         let progress = link.operator.snapshot(barrier, &mut part).map_err(|e| self.named(e))?;
+        failpoint::check("snapshot.taken")?;
         let link = &mut self.links[i];
         link.next_timer = link.operator.next_timer();
         let watermark = link.context.watermark;
@@ -215,6 +218,7 @@ impl Chain {
             let link = &mut self.links[i];
             let Some(state) = state_of(link.step) else { continue };
             self.at.set(i);
+            failpoint::check("restore.operator")?;
             let restored = link.operator.restore(state, &mut link.context);
             link.next_timer = link.operator.next_timer();
             restored.map_err(|e| match e {

@@ -8,6 +8,8 @@
 use super::channel::Channel;
 use crate::base::batch::{Barrier, Element};
 use crate::base::data::WATERMARK_MAX;
+use crate::base::failpoint;
+use crate::base::mutant;
 use crate::semantics::time::{MergeChange, WatermarkMerge};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -51,6 +53,7 @@ impl InputGate {
         for (input, _) in open.iter().enumerate().filter(|(_, channels)| **channels == 0) {
             ready.extend([(input, Element::Watermark(WATERMARK_MAX)), (input, Element::End)]);
         }
+        let waits = waits && !mutant::is("alignment_skipped");
         InputGate { receivers, merges, open, next: 0, aligning: None, waits, ready }
     }
 
@@ -132,6 +135,9 @@ impl InputGate {
             }
             _ => {}
         }
+        if self.aligning.is_none() {
+            failpoint::pass("barrier.first");
+        }
         self.aligning = Some(barrier);
         self.receivers[receiver].aligned = true;
         self.release_if_aligned();
@@ -140,6 +146,7 @@ impl InputGate {
     fn release_if_aligned(&mut self) {
         let Some(barrier) = self.aligning else { return };
         if self.receivers.iter().all(|r| r.aligned || r.ended) {
+            failpoint::pass("barrier.aligned");
             self.aligning = None;
             self.receivers.iter_mut().for_each(|r| r.aligned = false);
             for input in (0..self.open.len()).filter(|&i| self.open[i] > 0) {

@@ -15,6 +15,7 @@ use super::{simulation, threads};
 use crate::base::clock::VirtualClock;
 use crate::base::config::{CheckpointMode, Settings};
 use crate::base::error::{Error, Result};
+use crate::base::failpoint;
 use crate::base::hash::hash_of;
 use crate::base::restart::{Restart, RestartStrategy, Restarts, is_worth_retrying};
 use crate::executors::job::JobEnvironment;
@@ -268,6 +269,7 @@ impl Attempt<'_> {
         if self.is_first {
             return Ok(());
         }
+        failpoint::check("restore.sources")?;
         let state = |step: usize| self.restored.as_ref().and_then(|restored| restored.state(step));
         let named = |step: usize, e: Error| e.in_operator(&self.plan.steps[step].name, 0);
         for (&step, source) in self.job.sources.iter() {
@@ -279,6 +281,7 @@ impl Attempt<'_> {
             source.begin(state(step), &finished).map_err(|e| named(step, e))?;
         }
         for (&step, sink) in self.job.sinks.iter() {
+            failpoint::check("restore.sinks")?;
             let none = OperatorState::default();
             sink.recover(state(step).unwrap_or(&none)).map_err(|e| named(step, e))?;
         }

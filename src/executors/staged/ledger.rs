@@ -17,6 +17,7 @@ use super::schedule::UnitId;
 use super::summary::Summary;
 use super::unit::unit_name;
 use crate::base::error::{Error, Result};
+use crate::base::failpoint;
 use crate::base::vfs::SharedVfs;
 use crate::services::job_dir::{Durability, FileKind, read_small, write_small};
 use crate::services::shuffle::StoredOutput;
@@ -80,11 +81,13 @@ impl Ledger {
 
     /// Writes down that a unit is done.
     pub fn write(&self, id: UnitId, record: &UnitRecord) -> Result<()> {
+        failpoint::check("stage.unit_done")?;
         write_small(&*self.vfs, &self.path(id), KIND, record, Durability::Recomputable)
     }
 
     /// The record of a unit; none if there is none that can be read.
     pub fn read(&self, id: UnitId) -> Result<Option<UnitRecord>> {
+        failpoint::check("stage.resume")?;
         let path = self.path(id);
         match read_small::<UnitRecord>(&*self.vfs, &path, KIND) {
             Ok(Some(record)) if record.of != self.of(id) => {

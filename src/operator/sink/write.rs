@@ -14,6 +14,8 @@ use crate::base::batch::{Barrier, Batch, CheckpointId};
 use crate::base::codec::{decode, encode};
 use crate::base::data::{Data, Timestamp};
 use crate::base::error::{Error, Result};
+use crate::base::failpoint;
+use crate::base::mutant;
 use crate::operator::erased::{AnyOperator, OneInput};
 use crate::operator::{Context, Operator, Out, Progress};
 use crate::semantics::state::{OperatorSnapshot, OperatorState, Section};
@@ -144,7 +146,9 @@ impl<T: Data, S: Sink<T>> SinkRun for Run<T, S> {
         self.keep();
         let due = self.notes.up_to(checkpoint);
         if !due.is_empty() {
+            failpoint::check("sink.commit")?;
             self.sink.sink.commit(due, &self.ctx)?;
+            failpoint::check("sink.committed")?;
             self.notes.strike(checkpoint);
         }
         Ok(())
@@ -156,6 +160,7 @@ impl<T: Data, S: Sink<T>> SinkRun for Run<T, S> {
             self.sink.sink.commit(rest, &self.ctx)?;
             self.notes.clear();
         }
+        failpoint::check("sink.finish")?;
         self.sink.sink.finish(&self.ctx)
     }
 
@@ -232,6 +237,7 @@ impl<T: Data, S: Sink<T>> Write<T, S> {
 
     /// Asks the writer to prepare a commit, and notes what it hands over for a checkpoint.
     fn prepare_commit(&mut self, at: CommitPoint, noted_for: CheckpointId) -> Result<Section> {
+        failpoint::check("sink.prepare")?;
         let writer = self.writer()?;
         let mut states = Section::default();
         let prepared = writer.prepare_commit(at).and_then(|prepared| {
@@ -239,6 +245,7 @@ impl<T: Data, S: Sink<T>> Write<T, S> {
             Ok(prepared)
         });
         match prepared {
+            Ok(_) if mutant::is("last_part_dropped") && at == CommitPoint::End => {}
             Ok(prepared) => self.notes.add(noted_for, self.at(), prepared),
             Err(e) => {
                 self.failure = Some(e.to_string());
@@ -246,6 +253,7 @@ impl<T: Data, S: Sink<T>> Write<T, S> {
                 return Err(e);
             }
         }
+        failpoint::check("sink.prepared")?;
         Ok(states)
     }
 }

@@ -9,6 +9,7 @@ use super::splits::{Dealing, Numbered, Share, Splits};
 use crate::base::batch::{Barrier, Batch, Element, ErasedBatch};
 use crate::base::data::{Data, Timestamp, WATERMARK_MAX, WATERMARK_MIN};
 use crate::base::error::{Error, Result};
+use crate::base::failpoint;
 use crate::operator::erased::AnyOperator;
 use crate::operator::output::AnyOut;
 use crate::operator::timestamps::to_ms;
@@ -185,6 +186,7 @@ impl<S: Source> SourceOperator<S> {
                 waiting = false;
                 break;
             };
+            failpoint::check("source.open")?;
             let reader = self.source.open(split, &self.ctx)?;
             let timing = self.strategy.as_ref().map(|s| s.start(self.ctx.clock.monotonic()));
             let input = self.merge.add();
@@ -367,6 +369,7 @@ impl<S: Source> AnyOperator for SourceOperator<S> {
             let watermark = (promised > WATERMARK_MIN).then_some(promised);
             Numbered { number: open.number, split: open.reader.position(), watermark }
         });
+        failpoint::check("source.position")?;
         self.share.snapshot(barrier, open, into)?;
         Ok(Progress::Done)
     }

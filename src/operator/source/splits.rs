@@ -10,6 +10,7 @@
 use crate::base::batch::Barrier;
 use crate::base::data::{Data, Timestamp};
 use crate::base::error::{Error, Result};
+use crate::base::mutant;
 use crate::semantics::state::{OperatorSnapshot, OperatorState, Slot};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -135,6 +136,9 @@ impl<P: Data> Splits<P> {
         for (number, (_, split, watermark)) in all {
             match open.remove(&number) {
                 _ if read.contains(&number) => {}
+                Some(_) if mutant::is("split_from_start") => {
+                    unopened.push(Numbered { number, split, watermark })
+                }
                 Some(split) => waiting.push(split),
                 None => unopened.push(Numbered { number, split, watermark }),
             }

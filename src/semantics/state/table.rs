@@ -25,6 +25,7 @@ use super::paged::Paged;
 use crate::base::data::Key;
 use crate::base::error::{Error, Result};
 use crate::base::hash::hash_of;
+use crate::base::mutant;
 use std::num::NonZeroU64;
 
 /// Number of a key in its table.
@@ -321,7 +322,8 @@ impl<K: Key, V> KeyTable<K, V> {
         let indexed = self.index.remove(entry.hash.0.get(), slot);
         debug_assert!(indexed || self.drained.is_some(), "a live entry is in the index");
         self.live -= 1;
-        self.removed.push(slot);
+        let empty = if mutant::is("slot_reused_in_batch") { &mut self.free } else { &mut self.removed };
+        empty.push(slot);
         Some((entry.key, entry.value))
     }
 

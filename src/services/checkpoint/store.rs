@@ -14,6 +14,7 @@ use super::metadata::{JobTag, Metadata, StateHandle};
 use super::state_file::{self, StateWriter};
 use crate::base::batch::CheckpointId;
 use crate::base::error::{Error, Result};
+use crate::base::failpoint;
 use crate::base::vfs::{MemVfs, SharedVfs};
 use crate::services::job_dir::{Durability, FileKind, JobDirectory, read_small, write_small};
 use std::collections::{BTreeMap, BTreeSet};
@@ -240,6 +241,7 @@ impl Store {
             let _ = self.vfs.remove_file(&path);
             return Err(e);
         }
+        failpoint::check("checkpoint.durable")?;
         self.completed.insert(id, files_of(metadata));
         self.prune();
         Ok(())
@@ -249,11 +251,13 @@ impl Store {
         while self.completed.len() > self.retained {
             let Some((id, files)) = self.completed.pop_first() else { return };
             let dir = self.root.join(checkpoint_dir(id));
+            failpoint::pass("checkpoint.prune");
             // The metadata first: a checkpoint that lacks files is none.
             if let Err(e) = self.vfs.remove_file(&dir.join(METADATA)) {
                 tracing::warn!(dir = %dir.display(), error = %e, "a checkpoint that nobody needs remains");
                 continue;
             }
+            failpoint::pass("checkpoint.pruned");
             let mut dirs: BTreeSet<PathBuf> = BTreeSet::from([dir]);
             let folder = |file: &String| Some(self.root.join(Path::new(file).parent()?));
             dirs.extend(files.iter().filter_map(folder));

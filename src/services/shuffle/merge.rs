@@ -17,6 +17,7 @@ use super::row::RowRef;
 use super::run::{RunBuilder, RunWriter, WRITER_BLOCKS};
 use super::spill::Spiller;
 use crate::base::error::{Error, Result};
+use crate::base::failpoint;
 use std::sync::Arc;
 
 /// Blocks of a temporary run that the share would hold.
@@ -97,6 +98,7 @@ impl Merge {
                 other.output.partitions()
             )));
         }
+        failpoint::check("shuffle.merge")?;
         let mut parts = parts_of(partition, inputs);
         let mut spilled_bytes = 0;
         loop {

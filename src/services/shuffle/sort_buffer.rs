@@ -24,6 +24,7 @@ use super::row::{NEW, RESTATED, ROW_BYTES_MAX, SAME, equal_bytes};
 use super::run::{Run, RunBuilder, RunWriter, Segment, WRITER_BLOCKS};
 use super::spill::Spiller;
 use crate::base::error::{Error, Result};
+use crate::base::failpoint;
 use std::cmp::Ordering;
 
 /// Rows are asked for this many entries before they are copied: enough to cover a cache miss.
@@ -157,6 +158,7 @@ impl SortBuffer {
 
     /// Sorts what is in the arena into a run, in memory if it takes at most so many bytes.
     fn write_run(&mut self, memory_limit: usize) -> Result<()> {
+        failpoint::check("shuffle.run")?;
         let mut chunks = std::mem::take(&mut self.chunks);
         chunks.push(std::mem::take(&mut self.chunk));
         let Buckets { mut entries, ends } = radix::scatter(chunks, self.lowest, self.highest);

@@ -16,6 +16,7 @@ use super::lock::DirectoryLock;
 use super::names::{BUCKET_DEPTH_MAX, PartId, finished_part, is_in_progress, is_part_path};
 use super::staging::{StagedFile, Staging};
 use crate::base::error::{Error, Result};
+use crate::base::failpoint;
 use crate::base::vfs::{SharedVfs, Vfs, VfsFile};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -160,6 +161,7 @@ impl Parts {
     /// Makes files visible. May be repeated, by another process too.
     pub(super) fn commit(&self, vfs: &dyn Vfs, files: &[StagedFile]) -> Result<()> {
         files.iter().try_for_each(|file| self.finish_part(vfs, file))?;
+        io("sync", &self.dir, failpoint::reach("file_sink.sync_dir"))?;
         self.sync_dirs(vfs, files.iter().map(|file| file.name.as_str()))
     }
 
@@ -167,6 +169,7 @@ impl Parts {
     fn finish_part(&self, vfs: &dyn Vfs, file: &StagedFile) -> Result<()> {
         let (from, to) = (self.dir.join(&file.staged), self.dir.join(&file.name));
         if !exists(vfs, &to)? {
+            io("rename", &to, failpoint::reach("file_sink.rename"))?;
             return match vfs.rename(&from, &to) {
                 Err(e) if is_missing(&e) => Err(self.vanished(&from)),
                 renamed => io("rename", &to, renamed),
@@ -236,6 +239,7 @@ impl Parts {
         }
         for path in scan.in_progress.iter().filter(|path| !files.values().any(|file| file.staged == **path)) {
             tracing::info!(path = %self.dir.join(path).display(), "removing what was written after the checkpoint");
+            io("remove", &self.dir, failpoint::reach("file_sink.clean_up"))?;
             remove_file(vfs, &self.dir.join(path))?;
         }
         self.sync_dirs(vfs, files.keys().chain(&scan.in_progress).map(String::as_str))?;
@@ -252,6 +256,7 @@ impl Parts {
             Some(mut opened) => {
                 check_content(&*opened, &from, file)?;
                 if io("read", &from, opened.len())? > file.bytes {
+                    io("cut", &from, failpoint::reach("file_sink.cut"))?;
                     io("cut", &from, opened.set_len(file.bytes))?;
                     io("sync", &from, opened.sync_data())?;
                 }

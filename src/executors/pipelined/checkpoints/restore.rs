@@ -2,6 +2,7 @@
 
 use crate::base::data::{Timestamp, WATERMARK_MAX};
 use crate::base::error::{Error, Result};
+use crate::base::failpoint;
 use crate::operator::context::JobContext;
 use crate::plan::{PhysicalPlan, find_step, operator_names};
 use crate::semantics::state::{OperatorSnapshot, OperatorState, SnapshotChain};
@@ -111,6 +112,7 @@ fn operator(entry: &OperatorEntry, read: Read<'_>) -> Result<Operator> {
     for subtask in &entry.subtasks {
         let snapshots = subtask.states.iter().map(|handle| {
             let mut snapshot = OperatorSnapshot::default();
+            failpoint::check("restore.read")?;
             read(handle, &mut |section, entries, bytes| {
                 snapshot.section(section).append(bytes, entries);
                 Ok(())

@@ -6,6 +6,8 @@ use super::writer::Writer;
 use crate::base::batch::CheckpointId;
 use crate::base::config::CheckpointSettings;
 use crate::base::error::{Error, Result};
+use crate::base::failpoint;
+use crate::base::mutant;
 use crate::base::text;
 use crate::executors::job::JobEnvironment;
 use crate::executors::pipelined::control::{Control, Wish};
@@ -245,10 +247,14 @@ impl<'a> Shell<'a> {
     pub fn news(&mut self, news: News) -> Result<Verdict> {
         let event = match news {
             News::Written { subtask, checkpoint: id, state } => {
+                failpoint::check("checkpoint.acknowledge")?;
                 let bytes = state.iter().map(|(_, _, handle)| handle.bytes()).sum();
                 Event::Acknowledged { subtask, id, bytes, state }
             }
-            News::Finished { subtask, state } => Event::Finished { subtask, state },
+            News::Finished { subtask, state } => {
+                failpoint::check("checkpoint.finished")?;
+                Event::Finished { subtask, state }
+            }
             News::Failed { checkpoint: Some(id), error } => Event::Declined { id, why: error.to_string() },
             // Without it no later checkpoint can be complete.
             News::Failed { checkpoint: None, error } => return Err(error),
@@ -272,6 +278,7 @@ impl<'a> Shell<'a> {
     fn act(&mut self, action: Action<SubtaskState>) -> Result<Option<Event<SubtaskState>>> {
         match action {
             Action::Begin(barrier, purpose) => {
+                failpoint::check("checkpoint.begin")?;
                 tracing::debug!(checkpoint = barrier.id, full = barrier.full, ?purpose, "checkpoint begins");
                 self.store.given(barrier.id);
                 self.requests.begin(barrier, purpose == Purpose::Stop);
@@ -282,6 +289,10 @@ impl<'a> Shell<'a> {
                 self.store.check_owner()?;
                 let (metadata, chains) = self.metadata(id, full, &states);
                 self.job.sinks.values().for_each(|sink| sink.keep());
+                failpoint::check("checkpoint.write")?;
+                if mutant::is("committed_before_durable") {
+                    self.job.sinks.values().try_for_each(|sink| sink.checkpoint_complete(id))?;
+                }
                 return Ok(Some(match self.store.complete(&metadata) {
                     Ok(()) => {
                         self.stats.full += u64::from(full);
@@ -301,10 +312,12 @@ impl<'a> Shell<'a> {
                 stats.longest = stats.longest.max(took);
                 stats.total += took;
                 self.store.check_owner()?;
+                failpoint::check("checkpoint.complete")?;
                 for (step, sink) in self.job.sinks.iter() {
                     let committed = sink.checkpoint_complete(id);
                     committed.map_err(|e| e.in_operator(&self.plan.steps[*step].name, 0))?;
                 }
+                failpoint::check("checkpoint.notify")?;
                 self.requests.over(id, true);
                 match purpose {
                     Purpose::Stop => self.verdict = Verdict::Stopped,

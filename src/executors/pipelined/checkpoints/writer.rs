@@ -4,6 +4,8 @@ use super::messages::{Message, News, Requests, SubtaskState};
 use crate::base::batch::CheckpointId;
 use crate::base::data::Timestamp;
 use crate::base::error::Result;
+use crate::base::failpoint;
+use crate::base::mutant;
 use crate::executors::chain::Taken;
 use crate::semantics::state::OperatorSnapshot;
 use crate::services::checkpoint::{StateDir, StateHandle, StateWriter};
@@ -21,7 +23,10 @@ pub struct Writer {
 }
 
 fn append(writer: &mut StateWriter, part: &OperatorSnapshot) -> Result<()> {
-    part.sections().try_for_each(|(name, section)| writer.append(name, section.len(), section.bytes()))
+    let forgotten = usize::from(mutant::is("section_forgotten"));
+    part.sections()
+        .skip(forgotten)
+        .try_for_each(|(name, section)| writer.append(name, section.len(), section.bytes()))
 }
 
 impl Writer {
@@ -78,6 +83,7 @@ impl Writer {
                 Some(writer) => writer.finish()?,
                 None => StateHandle::Inline(Default::default()),
             };
+            failpoint::check("checkpoint.state_written")?;
             state.push((step, watermark, handle));
         }
         Ok(Arc::new(state))

@@ -27,6 +27,7 @@ use crate::base::batch::{Barrier, Batch};
 use crate::base::data::{Data, Key, Timestamp, WATERMARK_MAX, WATERMARK_MIN};
 use crate::base::error::{Error, Result};
 use crate::base::hash::hash_of;
+use crate::base::mutant;
 use crate::operator::exchange::KeySelector;
 use crate::operator::side_output::SideOutput;
 use crate::operator::{Context, LATE_RECORDS_DROPPED, Operator, Out, Progress, TIMERS_DROPPED_AT_END};
@@ -263,7 +264,7 @@ where
             }
         };
         if is_new {
-            if self.is_late(window) {
+            if self.is_late(window) && !mutant::is("late_window_again") {
                 return Ok(None);
             }
             let id = self.ids.as_mut().map_or(Ok(0), Ids::take)?;
