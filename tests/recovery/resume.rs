@@ -414,3 +414,42 @@ fn collected_records_are_collected_again() {
     expected.sort();
     assert_eq!((records, opened), (expected, 0));
 }
+
+/// C13: what must be made again by another process is compared with what was recorded: a function that is not
+/// deterministic, here one that knows the run, has all that read from it run again, so that the output fits together.
+#[test]
+fn what_another_process_makes_differently_is_made_everywhere() {
+    let run = |disk: &MemVfs, number: u64| {
+        let place = Place::on(disk.clone(), Arc::new(disk.clone()));
+        let env = place.environment(DRIVER);
+        let env = if number > 1 { env.resume("/job") } else { env.job_dir("/job") };
+        env.read(super::support::Numbers { count: COUNT, log: Log::default() })
+            .map(move |n| (n, number))
+            .key_by(|record| record.0)
+            .reduce(|_, _| ())
+            .rebalance()
+            .map(move |record| {
+                assert!(number > 1 || record.0 != 1_500, "the first run fails");
+                record
+            })
+            .sink_to(CsvSink::csv("/out/rows"));
+        env.execute("runs")
+    };
+    for damaged in [false, true] {
+        let disk = MemVfs::new();
+        assert!(run(&disk, 1).is_err());
+        let rows = disk.snapshot().into_keys().filter(|path| path.to_string_lossy().ends_with(".rows"));
+        let of_second_stage = rows.filter(|path| path.to_string_lossy().contains("stage001")).nth(5).unwrap();
+        if damaged {
+            disk.remove_file(&of_second_stage).unwrap();
+        }
+        let result = run(&disk, 2).unwrap();
+        let files = output(&disk, "runs");
+        let lines: Vec<&str> = files.values().flat_map(|c| std::str::from_utf8(c).unwrap().lines()).collect();
+        assert_eq!(lines.len() as u64, COUNT);
+        let run = if damaged { ",2" } else { ",1" };
+        assert!(lines.iter().all(|line| line.ends_with(run)), "records of two runs are mixed");
+        // Without damage no unit of the first two stages runs.
+        assert_eq!(result.stages[0].attempts + result.stages[1].attempts > 0, damaged);
+    }
+}
