@@ -126,7 +126,8 @@ impl JobClient {
     }
     /// Asks the job to stop with all of its output committed. Either its sources stop, and the job ends when a
     /// checkpoint at that place is complete, from which it can go on later; or, to `drain` it, its sources end as if there
-    /// were no more input, so that windows and timers fire. Does not wait: [`result`](JobClient::result) does.
+    /// were no more input, so that windows and timers fire. Does not wait: [`result`](JobClient::result) does. If the
+    /// checkpoint fails, and that is tolerated, the job goes on; after a restart it stops.
     ///
     /// # Errors
     /// If the job takes no checkpoints or has ended.

@@ -41,14 +41,23 @@ pub enum Taken {
 /// Snapshots under way.
 #[derive(Default)]
 pub(super) struct Cuts {
-    /// The checkpoints of which not all links have written everything, with the number of those that have not.
-    open: VecDeque<(CheckpointId, usize, Vec<(usize, Timestamp)>)>,
+    /// Oldest first.
+    open: VecDeque<Open>,
     /// Bytes and news that nobody has fetched yet.
     taken: VecDeque<Taken>,
     /// Links that have not written all of the snapshot they are at.
     unfinished: usize,
     /// The newest barrier that a link has seen.
     newest: CheckpointId,
+}
+
+/// A checkpoint of which not all links have written everything.
+struct Open {
+    checkpoint: CheckpointId,
+    /// Links that have not.
+    left: usize,
+    /// Steps that have been cut, with their watermarks.
+    steps: Vec<(usize, Timestamp)>,
 }
 
 impl Chain {
@@ -67,8 +76,9 @@ impl Chain {
             self.write_more(i)?;
         }
         self.at.set(i);
-        if !self.cuts.open.iter().any(|(id, ..)| *id == barrier.id) {
-            self.cuts.open.push_back((barrier.id, self.links.len(), Vec::new()));
+        if !self.cuts.open.iter().any(|open| open.checkpoint == barrier.id) {
+            let (checkpoint, left) = (barrier.id, self.links.len());
+            self.cuts.open.push_back(Open { checkpoint, left, steps: Vec::new() });
         }
         self.cuts.newest = self.cuts.newest.max(barrier.id);
         let link = &mut self.links[i];
@@ -80,8 +90,8 @@ impl Chain {
         link.next_timer = link.operator.next_timer();
         let watermark = link.context.watermark;
         link.forward(Element::Barrier(barrier));
-        if let Some((_, _, steps)) = self.cuts.open.iter_mut().find(|(id, ..)| *id == barrier.id) {
-            steps.push((link.step, watermark));
+        if let Some(open) = self.cuts.open.iter_mut().find(|open| open.checkpoint == barrier.id) {
+            open.steps.push((link.step, watermark));
         }
         link.unfinished = Some(barrier.id);
         self.cuts.unfinished += 1;
@@ -110,12 +120,11 @@ impl Chain {
         }
         link.unfinished = None;
         self.cuts.unfinished -= 1;
-        let open = self.cuts.open.iter_mut().position(|(id, left, _)| {
-            let same = *id == checkpoint;
-            *left -= usize::from(same);
-            same && *left == 0
-        });
-        if let Some((checkpoint, _, steps)) = open.and_then(|at| self.cuts.open.remove(at)) {
+        let Some(at) = self.cuts.open.iter().position(|open| open.checkpoint == checkpoint) else { return };
+        self.cuts.open[at].left -= 1;
+        if self.cuts.open[at].left == 0
+            && let Some(Open { checkpoint, steps, .. }) = self.cuts.open.remove(at)
+        {
             self.cuts.taken.push_back(Taken::Complete { checkpoint, steps });
         }
     }
@@ -151,7 +160,7 @@ impl Chain {
                 self.cuts.unfinished -= 1;
             }
         }
-        self.cuts.open.retain(|(id, ..)| is_live(*id));
+        self.cuts.open.retain(|open| is_live(open.checkpoint));
         self.cuts.taken.retain(|taken| match taken {
             Taken::Part { checkpoint, .. } | Taken::Complete { checkpoint, .. } => is_live(*checkpoint),
         });

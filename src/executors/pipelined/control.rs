@@ -27,13 +27,16 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// Why no checkpoints can be asked for, before the job has begun, where it takes none, and when it has ended.
+    /// The job takes checkpoints and has not ended.
     open: bool,
     checkpoint: bool,
     stop: bool,
     drain: bool,
-    /// Somebody has asked to drain it.
+    /// Somebody has asked to stop or drain it, which outlasts an attempt.
+    stopping: bool,
     draining: bool,
+    /// Callers that wait for a checkpoint.
+    waiting: usize,
     /// Number of checkpoints that were completed or have failed, and the last of them.
     answers: u64,
     last: Option<std::result::Result<CheckpointId, String>>,
@@ -77,7 +80,7 @@ impl Control {
         }
         match drain {
             true => (state.drain, state.draining) = (true, true),
-            false => state.stop = true,
+            false => (state.stop, state.stopping) = (true, true),
         }
         Ok(())
     }
@@ -92,21 +95,37 @@ impl Control {
             return Err(Control::refused());
         }
         state.checkpoint = true;
+        state.waiting += 1;
         let before = state.answers;
-        loop {
+        let outcome = loop {
             // The next one may have been begun before it was asked for.
             if !state.checkpoint && state.answers > before {
-                return match &state.last {
+                break match &state.last {
                     Some(Ok(id)) => Ok(*id),
                     Some(Err(why)) => Err(Error::config(why)),
                     None => Err(Error::Internal("a checkpoint has no outcome".into())),
                 };
             }
             if !state.open {
-                return Err(Control::refused());
+                break Err(Control::refused());
             }
             state = self.0.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
+        };
+        state.waiting -= 1;
+        outcome
+    }
+
+    /// Another attempt begins: what was wanted of the one before is still wanted.
+    pub(super) fn begin_attempt(&self) {
+        let mut state = self.lock();
+        state.checkpoint = state.waiting > 0;
+        state.stop = state.stopping;
+        state.drain = state.draining;
+    }
+
+    /// The checkpoint to stop behind has failed, and the job goes on.
+    pub(super) fn does_not_stop(&self) {
+        self.lock().stopping = false;
     }
 
     /// Takes the wishes that have come since the last call.

@@ -23,6 +23,14 @@ struct Receiver {
     ended: bool,
 }
 
+impl Receiver {
+    /// Whether its channel is to be read; one that is aligned is not, where inputs wait for each other.
+    #[inline(always)]
+    fn is_readable(&self, waits: bool) -> bool {
+        !(self.ended || self.aligned && waits)
+    }
+}
+
 /// Merges channels. Reads them in turn, one element each.
 pub struct InputGate {
     receivers: Vec<Receiver>,
@@ -96,7 +104,7 @@ impl InputGate {
 
     /// Whether no channel that may be read has anything.
     pub fn is_empty(&self) -> bool {
-        let mut readable = self.receivers.iter().filter(|r| !(r.aligned && self.waits) && !r.ended);
+        let mut readable = self.receivers.iter().filter(|r| r.is_readable(self.waits));
         self.ready.is_empty() && readable.all(|r| r.channel.is_empty())
     }
 
@@ -106,8 +114,7 @@ impl InputGate {
             let i = self.next;
             self.next = if i + 1 == n { 0 } else { i + 1 };
             let receiver = &self.receivers[i];
-            if !(receiver.aligned && self.waits)
-                && !receiver.ended
+            if receiver.is_readable(self.waits)
                 && let Some(element) = receiver.channel.receive()
             {
                 return Some((i, element));

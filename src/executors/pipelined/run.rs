@@ -126,6 +126,7 @@ pub fn run(of: PipelinedJob<'_>, tick: &mut dyn FnMut()) -> Result<Outcome> {
         stats.restarts += 1;
         job.accumulators.reset();
         store.begin_attempt();
+        control.begin_attempt();
     }
     Err(Error::Internal("there are no more attempts".into()))
 }
@@ -274,9 +275,8 @@ impl Attempt<'_> {
         let named = |step: usize, e: Error| e.in_operator(&self.plan.steps[step].name, 0);
         for (&step, source) in self.job.sources.iter() {
             let Some(of) = self.plan.steps.get(step) else { continue };
-            let finished = |index| {
-                self.restored.as_ref().is_some_and(|restored| restored.is_finished(self.plan, of.task, index))
-            };
+            let finished =
+                |index| self.restored.as_ref().is_some_and(|restored| restored.is_finished(of.task, index));
             let finished: Vec<bool> = (0..of.parallelism).map(finished).collect();
             source.begin(state(step), &finished).map_err(|e| named(step, e))?;
         }

@@ -133,7 +133,7 @@ pub fn wire_with(
                 subtask.takes_checkpoints(port, keeps.collect());
             }
             if let Some(restored) = &wires.restored {
-                let finished = restored.is_finished(plan, task.id, index);
+                let finished = restored.is_finished(task.id, index);
                 subtask.goes_on_from(restored.clone(), finished);
             }
             subtasks.push(subtask);

@@ -330,7 +330,7 @@ impl<H: Clone> Coordinator<H> {
             return;
         }
         let due = self.next_periodic.is_some_and(|at| now >= at && now >= self.pause_ends());
-        if !self.has_room() || !(due || !self.asked.is_empty()) {
+        if !self.has_room() || !due && self.asked.is_empty() {
             return;
         }
         let purpose = self.asked.pop_front().unwrap_or(Purpose::Periodic);

@@ -4,6 +4,7 @@ use crate::base::data::{Timestamp, WATERMARK_MAX};
 use crate::base::error::{Error, Result};
 use crate::base::failpoint;
 use crate::operator::context::JobContext;
+use crate::operator::exchange::consumers_of;
 use crate::plan::{PhysicalPlan, find_step, operator_names};
 use crate::semantics::state::{OperatorSnapshot, OperatorState, SnapshotChain};
 use crate::services::checkpoint::{JobTag, Metadata, OperatorEntry, StateHandle};
@@ -18,6 +19,8 @@ pub struct Restored {
     pub checkpoint: u64,
     /// What the operators kept, by step; those that were not in the program then have nothing.
     states: BTreeMap<usize, Operator>,
+    /// Of each task and subtask, whether it has nothing left to do.
+    finished: Vec<Vec<bool>>,
 }
 
 struct Operator {
@@ -40,15 +43,41 @@ impl Restored {
         self.states.get(&step).map(|operator| operator.watermark)
     }
 
-    /// Whether a subtask has nothing left to do: it had finished, as had the same subtask of all steps of its task; or all
-    /// subtasks had, however many there are now.
-    pub fn is_finished(&self, plan: &PhysicalPlan, task: usize, index: usize) -> bool {
-        plan.tasks[task].steps.iter().all(|&step| {
-            self.states.get(&step).is_some_and(|operator| {
-                let same = operator.finished.len() == plan.steps[step].parallelism;
-                operator.is_over() || same && operator.finished[index]
-            })
-        })
+    /// Whether a subtask has nothing left to do.
+    pub fn is_finished(&self, task: usize, index: usize) -> bool {
+        self.finished.get(task).and_then(|task| task.get(index)).is_some_and(|&finished| finished)
+    }
+
+    /// A subtask has nothing left to do if it had finished, as had the same subtask of all steps of its task, or all
+    /// subtasks had, however many there are now; and if all that it reads from has nothing left either. The last is only in
+    /// doubt where operators are found by their places, and one was taken for another.
+    fn find_finished(&mut self, plan: &PhysicalPlan) {
+        for task in &plan.tasks {
+            let had_finished = |index: usize| {
+                task.steps.iter().all(|&step| {
+                    self.states.get(&step).is_some_and(|operator| {
+                        let same = operator.finished.len() == task.parallelism;
+                        operator.is_over() || same && operator.finished[index]
+                    })
+                })
+            };
+            let reads_nothing = |index: usize| {
+                let into =
+                    task.steps.iter().flat_map(|&step| plan.edges_into(step)).filter(|edge| !edge.local);
+                into.into_iter().all(|edge| {
+                    let from = &plan.steps[edge.from];
+                    let feeds = |producer: &usize| {
+                        consumers_of(edge.partitioning, *producer, from.parallelism, task.parallelism)
+                            .contains(&index)
+                    };
+                    (0..from.parallelism).filter(feeds).all(|producer| self.is_finished(from.task, producer))
+                })
+            };
+            let finished = (0..task.parallelism).map(|index| had_finished(index) && reads_nothing(index));
+            // Tasks are in order: those that this one reads from are there.
+            let finished = finished.collect();
+            self.finished.push(finished);
+        }
     }
 
     /// What the subtasks that had finished kept, by step and index: it stays part of later checkpoints.
@@ -81,7 +110,7 @@ pub(crate) type Read<'a> =
 pub fn restore(plan: &PhysicalPlan, metadata: &Metadata, read: Read<'_>, allowed: bool) -> Result<Restored> {
     let names = operator_names(plan);
     let mut restored =
-        Restored { job: metadata.job.clone(), checkpoint: metadata.checkpoint, states: BTreeMap::new() };
+        Restored { job: metadata.job.clone(), checkpoint: metadata.checkpoint, ..Restored::default() };
     for entry in &metadata.operators {
         match find_step(&names, &entry.operator) {
             Ok(step) => {
@@ -100,6 +129,7 @@ pub fn restore(plan: &PhysicalPlan, metadata: &Metadata, read: Read<'_>, allowed
             }
         }
     }
+    restored.find_finished(plan);
     Ok(restored)
 }
 

@@ -111,6 +111,8 @@ pub struct Shell<'a> {
     verdict: Verdict,
     /// Subtasks have been asked for something and may sleep.
     wake: bool,
+    /// The checkpoint to stop behind has failed.
+    stop_failed: bool,
 }
 
 /// What a shell is made from.
@@ -151,7 +153,7 @@ impl<'a> Shell<'a> {
             // What subtasks kept that had finished stays part of every checkpoint, in files of this attempt.
             let mut kept: BTreeMap<(usize, usize), (i64, StateHandle)> = BTreeMap::new();
             for step in &plan.steps {
-                let task_is_over = (0..step.parallelism).all(|i| restored.is_finished(plan, step.task, i));
+                let task_is_over = (0..step.parallelism).all(|i| restored.is_finished(step.task, i));
                 let mut entries = Vec::new();
                 for (index, watermark, snapshot) in restored.ended(step.id) {
                     let mut writer = dir.at_end(step.id, index);
@@ -167,7 +169,7 @@ impl<'a> Shell<'a> {
                 }
             }
             for (number, &(task, index)) in subtasks.iter().enumerate() {
-                if restored.is_finished(plan, task, index) {
+                if restored.is_finished(task, index) {
                     let steps = plan.tasks[task].steps.iter().filter_map(|&step| {
                         let (watermark, handle) = kept.get(&(step, index))?;
                         Some((step, *watermark, handle.clone()))
@@ -199,6 +201,7 @@ impl<'a> Shell<'a> {
             control,
             verdict: Verdict::GoesOn,
             wake: false,
+            stop_failed: false,
         };
         Ok((shell, writer, receiver))
     }
@@ -226,6 +229,11 @@ impl<'a> Shell<'a> {
     /// Time has passed.
     pub fn tick(&mut self) -> Result<Verdict> {
         self.discard();
+        // If the job had failed for it, the next attempt would stop.
+        if std::mem::take(&mut self.stop_failed) {
+            tracing::warn!("the job does not stop, since the checkpoint for it has failed");
+            self.control.does_not_stop();
+        }
         let mut events = vec![Event::Tick];
         for wish in self.control.wishes() {
             match wish {
@@ -334,6 +342,7 @@ impl<'a> Shell<'a> {
                     // The sources read on.
                     self.coordinator.resume();
                     self.wake = true;
+                    self.stop_failed = true;
                 }
                 if let Some(why) = why {
                     tracing::warn!(checkpoint = id, why, "checkpoint failed");
