@@ -2,6 +2,7 @@
 
 use crate::output::{on_disk, verify};
 use crate::process::{Orders, Process};
+use crate::rig::never_began;
 use crate::shapes::Shape;
 use mainstem::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -113,13 +114,25 @@ impl Job {
         Ok(report)
     }
 
-    /// The program: what the `process`-th process of the job runs. `first` is called with the first record.
+    /// The program: what a process of the job runs. `first` is called with the first record.
     pub fn main(
         &self,
         orders: &Orders,
         first: impl FnOnce() + Clone + Send + 'static,
     ) -> mainstem::Result<()> {
-        let restore = orders.process > 0;
+        let goes_on = orders.process > 0;
+        match self.program(orders, goes_on, first.clone()) {
+            Err(e) if goes_on && never_began(&e) => self.program(orders, false, first),
+            ended => ended,
+        }
+    }
+
+    fn program(
+        &self,
+        orders: &Orders,
+        restore: bool,
+        first: impl FnOnce() + Clone + Send + 'static,
+    ) -> mainstem::Result<()> {
         let parallelism = self.parallelism[orders.process.min(self.parallelism.len() - 1)];
         let mut args: Vec<String> = vec!["job".into()];
         let mut add = |option: &str, value: &str| args.extend([option.to_string(), value.to_string()]);

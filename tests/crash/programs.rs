@@ -3,7 +3,7 @@
 use crate::common::program::{Program, Rec};
 use crate::common::{engine, generator, oracle};
 use crate::output::{in_memory, lines_in_order};
-use crate::rig::{JOB, OUT, Rig};
+use crate::rig::{JOB, OUT, Rig, never_began};
 use crate::size::{Random, random, seed, size};
 use mainstem::base::config::Settings;
 use mainstem::base::vfs::{Fault, FaultPlan, FaultVfs, MemVfs, SharedVfs};
@@ -20,6 +20,13 @@ struct Case {
 }
 
 fn run(case: &Case, vfs: SharedVfs, seed: u64, restore: bool) -> mainstem::Result<JobResult> {
+    match run_once(case, vfs.clone(), seed, restore) {
+        Err(e) if restore && never_began(&e) => run_once(case, vfs, seed, false),
+        ended => ended,
+    }
+}
+
+fn run_once(case: &Case, vfs: SharedVfs, seed: u64, restore: bool) -> mainstem::Result<JobResult> {
     let batch = case.mode == ExecutionMode::Batch;
     let (seed, parallelism) = (seed.to_string(), case.parallelism.to_string());
     let mut args = vec!["program", "--seed", &seed, "--parallelism", &parallelism, "--temp-dir", "/tmp"];

@@ -56,7 +56,13 @@ impl Rig {
     pub fn process(&self, vfs: SharedVfs, seed: u64, restore: bool) -> mainstem::Result<JobResult> {
         let rig = self.clone();
         let (send, receive) = mpsc::channel();
-        std::thread::spawn(move || drop(send.send(rig.here(vfs, seed, restore))));
+        std::thread::spawn(move || {
+            let ended = match rig.here(vfs.clone(), seed, restore) {
+                Err(e) if restore && never_began(&e) => rig.here(vfs, seed, false),
+                ended => ended,
+            };
+            drop(send.send(ended))
+        });
         receive.recv_timeout(TIME_LIMIT).unwrap_or_else(|_| panic!("{self:?} with seed {seed} hangs"))
     }
 
@@ -121,6 +127,11 @@ impl Rig {
         self.verify(&disk).unwrap_or_else(|e| panic!("{self:?}, seed {seed}: {e}"));
         faulty.operations()
     }
+}
+
+/// Whether a batch died before it had written down that it is one: then it is started, not resumed.
+pub fn never_began(error: &mainstem::Error) -> bool {
+    error.to_string().contains("there is no job to resume")
 }
 
 /// Calls a function before each operation that changes something.
