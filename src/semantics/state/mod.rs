@@ -1,6 +1,7 @@
 //! State of keys: declared before use, stored in columns, looked up for a whole batch at once.
 
 mod broadcast;
+mod changes;
 mod column;
 mod declare;
 mod folded;
@@ -16,6 +17,7 @@ mod stored;
 pub mod table;
 mod value;
 
+pub use changes::Changes;
 pub use broadcast::{BroadcastRead, BroadcastState, BroadcastWrite};
 pub use column::AnyColumn;
 pub use declare::{StateDescriptor, States};

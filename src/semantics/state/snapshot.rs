@@ -24,6 +24,11 @@ pub struct Section {
 const LENGTH_BYTES_MAX: usize = 10;
 
 impl Section {
+    /// A section without entries.
+    pub const fn new() -> Section {
+        Section { bytes: Vec::new(), entries: 0 }
+    }
+
     /// Appends an entry.
     ///
     /// # Errors
@@ -40,6 +45,22 @@ impl Section {
     #[inline]
     pub fn put_slot<T: Serialize>(&mut self, slot: Slot, entry: Option<&T>) -> Result<()> {
         self.frame(|bytes| codec::encode(&(slot, entry), bytes))
+    }
+
+    /// As [`Section::put_slot`], for an entry that `encode` appends to the bytes it is given.
+    ///
+    /// # Errors
+    /// What `encode` returns; nothing is appended then.
+    #[inline]
+    pub fn put_slot_with(
+        &mut self,
+        slot: Slot,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<()>,
+    ) -> Result<()> {
+        self.frame(|bytes| {
+            codec::encode(&(slot, true), bytes)?;
+            encode(bytes)
+        })
     }
 
     /// Puts the length of what `encode` appends in front of it. Lengths below 128 take the one byte left for them.
@@ -95,6 +116,17 @@ impl Section {
     /// The entries as they are written, each behind its length.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// Moves the entries of another section behind the own ones; the other keeps its memory, or gets that of this one.
+    pub fn take_from(&mut self, other: &mut Section) {
+        if self.bytes.is_empty() {
+            std::mem::swap(self, other);
+        } else {
+            self.append(&other.bytes, other.entries);
+        }
+        other.bytes.clear();
+        other.entries = 0;
     }
 
     /// Appends entries that were taken out of a section before.
