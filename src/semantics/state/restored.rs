@@ -41,6 +41,8 @@ impl SnapshotChain {
     /// The newest bytes of each slot of a table, and slots that are empty left out; newest snapshots first.
     fn slots(&self, section: &str) -> impl Iterator<Item = Result<(Slot, &[u8])>> {
         let mut seen = SlotSet::default();
+        // Of one snapshot each slot has one entry.
+        let is_chain = self.0.len() > 1;
         let parts = self.0.iter().rev();
         let frames = parts.flat_map(move |part| {
             part.sections().filter(move |(name, _)| *name == section).flat_map(|(_, s)| Section::frames(s))
@@ -48,7 +50,7 @@ impl SnapshotChain {
         frames.filter_map(move |frame| {
             let entry = frame.and_then(split_slot);
             match entry {
-                Ok((slot, _)) if !seen.insert(slot) => None,
+                Ok((slot, _)) if is_chain && !seen.insert(slot) => None,
                 Ok((_, None)) => None,
                 Ok((slot, Some(bytes))) => Some(Ok((slot, bytes))),
                 Err(e) => Some(Err(e)),
@@ -121,6 +123,18 @@ impl OperatorState {
                 Ok((subtask, slot, codec::decode(bytes)?))
             })
         })
+    }
+
+    /// As [`OperatorState::table`], each entry as it was encoded.
+    pub fn table_bytes(&self, section: &str) -> impl Iterator<Item = Result<SlotEntry<&[u8]>>> {
+        self.subtasks.iter().enumerate().flat_map(move |(subtask, chain)| {
+            chain.slots(section).map(move |slot| slot.map(|(slot, bytes)| (subtask, slot, bytes)))
+        })
+    }
+
+    /// Not less than the entries that [`OperatorState::table`] gives.
+    pub fn table_len(&self, section: &str) -> usize {
+        self.subtasks.iter().flat_map(|chain| &chain.0).map(|part| part.len(section)).sum()
     }
 
     /// Whether nothing was kept.
