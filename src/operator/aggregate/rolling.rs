@@ -111,7 +111,8 @@ impl<K: Key, T: Data, F: Fold<K, T>> Operator for Rolling<K, T, F> {
     fn snapshot_more(&mut self, into: &mut OperatorSnapshot) -> Result<Progress> {
         let table = &self.table;
         let section = into.section(ACCUMULATORS);
-        let done = self.changes.write(section, SNAPSHOT_SLICE_BYTES, |slot, into| table.put_entry(slot, into))?;
+        let done =
+            self.changes.write(section, SNAPSHOT_SLICE_BYTES, |slot, into| table.put_entry(slot, into))?;
         Ok(if done { Progress::Done } else { Progress::Yielded })
     }
 

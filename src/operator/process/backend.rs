@@ -8,7 +8,9 @@
 //! the number of such keys has doubled, or no timer is left, so a look costs a constant for each call that made it
 //! necessary.
 
+use super::cleanup::Cleanup;
 use super::context::{KeyTimers, KeyedContext, Keys, TimerFired};
+use super::snapshot::{UnderWay, put_key};
 use crate::base::batch::Batch;
 use crate::base::data::{Data, Key, Timestamp, WATERMARK_MAX, WATERMARK_MIN};
 use crate::base::error::{Error, Result};
@@ -16,7 +18,7 @@ use crate::base::hash::hash_of;
 use crate::operator::collector::Collector;
 use crate::operator::exchange::KeySelector;
 use crate::operator::{Context, Out, Progress, UserResult};
-use crate::semantics::state::{KeyTable, KeyedScope, Slot, StateScope, States};
+use crate::semantics::state::{Changes, KeyTable, KeyedScope, Slot, StateScope, States};
 use crate::semantics::window::TimeDomain;
 
 /// Records, or timers, ahead of the current one whose state is being fetched.
@@ -106,10 +108,16 @@ macro_rules! keyed_calls {
         }
         fn snapshot(
             &mut self,
-            _barrier: $crate::base::batch::Barrier,
+            barrier: $crate::base::batch::Barrier,
             into: &mut $crate::semantics::state::OperatorSnapshot,
         ) -> Result<Progress> {
-            self.backend.get()?.snapshot(into)
+            self.backend.get()?.snapshot(barrier, into)
+        }
+        fn snapshot_more(
+            &mut self,
+            into: &mut $crate::semantics::state::OperatorSnapshot,
+        ) -> Result<Progress> {
+            self.backend.get()?.snapshot_more(into)
         }
         fn restore(
             &mut self,
@@ -142,11 +150,11 @@ enum Drain {
 pub(super) struct KeyedBackend<K> {
     pub(super) context: KeyedContext<K>,
     /// Slot of each record that is still in the batch, the next one last.
-    slots: Vec<Slot>,
+    pub(super) slots: Vec<Slot>,
     /// The keys of a batch, while they are looked up.
     batch_keys: Vec<K>,
     /// Slots of keys that are new in the batch.
-    created: Vec<Slot>,
+    pub(super) created: Vec<Slot>,
     looked_up: bool,
     drain: Drain,
     /// Slots without state that a timer held when they were looked at, maybe one that was deleted.
@@ -162,6 +170,7 @@ impl<K: Key> KeyedBackend<K> {
             StateScope::OneKey => Keys::One(None),
         };
         let standing = matches!(keys, Keys::One(_)).then(|| ctx.clock.now_ms());
+        let cleanup = Cleanup::new(&states);
         KeyedBackend {
             context: KeyedContext {
                 scope: KeyedScope::new(states),
@@ -172,6 +181,9 @@ impl<K: Key> KeyedBackend<K> {
                 runtime: ctx.runtime.clone(),
                 clock: ctx.clock.clone(),
                 standing,
+                changes: Changes::new(),
+                under_way: UnderWay::default(),
+                cleanup,
             },
             slots: Vec::new(),
             batch_keys: Vec::new(),
@@ -194,6 +206,7 @@ impl<K: Key> KeyedBackend<K> {
                     batch.hashes.extend(self.batch_keys.iter().map(hash_of));
                 }
                 table.resolve(&self.batch_keys, &batch.hashes, &mut self.slots, &mut self.created, || ())?;
+                self.created.iter().try_for_each(|&slot| self.context.changes.creating(slot))?;
                 self.slots.reverse();
             }
             Keys::One(key) => {
@@ -223,6 +236,7 @@ impl<K: Key> KeyedBackend<K> {
         }
         let context = &mut self.context;
         context.watermark = ctx.watermark;
+        context.set_now();
         while !out.is_full() {
             let left = self.slots.len();
             if left.is_multiple_of(PREFETCH) {
@@ -230,15 +244,16 @@ impl<K: Key> KeyedBackend<K> {
                 context.prefetch(&self.slots[near.saturating_sub(PREFETCH)..near]);
             }
             let (Some((record, timestamp)), Some(slot)) = (batch.pop(), self.slots.pop()) else { break };
-            context.scope.set_slot(slot);
+            context.enter(slot)?;
             context.timestamp = timestamp;
             call(record, context, &mut Collector::new(out, timestamp)).map_err(Error::User)?;
+            context.leave()?;
         }
         if !batch.is_empty() {
             return Ok(Progress::Yielded);
         }
         self.looked_up = false;
-        self.release();
+        self.release()?;
         Ok(Progress::Done)
     }
 
@@ -257,7 +272,7 @@ impl<K: Key> KeyedBackend<K> {
         self.context.timers.event.advance(watermark);
         let progress = self.fire(TimeDomain::Event, out, call)?;
         if progress == Progress::Done {
-            self.end_of_advance();
+            self.end_of_advance()?;
         }
         Ok(progress)
     }
@@ -277,7 +292,7 @@ impl<K: Key> KeyedBackend<K> {
         self.context.timers.processing.advance(now);
         let progress = self.fire(TimeDomain::Processing, out, call)?;
         if progress == Progress::Done {
-            self.end_of_advance();
+            self.end_of_advance()?;
         }
         Ok(progress)
     }
@@ -299,7 +314,7 @@ impl<K: Key> KeyedBackend<K> {
             *key = None;
         }
         *watermark = WATERMARK_MIN;
-        self.release();
+        self.release()?;
         Ok(Progress::Done)
     }
 
@@ -313,7 +328,7 @@ impl<K: Key> KeyedBackend<K> {
         self.context.watermark = ctx.watermark;
         let progress = self.drain(out, call)?;
         if progress == Progress::Done {
-            self.release();
+            self.release()?;
         }
         Ok(progress)
     }
@@ -355,7 +370,7 @@ impl<K: Key> KeyedBackend<K> {
                 timers.event.clear();
                 timers.processing.clear();
             }
-            self.end_of_advance();
+            self.end_of_advance()?;
             return Ok(Progress::Done);
         }
     }
@@ -368,6 +383,7 @@ impl<K: Key> KeyedBackend<K> {
         mut call: impl FnMut(TimerFired, &mut KeyedContext<K>, &mut Collector<'_, U>) -> UserResult,
     ) -> Result<Progress> {
         let context = &mut self.context;
+        context.set_now();
         let mut fired = 0usize;
         loop {
             // Not if nothing is left, so that the advance has an end.
@@ -379,34 +395,35 @@ impl<K: Key> KeyedBackend<K> {
             }
             fired += 1;
             let Some(timer) = context.timers.of(domain).pop_due() else { return Ok(Progress::Done) };
-            context.scope.set_slot(timer.slot);
+            context.enter(timer.slot)?;
             // What comes out carries the time of event-time timers; the clock's time is not event time.
             context.timestamp = (domain == TimeDomain::Event).then_some(timer.time);
             let timestamp = context.timestamp;
             let timer_fired = TimerFired { time: timer.time, domain };
             call(timer_fired, context, &mut Collector::new(out, timestamp)).map_err(Error::User)?;
-            context.release(timer.slot);
+            context.leave()?;
+            context.release(timer.slot)?;
         }
     }
 
-    fn end_of_advance(&mut self) {
+    fn end_of_advance(&mut self) -> Result<()> {
         let timers = &mut self.context.timers;
         timers.draining = false;
         if timers.dropped > 0 {
             self.context.runtime.counter(DROPPED).add(std::mem::take(&mut timers.dropped));
         }
-        self.release();
+        self.release()
     }
 
     /// Forgets the keys that hold nothing any more, after a batch or an advance of time.
-    pub(super) fn release(&mut self) {
+    pub(super) fn release(&mut self) -> Result<()> {
         let context = &mut self.context;
         let mut touched = std::mem::take(&mut self.created);
         context.scope.take_cleared(&mut touched);
         if matches!(context.keys, Keys::All(_)) {
             for &slot in &touched {
                 // Where no timer was ever deleted, the one that holds the key will fire.
-                if context.release(slot) == Released::Held && context.timers.deletes {
+                if context.release(slot)? == Released::Held && context.timers.deletes {
                     self.lingering.push(slot);
                 }
             }
@@ -414,7 +431,15 @@ impl<K: Key> KeyedBackend<K> {
             if self.lingering.len() > self.lingering_max || none && !self.lingering.is_empty() {
                 self.lingering.sort_unstable();
                 self.lingering.dedup();
-                self.lingering.retain(|&slot| context.release(slot) == Released::Held);
+                let mut kept = 0;
+                for i in 0..self.lingering.len() {
+                    let slot = self.lingering[i];
+                    if context.release(slot)? == Released::Held {
+                        self.lingering[kept] = slot;
+                        kept += 1;
+                    }
+                }
+                self.lingering.truncate(kept);
                 self.lingering_max = 2 * self.lingering.len() + LINGERING_MIN;
             }
             if let Keys::All(table) = &mut context.keys {
@@ -423,12 +448,13 @@ impl<K: Key> KeyedBackend<K> {
         }
         touched.clear();
         self.created = touched;
+        Ok(())
     }
 }
 
 /// What became of the key of a slot.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Released {
+pub(super) enum Released {
     /// It is gone.
     Gone,
     /// It has state.
@@ -438,19 +464,53 @@ enum Released {
 }
 
 impl<K: Key> KeyedContext<K> {
+    /// State with a time to live goes by the clock as it is now.
+    #[inline(always)]
+    pub(super) fn set_now(&mut self) {
+        if self.scope.states().has_ttl() {
+            let now = self.processing_time();
+            self.scope.set_now(now);
+        }
+    }
+
+    /// A call for the key of a slot begins: what it holds is written first if a snapshot still needs it.
+    #[inline(always)]
+    pub(super) fn enter(&mut self, slot: Slot) -> Result<()> {
+        self.scope.set_slot(slot);
+        let KeyedContext { scope, keys, changes, under_way, .. } = self;
+        let live_at = under_way.live_at;
+        changes.touching(slot, |copies| match keys {
+            Keys::All(table) => put_key(table, scope.states(), live_at, slot, copies).map(drop),
+            Keys::One(_) => Ok(()),
+        })
+    }
+
+    /// A call for the current key has ended.
+    #[inline(always)]
+    pub(super) fn leave(&mut self) -> Result<()> {
+        if self.scope.take_changed() {
+            self.changes.changed(self.scope.slot());
+        }
+        if self.scope.states().has_ttl() { self.clean_up() } else { Ok(()) }
+    }
+
     /// Forgets the key of a slot if it holds nothing.
     #[inline]
-    fn release(&mut self, slot: Slot) -> Released {
+    pub(super) fn release(&mut self, slot: Slot) -> Result<Released> {
         if !self.scope.states().is_empty(slot) {
-            return Released::Used;
+            return Ok(Released::Used);
         }
         if self.timers.holds(slot) {
-            return Released::Held;
+            return Ok(Released::Held);
         }
-        if let Keys::All(table) = &mut self.keys {
+        let KeyedContext { scope, keys, changes, under_way, .. } = self;
+        if let Keys::All(table) = keys {
+            let live_at = under_way.live_at;
+            changes
+                .changing(slot, |copies| put_key(table, scope.states(), live_at, slot, copies).map(drop))?;
             table.remove(slot);
         }
-        Released::Gone
+        Ok(Released::Gone)
     }
 
     /// Fetches what calls with these slots will use.

@@ -10,7 +10,7 @@ use crate::base::error::{Error, Result};
 use crate::operator::collector::Collector;
 use crate::operator::exchange::KeySelector;
 use crate::operator::{Context, Out, Progress, RuntimeContext, TwoInputOperator, UserResult};
-use crate::semantics::state::{BroadcastRead, BroadcastWrite, KeyedAccess, KeyedScope, Slot, States};
+use crate::semantics::state::{BroadcastRead, BroadcastWrite, KeyedAccess, KeyedScope, States};
 use qcell::QCellOwner;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -136,13 +136,15 @@ impl<K: Key> KeyedBroadcastContext<'_, K> {
     /// # Errors
     /// What `f` returns.
     pub fn for_each_key(&mut self, mut f: impl FnMut(&mut KeyState<'_, K>) -> UserResult) -> UserResult {
-        let KeyedContext { scope, keys, .. } = &mut *self.keyed;
-        let Keys::All(table) = keys else { return Ok(()) };
-        for (slot, _, key, ()) in table.iter() {
-            if !scope.states().is_empty(slot) {
-                scope.set_slot(slot);
-                f(&mut KeyState { key, scope })?;
+        let Keys::All(table) = &self.keyed.keys else { return Ok(()) };
+        for slot in 0..table.slots() {
+            let has_key = matches!(&self.keyed.keys, Keys::All(table) if table.key(slot).is_some());
+            if !has_key || self.keyed.scope.states().is_empty(slot) {
+                continue;
             }
+            self.keyed.enter(slot)?;
+            f(&mut KeyState { keyed: &mut *self.keyed })?;
+            self.keyed.leave()?;
         }
         Ok(())
     }
@@ -164,36 +166,31 @@ impl<K> BroadcastWrite for KeyedBroadcastContext<'_, K> {
 
 /// A key with its state, as [`KeyedBroadcastContext::for_each_key`] shows it.
 pub struct KeyState<'a, K> {
-    key: &'a K,
-    scope: &'a mut KeyedScope,
+    keyed: &'a mut KeyedContext<K>,
 }
 
-impl<K> KeyState<'_, K> {
+impl<K: Key> KeyState<'_, K> {
     /// The key.
     pub fn key(&self) -> &K {
-        self.key
+        self.keyed.key()
     }
 }
 
 impl<K> KeyedAccess for KeyState<'_, K> {
     #[inline(always)]
-    fn state(&self) -> (&QCellOwner, Slot) {
-        self.scope.state()
+    fn scope(&self) -> &KeyedScope {
+        &self.keyed.scope
     }
     #[inline(always)]
-    fn state_mut(&mut self) -> (&mut QCellOwner, Slot) {
-        self.scope.state_mut()
-    }
-    #[inline]
-    fn cleared(&mut self) {
-        self.scope.cleared();
+    fn scope_mut(&mut self) -> &mut KeyedScope {
+        &mut self.keyed.scope
     }
 }
 
 impl<K> BroadcastRead for KeyState<'_, K> {
     #[inline(always)]
     fn broadcast(&self) -> &QCellOwner {
-        self.scope.states().owner()
+        self.keyed.scope.states().owner()
     }
 }
 
@@ -255,13 +252,14 @@ where
         let backend = backend.get()?;
         let keyed = &mut backend.context;
         keyed.watermark = ctx.watermark;
+        keyed.set_now();
         let progress = each(batch, reversed, out, |record, timestamp, out| {
             keyed.timestamp = timestamp;
             let mut context = KeyedBroadcastContext { keyed };
             function.process_broadcast(record, &mut context, &mut Collector::new(out, timestamp))
         })?;
         if progress == Progress::Done {
-            backend.release();
+            backend.release()?;
         }
         Ok(progress)
     }

@@ -14,6 +14,7 @@
 
 mod backend;
 mod broadcast;
+mod cleanup;
 mod co;
 mod context;
 mod keyed;

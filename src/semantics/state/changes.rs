@@ -111,7 +111,9 @@ impl Changes {
     #[inline(always)]
     pub fn touching(&mut self, slot: Slot, copy: impl FnOnce(&mut Section) -> Result<()>) -> Result<()> {
         let (word, bit) = place(slot);
-        let Some(bits) = self.words.get_mut(word).filter(|bits| bits.pending & bit != 0) else { return Ok(()) };
+        let Some(bits) = self.words.get_mut(word).filter(|bits| bits.pending & bit != 0) else {
+            return Ok(());
+        };
         bits.pending &= !bit;
         self.copy(copy)
     }

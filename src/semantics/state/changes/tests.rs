@@ -13,11 +13,14 @@ enum Step {
     EndBatch,
     /// Up to so many bytes.
     Write(usize),
-    Barrier { full: bool },
+    Barrier {
+        full: bool,
+    },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let keys = || prop_oneof![prop::collection::vec(0..20u16, 0..20), prop::collection::vec(0..300u16, 0..200)];
+    let keys =
+        || prop_oneof![prop::collection::vec(0..20u16, 0..20), prop::collection::vec(0..300u16, 0..200)];
     let step = prop_oneof![
         6 => keys().prop_map(Step::Upsert),
         6 => keys().prop_map(Step::Remove),
