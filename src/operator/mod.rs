@@ -236,6 +236,8 @@ pub trait TwoInputOperator: Send + 'static {
 }
 
 #[cfg(test)]
+mod chains;
+#[cfg(test)]
 pub(crate) mod tests {
     /// A full snapshot of an operator of either trait, taken at once.
     macro_rules! snapshot_of {

@@ -359,6 +359,11 @@ impl<K: Key, V> KeyTable<K, V> {
     /// there are more. After the last one the table is empty, ready for use, and keeps its memory. Until then
     /// nothing can be looked up or inserted.
     pub fn drain(&mut self, max: usize, mut sink: impl FnMut(u64, K, V)) -> bool {
+        self.drain_slots(max, |_, hash, key, value| sink(hash, key, value))
+    }
+
+    /// As [`KeyTable::drain`], with the slot of each entry.
+    pub fn drain_slots(&mut self, max: usize, mut sink: impl FnMut(Slot, u64, K, V)) -> bool {
         if self.drained.is_none() {
             self.index.clear();
         }
@@ -366,12 +371,13 @@ impl<K: Key, V> KeyTable<K, V> {
         let mut left = max;
         while at < self.entries.len() && left > 0 {
             let entry = self.entries.get_mut(at).and_then(Option::take);
+            let slot = at as Slot;
             at += 1;
             self.drained = Some(at);
             if let Some(entry) = entry {
                 left -= 1;
                 self.live -= 1;
-                sink(entry.full_hash(), entry.key, entry.value);
+                sink(slot, entry.full_hash(), entry.key, entry.value);
             }
         }
         self.drained = Some(at);

@@ -21,7 +21,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 /// Slots that are treated together: their places in 60 slices fit into the second-level cache.
-const BLOCK_SLOTS: usize = 256;
+pub(super) const BLOCK_SLOTS: usize = 256;
 /// Fewer slots than this cost little, however empty they are.
 const SPARSE_SLOTS_MIN: usize = 1 << 12;
 /// Of so many places one has to be used.
@@ -304,14 +304,21 @@ impl<A: Data> Columns<A> {
         panes
     }
 
-    /// A copy of the slices of a key.
+    /// A copy of the slices of a key. While a window is emitted, of a key that it was not emitted for yet.
     pub(super) fn panes(&self, slot: Slot) -> Panes<A> {
-        let of = |columns: &VecDeque<Column<A>>| -> Vec<(Timestamp, A)> {
-            let cell = |column: &Column<A>| column.cells.get(slot as usize)?.clone();
-            columns.iter().filter_map(|column| Some((column.start, cell(column)?))).collect()
-        };
-        let back = self.back.get(slot as usize).cloned().flatten();
-        Panes::from_parts(of(&self.front), of(&self.middle), of(&self.rest), back)
+        let part = |column: &Column<A>| Some((column.start, column.cells.get(slot as usize)?.clone()?));
+        let mut front: Vec<(Timestamp, A)> = self.front.iter().filter_map(part).collect();
+        let mut middle: Vec<(Timestamp, A)> = Vec::new();
+        let mut rest: Vec<(Timestamp, A)> = Vec::new();
+        let mut back = self.back.get(slot as usize).cloned().flatten();
+        if self.flips {
+            // No suffixes yet: as if no window had reached them.
+            (rest, back) = (std::mem::take(&mut front), None);
+        }
+        let folded = self.middle.len() - self.fresh;
+        middle.extend(self.middle.iter().take(folded).filter_map(part));
+        rest.extend(self.middle.iter().skip(folded).chain(&self.rest).filter_map(part));
+        Panes::from_parts(front, middle, rest, back)
     }
 }
 
