@@ -122,3 +122,6 @@ impl<K: Key, T: Data, F: Fold<K, T>> Operator for Rolling<K, T, F> {
         self.table.insert_all(entries.map(|entry| Ok(entry?.2)), |hash| ctx.runtime.owns(hash))
     }
 }
+
+#[cfg(test)]
+mod speed;

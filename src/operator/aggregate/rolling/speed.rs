@@ -1,0 +1,152 @@
+//! What snapshots cost a fold over many keys: run it in release, with `--ignored --nocapture`.
+
+use super::*;
+use crate::base::accumulator::Accumulators;
+use crate::base::clock::VirtualClock;
+use crate::base::metrics::Counters;
+use crate::base::parameters::Parameters;
+use crate::operator::RuntimeContext;
+use crate::operator::aggregate::SumField;
+use crate::operator::context::JobContext;
+use crate::operator::exchange::FnKey;
+use crate::semantics::state::{SnapshotChain, StateScope};
+use std::time::{Duration, Instant};
+
+const KEYS: u64 = 10_000_000;
+const BATCH: u64 = 1024;
+/// Batches between two barriers: what a core does in about five seconds.
+const INTERVAL: u64 = 60_000;
+
+type Record = (u64, u64);
+type Sum = SumField<fn(&mut Record) -> &mut u64>;
+
+fn context() -> Context {
+    let runtime = RuntimeContext {
+        job: Arc::new(JobContext {
+            name: "job".into(),
+            id: "id".into(),
+            parameters: Parameters::default(),
+            auto_watermark_interval: Duration::from_millis(200),
+        }),
+        operator: Arc::from("sum"),
+        subtask: 0,
+        parallelism: 1,
+        max_parallelism: 128,
+        unit: 0,
+        attempt: 0,
+        counters: Counters::new(),
+        accumulators: Accumulators::new().attempt().handles(),
+    };
+    Context::new(runtime, StateScope::AllKeys, 1 << 20, None, VirtualClock::new())
+}
+
+fn rolling() -> Rolling<u64, Record, Sum> {
+    let field: fn(&mut Record) -> &mut u64 = |record| &mut record.1;
+    Rolling::new(SumField::new(field), Arc::new(FnKey(|record: &Record| record.0)))
+}
+
+/// The snapshots taken so far, and how long their steps took.
+#[derive(Default)]
+struct Taken {
+    chain: Vec<OperatorSnapshot>,
+    under_way: Option<OperatorSnapshot>,
+    cut: Duration,
+    slice: Duration,
+}
+
+impl Taken {
+    fn barrier(&mut self, operator: &mut Rolling<u64, Record, Sum>, full: bool) {
+        assert!(self.under_way.is_none(), "the one before is complete by now");
+        let mut snapshot = OperatorSnapshot::default();
+        let begin = Instant::now();
+        let progress = operator.snapshot(Barrier { id: 1, full }, &mut snapshot).unwrap();
+        self.cut = self.cut.max(begin.elapsed());
+        if progress == Progress::Done {
+            self.chain.push(snapshot);
+        } else {
+            self.under_way = Some(snapshot);
+        }
+    }
+
+    fn slice(&mut self, operator: &mut Rolling<u64, Record, Sum>) {
+        let Some(mut snapshot) = self.under_way.take() else { return };
+        // What the executor does: it takes away what is written.
+        let mut part = OperatorSnapshot::default();
+        let begin = Instant::now();
+        let progress = operator.snapshot_more(&mut part).unwrap();
+        self.slice = self.slice.max(begin.elapsed());
+        snapshot.append(&part);
+        match progress {
+            Progress::Done => self.chain.push(snapshot),
+            _ => self.under_way = Some(snapshot),
+        }
+    }
+}
+
+/// Nanoseconds for a record.
+fn run(
+    operator: &mut Rolling<u64, Record, Sum>,
+    ctx: &mut Context,
+    batches: u64,
+    key: impl Fn(u64) -> u64,
+    mut taken: Option<&mut Taken>,
+) -> f64 {
+    let mut out = Out::new();
+    let mut spent = Duration::ZERO;
+    for i in 0..batches {
+        let mut batch = Batch::default();
+        batch.values.extend((i * BATCH..(i + 1) * BATCH).map(|n| (key(n), 1)));
+        batch.hashes.extend(batch.values.iter().map(|record| hash_of(&record.0)));
+        let begin = Instant::now();
+        operator.process(&mut batch, ctx, &mut out).unwrap();
+        if let Some(taken) = &mut taken {
+            taken.slice(operator);
+        }
+        spent += begin.elapsed();
+        out.flush();
+        while out.take().is_some() {}
+    }
+    spent.as_nanos() as f64 / (batches * BATCH) as f64
+}
+
+#[test]
+#[ignore = "measures; run it in release"]
+fn speed_of_snapshots() {
+    let (mut operator, mut ctx) = (rolling(), context());
+    run(&mut operator, &mut ctx, KEYS / BATCH + 1, |n| n % KEYS, None);
+    let random = |n: u64| hash_of(&n) % KEYS;
+    for _ in 0..2 {
+        println!("without: {:.1} ns a record", run(&mut operator, &mut ctx, INTERVAL, random, None));
+    }
+    let mut taken = Taken::default();
+    for round in 0..4 {
+        taken.barrier(&mut operator, round == 0);
+        let ns = run(&mut operator, &mut ctx, INTERVAL, random, Some(&mut taken));
+        let last = taken.chain.last().unwrap();
+        println!(
+            "with a snapshot: {ns:.1} ns a record; {} entries, {} MB; cut {:?}, longest slice {:?}",
+            last.len(ACCUMULATORS),
+            last.bytes() >> 20,
+            std::mem::take(&mut taken.cut),
+            std::mem::take(&mut taken.slice),
+        );
+    }
+    println!("tracking only: {:.1} ns a record", run(&mut operator, &mut ctx, INTERVAL, random, None));
+    // 5 % of the keys change.
+    taken.barrier(&mut operator, false);
+    run(&mut operator, &mut ctx, INTERVAL, |n| n % (KEYS / 20), Some(&mut taken));
+    taken.barrier(&mut operator, false);
+    run(&mut operator, &mut ctx, 200, |n| n % (KEYS / 20), Some(&mut taken));
+    let last = taken.chain.last().unwrap();
+    let entries = last.len(ACCUMULATORS) as u64;
+    assert_eq!(entries, KEYS / 20);
+    println!("5 % changed: {} bytes an entry, of 16 raw", last.bytes() as f64 / entries as f64);
+    assert!(last.bytes() <= entries * 32);
+    let state = OperatorState::new(vec![SnapshotChain::new(taken.chain)]);
+    let bytes: u64 = state.subtasks()[0].newest().unwrap().bytes();
+    let begin = Instant::now();
+    let mut again = rolling();
+    again.restore(&state, &mut ctx).unwrap();
+    println!("restored {} keys in {:?} (newest {bytes} bytes)", again.table.len(), begin.elapsed());
+    assert_eq!(again.table.len(), operator.table.len());
+}
