@@ -6,7 +6,7 @@ use crate::base::clock::VirtualClock;
 use crate::base::metrics::Counters;
 use crate::base::parameters::Parameters;
 use crate::operator::RuntimeContext;
-use crate::operator::aggregate::SumField;
+use crate::operator::aggregate::{Aggregate, Count};
 use crate::operator::context::JobContext;
 use crate::operator::exchange::FnKey;
 use crate::semantics::state::{SnapshotChain, StateScope};
@@ -18,7 +18,7 @@ const BATCH: u64 = 1024;
 const INTERVAL: u64 = 60_000;
 
 type Record = (u64, u64);
-type Sum = SumField<fn(&mut Record) -> &mut u64>;
+type Sum = Aggregate<Count>;
 
 fn context() -> Context {
     let runtime = RuntimeContext {
@@ -41,8 +41,7 @@ fn context() -> Context {
 }
 
 fn rolling() -> Rolling<u64, Record, Sum> {
-    let field: fn(&mut Record) -> &mut u64 = |record| &mut record.1;
-    Rolling::new(SumField::new(field), Arc::new(FnKey(|record: &Record| record.0)))
+    Rolling::new(Aggregate(Count), Arc::new(FnKey(|record: &Record| record.0)))
 }
 
 /// The snapshots taken so far, and how long their steps took.

@@ -304,21 +304,25 @@ impl<A: Data> Columns<A> {
         panes
     }
 
-    /// A copy of the slices of a key. While a window is emitted, of a key that it was not emitted for yet.
+    /// A copy of the slices of a key that a window to come needs. While a window is emitted, of a key that it was not
+    /// emitted for yet.
     pub(super) fn panes(&self, slot: Slot) -> Panes<A> {
-        let part = |column: &Column<A>| Some((column.start, column.cells.get(slot as usize)?.clone()?));
-        let mut front: Vec<(Timestamp, A)> = self.front.iter().filter_map(part).collect();
-        let mut middle: Vec<(Timestamp, A)> = Vec::new();
-        let mut rest: Vec<(Timestamp, A)> = Vec::new();
-        let mut back = self.back.get(slot as usize).cloned().flatten();
-        if self.flips {
-            // No suffixes yet: as if no window had reached them.
-            (rest, back) = (std::mem::take(&mut front), None);
+        let of = |columns: &mut dyn Iterator<Item = &Column<A>>| -> Vec<(Timestamp, A)> {
+            let needed = columns.filter(|column| column.start >= self.next_start);
+            let part = |column: &Column<A>| Some((column.start, column.cells.get(slot as usize)?.clone()?));
+            needed.filter_map(part).collect()
+        };
+        if self.flips || self.middle.front().is_some_and(|column| column.start < self.next_start) {
+            // There are no suffixes, or none that is needed, and `back` holds too much: as if no window had reached the slices.
+            let front = self.front.iter().filter(|_| self.flips);
+            let rest = of(&mut front.chain(&self.middle).chain(&self.rest));
+            return Panes::from_parts(Vec::new(), Vec::new(), rest, None);
         }
         let folded = self.middle.len() - self.fresh;
-        middle.extend(self.middle.iter().take(folded).filter_map(part));
-        rest.extend(self.middle.iter().skip(folded).chain(&self.rest).filter_map(part));
-        Panes::from_parts(front, middle, rest, back)
+        let front = of(&mut self.front.iter());
+        let middle = of(&mut self.middle.iter().take(folded));
+        let rest = of(&mut self.middle.iter().skip(folded).chain(&self.rest));
+        Panes::from_parts(front, middle, rest, self.back.get(slot as usize).cloned().flatten())
     }
 }
 
