@@ -10,6 +10,7 @@
 
 use super::cleanup::Cleanup;
 use super::context::{KeyTimers, KeyedContext, Keys, TimerFired};
+use super::hooks::{Hooks, OperatorContext};
 use super::snapshot::{UnderWay, put_key};
 use crate::base::batch::Batch;
 use crate::base::data::{Data, Key, Timestamp, WATERMARK_MAX, WATERMARK_MIN};
@@ -18,7 +19,9 @@ use crate::base::hash::hash_of;
 use crate::operator::collector::Collector;
 use crate::operator::exchange::KeySelector;
 use crate::operator::{Context, Out, Progress, UserResult};
-use crate::semantics::state::{Changes, KeyTable, KeyedScope, Slot, StateScope, States};
+use crate::semantics::state::{
+    Changes, KeyTable, KeyedScope, OperatorSnapshot, OperatorState, Slot, StateScope, States,
+};
 use crate::semantics::window::TimeDomain;
 
 /// Records, or timers, ahead of the current one whose state is being fetched.
@@ -80,9 +83,9 @@ macro_rules! keyed_calls {
             out: &mut Out<Self::Out>,
         ) -> Result<Progress> {
             let function = &mut self.function;
-            self.backend
-                .get()?
-                .watermark(watermark, out, |timer, ctx, out| function.on_timer(timer, ctx, out))
+            let backend = self.backend.get()?;
+            backend.initialize(|state| function.initialize_state(state))?;
+            backend.watermark(watermark, out, |timer, ctx, out| function.on_timer(timer, ctx, out))
         }
         fn processing_time(
             &mut self,
@@ -91,27 +94,35 @@ macro_rules! keyed_calls {
             out: &mut Out<Self::Out>,
         ) -> Result<Progress> {
             let function = &mut self.function;
-            self.backend
-                .get()?
-                .processing_time(now, ctx, out, |timer, ctx, out| function.on_timer(timer, ctx, out))
+            let backend = self.backend.get()?;
+            backend.initialize(|state| function.initialize_state(state))?;
+            backend.processing_time(now, ctx, out, |timer, ctx, out| function.on_timer(timer, ctx, out))
         }
         fn next_timer(&self) -> Option<Timestamp> {
             self.backend.next_timer()
         }
         fn end_of_key(&mut self, _ctx: &mut Context, out: &mut Out<Self::Out>) -> Result<Progress> {
             let function = &mut self.function;
-            self.backend.get()?.end_of_key(out, |timer, ctx, out| function.on_timer(timer, ctx, out))
+            let backend = self.backend.get()?;
+            backend.initialize(|state| function.initialize_state(state))?;
+            backend.end_of_key(out, |timer, ctx, out| function.on_timer(timer, ctx, out))
         }
         fn end_of_input(&mut self, ctx: &mut Context, out: &mut Out<Self::Out>) -> Result<Progress> {
             let function = &mut self.function;
-            self.backend.get()?.end_of_input(ctx, out, |timer, ctx, out| function.on_timer(timer, ctx, out))
+            let backend = self.backend.get()?;
+            backend.initialize(|state| function.initialize_state(state))?;
+            backend.end_of_input(ctx, out, |timer, ctx, out| function.on_timer(timer, ctx, out))
         }
         fn snapshot(
             &mut self,
             barrier: $crate::base::batch::Barrier,
             into: &mut $crate::semantics::state::OperatorSnapshot,
         ) -> Result<Progress> {
-            self.backend.get()?.snapshot(barrier, into)
+            let function = &mut self.function;
+            let backend = self.backend.get()?;
+            backend.initialize(|state| function.initialize_state(state))?;
+            backend.snapshot_operator(into, |state| function.snapshot_state(state))?;
+            backend.snapshot(barrier, into)
         }
         fn snapshot_more(
             &mut self,
@@ -124,7 +135,13 @@ macro_rules! keyed_calls {
             state: &$crate::semantics::state::OperatorState,
             _ctx: &mut Context,
         ) -> Result<()> {
-            self.backend.get()?.restore(state)
+            let backend = self.backend.get()?;
+            backend.restore(state)?;
+            let function = &mut self.function;
+            backend.initialize(|state| function.initialize_state(state))
+        }
+        fn checkpoint_complete(&mut self, checkpoint: $crate::base::batch::CheckpointId) -> Result<()> {
+            self.function.checkpoint_complete(checkpoint).map_err(Error::User)
         }
         fn close(&mut self) -> Result<()> {
             self.function.close().map_err(Error::User)
@@ -161,6 +178,7 @@ pub(super) struct KeyedBackend<K> {
     lingering: Vec<Slot>,
     /// Number of those at which they are looked at again.
     lingering_max: usize,
+    hooks: Hooks,
 }
 
 impl<K: Key> KeyedBackend<K> {
@@ -192,7 +210,34 @@ impl<K: Key> KeyedBackend<K> {
             drain: Drain::No,
             lingering: Vec::new(),
             lingering_max: LINGERING_MIN,
+            hooks: Hooks::default(),
         }
+    }
+
+    /// Calls the function's `initialize_state`, if it was not called before.
+    #[inline(always)]
+    pub(super) fn initialize(
+        &mut self,
+        call: impl FnOnce(&mut OperatorContext<'_>) -> UserResult,
+    ) -> Result<()> {
+        let KeyedContext { scope, runtime, .. } = &mut self.context;
+        self.hooks.initialize(scope.states_mut(), runtime, call)
+    }
+
+    /// Calls the function's `snapshot_state`, and writes the lists of the subtask.
+    pub(super) fn snapshot_operator(
+        &mut self,
+        into: &mut OperatorSnapshot,
+        call: impl FnOnce(&mut OperatorContext<'_>) -> UserResult,
+    ) -> Result<()> {
+        let KeyedContext { scope, runtime, .. } = &mut self.context;
+        self.hooks.snapshot(scope.states_mut(), runtime, into, call)
+    }
+
+    /// Takes up the lists of the subtask.
+    pub(super) fn restore_operator(&mut self, state: &OperatorState) -> Result<()> {
+        let KeyedContext { scope, runtime, .. } = &mut self.context;
+        self.hooks.restore(scope.states_mut(), runtime, state)
     }
 
     /// Finds the slot of each record, then turns the batch around so that records are taken from its end.

@@ -3,8 +3,8 @@
 
 use super::backend::{Backend, keyed_calls};
 use super::context::{KeyedContext, Keys, TimerFired};
-use super::{Reversed, each};
-use crate::base::batch::Batch;
+use super::{OperatorContext, Reversed, each};
+use crate::base::batch::{Batch, CheckpointId};
 use crate::base::data::{Data, Key, Timestamp};
 use crate::base::error::{Error, Result};
 use crate::operator::collector::Collector;
@@ -101,6 +101,19 @@ pub trait KeyedBroadcastProcessFunction<K: Key, In, R, Out: Data>: Send + 'stati
     ) -> UserResult {
         Ok(())
     }
+    /// Once before the first record, also where nothing was kept before: takes up operator state. There is no current key.
+    fn initialize_state(&mut self, _state: &mut OperatorContext<'_>) -> UserResult {
+        Ok(())
+    }
+    /// A snapshot is taken: puts what the function keeps in fields into operator state. There is no current key.
+    fn snapshot_state(&mut self, _state: &mut OperatorContext<'_>) -> UserResult {
+        Ok(())
+    }
+    /// The checkpoint is complete: what was kept in its snapshot will not be lost. May be skipped for one that is followed by
+    /// another.
+    fn checkpoint_complete(&mut self, _checkpoint: CheckpointId) -> UserResult {
+        Ok(())
+    }
     /// After the last call, also after a failure.
     fn close(&mut self) -> UserResult {
         Ok(())
@@ -111,6 +124,15 @@ pub trait KeyedBroadcastProcessFunction<K: Key, In, R, Out: Data>: Send + 'stati
 /// what is known of the record at hand.
 pub struct KeyedBroadcastContext<'a, K> {
     keyed: &'a mut KeyedContext<K>,
+}
+
+impl<K> KeyedBroadcastContext<'_, K> {
+    pub(super) fn keyed(&self) -> &KeyedContext<K> {
+        self.keyed
+    }
+    pub(super) fn keyed_mut(&mut self) -> &mut KeyedContext<K> {
+        self.keyed
+    }
 }
 
 impl<K: Key> KeyedBroadcastContext<'_, K> {
@@ -237,9 +259,9 @@ where
         out: &mut Out<U>,
     ) -> Result<Progress> {
         let KeyedBroadcastProcess { function, selector, backend, .. } = self;
-        backend
-            .get()?
-            .process(batch, &**selector, ctx, out, |record, ctx, out| function.process(record, ctx, out))
+        let backend = backend.get()?;
+        backend.initialize(|state| function.initialize_state(state))?;
+        backend.process(batch, &**selector, ctx, out, |record, ctx, out| function.process(record, ctx, out))
     }
 
     fn process_right(
@@ -250,6 +272,7 @@ where
     ) -> Result<Progress> {
         let KeyedBroadcastProcess { function, backend, reversed, .. } = self;
         let backend = backend.get()?;
+        backend.initialize(|state| function.initialize_state(state))?;
         let keyed = &mut backend.context;
         keyed.watermark = ctx.watermark;
         keyed.set_now();

@@ -17,6 +17,7 @@ mod broadcast;
 mod cleanup;
 mod co;
 mod context;
+mod hooks;
 mod keyed;
 mod keyed_broadcast;
 mod keyed_co;
@@ -28,6 +29,7 @@ mod tests;
 pub use broadcast::{BroadcastContext, BroadcastProcess, BroadcastProcessFunction, ReadOnlyContext};
 pub use co::{CoFlatMap, CoMap, CoProcess, CoProcessFunction};
 pub use context::{KeyedContext, TimerFired};
+pub use hooks::OperatorContext;
 pub use keyed::{KeyedProcess, KeyedProcessFunction};
 pub use keyed_broadcast::{
     KeyState, KeyedBroadcastContext, KeyedBroadcastProcess, KeyedBroadcastProcessFunction,

@@ -106,6 +106,7 @@ impl<K: Key> KeyedBackend<K> {
     /// Takes up the keys of a snapshot that belong to this subtask, and broadcast state. Timers whose time has passed
     /// fire with the next advance.
     pub(super) fn restore(&mut self, state: &OperatorState) -> Result<()> {
+        self.restore_operator(state)?;
         restore_broadcast(self.context.scope.states_mut(), state)?;
         if matches!(self.context.keys, Keys::One(_)) {
             return Ok(());

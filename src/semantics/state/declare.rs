@@ -12,6 +12,7 @@ use super::column::{AnyColumn, Handle};
 use super::folded::{AggregatingState, ReducingState};
 use super::list::ListState;
 use super::map::MapState;
+use super::operator_list::{OperatorList, OperatorListState, Redistribution};
 use super::serializer::StateSerializer;
 use super::table::Slot;
 use super::ttl::StateTtl;
@@ -27,7 +28,7 @@ use std::sync::Arc;
 pub struct StateDescriptor {
     /// Unique within the operator.
     pub name: String,
-    /// The kind of state: `value`, `list`, `map`, `reducing`, `aggregating` or `broadcast`.
+    /// The kind of state: `value`, `list`, `map`, `reducing`, `aggregating`, `broadcast`, `operator list` or `union list`.
     pub kind: &'static str,
     /// The type of a value, an element or an accumulator; of a map, the pair of key and value.
     pub type_name: &'static str,
@@ -53,6 +54,8 @@ pub struct States {
     pub(super) columns: Vec<Declared<dyn AnyColumn>>,
     /// State of the subtask, in the order of declaration.
     pub(super) broadcasts: Vec<Declared<dyn AnyBroadcast>>,
+    /// Lists of the subtask, in the order of declaration.
+    pub(super) operator_lists: Vec<OperatorList>,
     descriptors: Vec<StateDescriptor>,
     has_ttl: bool,
 }
@@ -63,6 +66,7 @@ impl Default for States {
             owner: QCellOwner::new(),
             columns: Vec::new(),
             broadcasts: Vec::new(),
+            operator_lists: Vec::new(),
             descriptors: Vec::new(),
             has_ttl: false,
         }
@@ -118,6 +122,23 @@ impl States {
         let descriptor = self.describe(name, "broadcast", type_name::<(K, V)>());
         self.broadcasts.push(Declared { descriptor, stored: state.map() });
         state
+    }
+
+    /// Declares a list that is not of a key but of the subtask. When the subtasks are others after a restore, the lists of
+    /// all, one behind the other, are cut into as many parts.
+    pub fn operator_list<S: State>(&mut self, name: &str) -> OperatorListState<S> {
+        self.operator_list_of(name, Redistribution::EvenSplit)
+    }
+
+    /// Declares a list that is not of a key but of the subtask. After a restore each subtask gets the lists of all, one
+    /// behind the other, and picks what it needs.
+    pub fn union_list<S: State>(&mut self, name: &str) -> OperatorListState<S> {
+        self.operator_list_of(name, Redistribution::Union)
+    }
+
+    fn operator_list_of<S: State>(&mut self, name: &str, how: Redistribution) -> OperatorListState<S> {
+        self.describe(name, how.kind(), type_name::<S>());
+        self.list_of_operator(name, how)
     }
 
     fn describe(&mut self, name: &str, kind: &'static str, type_name: &'static str) -> usize {

@@ -115,6 +115,26 @@ impl OperatorState {
         self.subtasks.iter().filter_map(SnapshotChain::newest).flat_map(move |newest| newest.entries(section))
     }
 
+    /// As [`OperatorState::entries`], each entry as it was encoded.
+    pub fn entries_bytes(&self, section: &str) -> impl Iterator<Item = Result<&[u8]>> {
+        let newest = self.subtasks.iter().filter_map(SnapshotChain::newest);
+        newest
+            .flat_map(OperatorSnapshot::sections)
+            .filter(move |(name, _)| *name == section)
+            .flat_map(|(_, section)| section.frames())
+    }
+
+    /// Number of entries of an ordinary section, of all subtasks together.
+    pub fn entries_len(&self, section: &str) -> usize {
+        self.subtasks.iter().filter_map(SnapshotChain::newest).map(|newest| newest.len(section)).sum()
+    }
+
+    /// The names of all sections of the newest snapshots, each once for each subtask that has it.
+    pub fn section_names(&self) -> impl Iterator<Item = &str> {
+        let newest = self.subtasks.iter().filter_map(SnapshotChain::newest);
+        newest.flat_map(OperatorSnapshot::sections).map(|(name, _)| name)
+    }
+
     /// What the tables of all subtasks held: the newest entry of each slot, in no order.
     pub fn table<T: DeserializeOwned>(&self, section: &str) -> impl Iterator<Item = Result<SlotEntry<T>>> {
         self.subtasks.iter().enumerate().flat_map(move |(subtask, chain)| {
