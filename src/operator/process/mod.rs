@@ -22,6 +22,7 @@ mod keyed;
 mod keyed_broadcast;
 mod keyed_co;
 mod plain;
+mod slots;
 mod snapshot;
 #[cfg(test)]
 mod tests;
