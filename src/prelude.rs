@@ -8,7 +8,7 @@
 //!   [`CsvSink`], [`PrintSink`], [`DiscardSink`], [`FnSink`];
 //! - functions: [`Collector`], [`ProcessFunction`], [`KeyedProcessFunction`], [`CoProcessFunction`],
 //!   [`KeyedCoProcessFunction`], [`BroadcastProcessFunction`], [`KeyedBroadcastProcessFunction`] with their [`States`] ([`ValueState`],
-//!   [`ListState`], [`MapState`], [`ReducingState`], [`AggregatingState`]; [`BroadcastState`]), [`Aggregator`], and what
+//!   [`ListState`], [`MapState`], [`ReducingState`], [`AggregatingState`]; [`BroadcastState`], [`OperatorListState`]; [`StateTtl`]), [`Aggregator`], and what
 //!   they return, [`UserResult`];
 //! - windows: [`WindowedStream`] over [`Tumbling`], [`Sliding`], [`Sessions`] or [`GlobalWindows`], with triggers
 //!   ([`CountTrigger`], [`PurgingTrigger`], ...) and evictors ([`CountEvictor`], ...), functions
@@ -38,15 +38,15 @@ pub use crate::operator::collector::Collector;
 pub use crate::operator::process::{
     BroadcastContext, BroadcastProcessFunction, CoProcessFunction, KeyState, KeyedBroadcastContext,
     KeyedBroadcastProcessFunction, KeyedCoProcessFunction, KeyedContext, KeyedProcessFunction,
-    ProcessContext, ProcessFunction, ReadOnlyContext, TimerFired,
+    OperatorContext, ProcessContext, ProcessFunction, ReadOnlyContext, TimerFired,
 };
 pub use crate::operator::side_output::SideOutput;
 pub use crate::operator::window::process::{ProcessWindowFunction, WindowContext, WindowStates};
 pub use crate::operator::window::{Either, Windowed};
 pub use crate::operator::{RuntimeContext, UserResult};
 pub use crate::semantics::state::{
-    AggregatingState, BroadcastRead, BroadcastState, BroadcastWrite, ListState, MapState, ReducingState,
-    States, ValueState,
+    AggregatingState, BroadcastRead, BroadcastState, BroadcastWrite, ListState, MapState, OperatorListState,
+    ReducingState, StateTtl, States, TtlUpdate, TtlVisibility, ValueState,
 };
 pub use crate::semantics::time::{WatermarkGenerator, WatermarkOutput, WatermarkStrategy};
 pub use crate::semantics::window::{

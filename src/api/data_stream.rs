@@ -195,6 +195,26 @@ impl<T: Data> DataStream<T> {
         DataStream::of_node(&self.env, self.env.add(node))
     }
 
+    /// As [`process`](DataStream::process), with a function that keeps operator state: lists of the subtask
+    /// ([`States::operator_list`], [`States::union_list`]). `make` declares them and is called once for the plan and once for
+    /// each attempt of each subtask. State of keys needs a [`key_by`](DataStream::key_by) before.
+    pub fn process_with_states<U: Data, P: ProcessFunction<T, U>>(
+        &self,
+        make: impl Fn(&mut States) -> P + Send + Sync + 'static,
+    ) -> DataStream<U> {
+        let mut node = stateful("process", vec![self.from.clone()], make, |function, states| {
+            OneInput::boxed(Process::<T, U, P>::with_states(function, states))
+        });
+        no_broadcast_state(&mut node);
+        if let Some(state) = node.states.iter().find(|state| !state.kind.ends_with(" list")) {
+            node.mistakes.push(format!(
+                "state '{}' of keys is declared by a function without a key; call key_by before",
+                state.name
+            ));
+        }
+        DataStream::of_node(&self.env, self.env.add(node))
+    }
+
     /// All records of this stream and of the others. A stream united with itself doubles. No shuffle of its own: the
     /// next operator says how each of the streams reaches it. In STREAMING records come as they arrive, in BATCH one
     /// stream after the other, unless the next operator is keyed. A union is not an operator: it has no name and

@@ -391,6 +391,14 @@ impl<K: Key, T: Data, W: WindowAssigner<T>, G: Trigger<T>> WindowedStream<K, T, 
         let mut mistakes = self.mistakes.clone();
         mistakes.extend(assigner.check().err());
         mistakes.extend(trigger.check().err());
+        if let Some(state) =
+            declared.states.iter().find(|s| s.kind.ends_with(" list") || s.kind == "broadcast")
+        {
+            mistakes.push(format!(
+                "state '{}' ({}) is declared by a window function, which keeps state of keys and windows only",
+                state.name, state.kind
+            ));
+        }
         if assigner.merges() && !trigger.can_merge() {
             mistakes.push(format!(
                 "the windows ({}) merge, which the trigger ({}) cannot follow; use another trigger",

@@ -48,8 +48,9 @@ pub const LATE_RECORDS_DROPPED: &str = "late_records_dropped";
 /// Counter of timers that were registered while the last ones fired.
 pub const TIMERS_DROPPED_AT_END: &str = "timers_dropped_at_end";
 
-/// Bytes that an operator adds to a snapshot between two calls for records: few enough to take less than a millisecond.
-pub const SNAPSHOT_SLICE_BYTES: usize = 256 << 10;
+/// Bytes that an operator adds to a snapshot between two calls for records: few enough to take less than a millisecond. In
+/// unit tests very few, so that there is more than one slice.
+pub const SNAPSHOT_SLICE_BYTES: usize = if cfg!(test) { 128 } else { 256 << 10 };
 
 /// What user code in a trait returns: `?` works on any error.
 pub type UserResult<T = ()> = std::result::Result<T, BoxError>;
@@ -234,6 +235,8 @@ pub trait TwoInputOperator: Send + 'static {
     }
 }
 
+#[cfg(test)]
+mod chains;
 #[cfg(test)]
 pub(crate) mod tests {
     /// A full snapshot of an operator of either trait, taken at once.

@@ -175,7 +175,7 @@ impl<K: Key, L: Data, R: Data, F: JoinFunction<L, R>> IntervalJoin<K, L, R, F> {
         }
         self.looked_up = false;
         batch.clear();
-        self.keys.release(&mut self.found.emptied);
+        self.keys.release(&mut self.found.emptied)?;
         Ok(Progress::Done)
     }
 
@@ -206,7 +206,7 @@ impl<K: Key, L: Data, R: Data, F: JoinFunction<L, R>> IntervalJoin<K, L, R, F> {
         let (own_outer, other_outer) = S::outer::<F>();
         let reach = *S::setting(&self.reach);
         let (from, to) = reach.around(ts);
-        let buffers = self.keys.get_mut(slot).ok_or_else(lost_key)?;
+        let buffers = self.keys.get_mut(slot)?.ok_or_else(lost_key)?;
         let Cursor { mut next, mut matched } = match self.cursor.take() {
             Some(cursor) => cursor,
             None => {
@@ -262,7 +262,7 @@ impl<K: Key, L: Data, R: Data, F: JoinFunction<L, R>> IntervalJoin<K, L, R, F> {
     }
 
     /// Lets the records of the keys whose timers are due expire.
-    fn fire(&mut self, out: &mut Out<F::Out>) -> Progress {
+    fn fire(&mut self, out: &mut Out<F::Out>) -> Result<Progress> {
         let mut fired = 0_usize;
         loop {
             let slot = match self.firing.take() {
@@ -274,17 +274,17 @@ impl<K: Key, L: Data, R: Data, F: JoinFunction<L, R>> IntervalJoin<K, L, R, F> {
                     }
                     fired += 1;
                     let Some(timer) = self.timers.pop_due() else { break };
-                    match self.keys.get_mut(timer.slot) {
+                    match self.keys.get(timer.slot) {
                         Some(buffers) if buffers.timer == timer.time => timer.slot,
                         // The key asked for an earlier one since, or is another.
                         _ => continue,
                     }
                 }
             };
-            let Some(buffers) = self.keys.get_mut(slot) else { continue };
+            let Some(buffers) = self.keys.get_mut(slot)? else { continue };
             if !buffers.expire(self.expired, self.reach, &mut self.function, out) {
                 self.firing = Some(slot);
-                return Progress::Yielded;
+                return Ok(Progress::Yielded);
             }
             buffers.left.shrink();
             buffers.right.shrink();
@@ -297,8 +297,8 @@ impl<K: Key, L: Data, R: Data, F: JoinFunction<L, R>> IntervalJoin<K, L, R, F> {
                 None => self.found.emptied.push(slot),
             }
         }
-        self.keys.release(&mut self.found.emptied);
-        Progress::Done
+        self.keys.release(&mut self.found.emptied)?;
+        Ok(Progress::Done)
     }
 }
 
@@ -356,7 +356,7 @@ impl<K: Key, L: Data, R: Data, F: JoinFunction<L, R>> TwoInputOperator for Inter
         }
         self.set_now(watermark);
         self.timers.advance(watermark);
-        Ok(self.fire(out))
+        self.fire(out)
     }
 
     fn end_of_key(&mut self, _ctx: &mut Context, out: &mut Out<F::Out>) -> Result<Progress> {
@@ -374,9 +374,12 @@ impl<K: Key, L: Data, R: Data, F: JoinFunction<L, R>> TwoInputOperator for Inter
         Ok(Progress::Done)
     }
 
-    fn snapshot(&mut self, _barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
-        self.keys.snapshot(self.expired, into)?;
-        Ok(Progress::Done)
+    fn snapshot(&mut self, barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
+        self.keys.snapshot(barrier, self.expired, into)
+    }
+
+    fn snapshot_more(&mut self, into: &mut OperatorSnapshot) -> Result<Progress> {
+        self.keys.snapshot_more(into)
     }
 
     fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {

@@ -155,7 +155,7 @@ impl<F: JoinFunction<Record, Record, Out = Pair>> Driven<F> {
     /// Keys that have an entry, and timers.
     fn held(&self) -> (usize, usize) {
         match &self.operator.keys {
-            Keys::All(table) => (table.len(), self.operator.timers.len()),
+            Keys::All(all) => (all.len(), self.operator.timers.len()),
             Keys::One(key, _) => (key.iter().count(), 0),
         }
     }

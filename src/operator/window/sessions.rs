@@ -13,14 +13,14 @@ use super::slices::{divert, no_timestamps};
 use super::{WindowFold, Windowed};
 use crate::base::batch::{Barrier, Batch};
 use crate::base::data::{Data, Key, Timestamp, WATERMARK_MIN};
-use crate::base::error::{Error, Result};
+use crate::base::error::Result;
 use crate::base::hash::hash_of;
 use crate::base::metrics::Counter;
 use crate::operator::exchange::KeySelector;
 use crate::operator::side_output::SideOutput;
-use crate::operator::{Context, Operator, Out, Progress};
+use crate::operator::{Context, Operator, Out, Progress, SNAPSHOT_SLICE_BYTES};
 use crate::semantics::state::{
-    KeyTable, OperatorSnapshot, OperatorState, Slot, StateScope, prefetch_reference,
+    Changes, KeyTable, OperatorSnapshot, OperatorState, Slot, StateScope, prefetch_reference,
 };
 use crate::semantics::time::Timers;
 use crate::semantics::window::{Window, WindowAssigner, merge_by};
@@ -69,6 +69,7 @@ pub struct SessionFold<K, T, W, F: WindowFold<T>> {
     late: Option<Counter>,
     late_records: Batch<T>,
     table: KeyTable<K, OfKey<F::Acc>>,
+    changes: Changes,
     timers: Timers<()>,
     /// The one key whose records come, key by key.
     one: Option<(K, OfKey<F::Acc>)>,
@@ -98,6 +99,7 @@ impl<K: Key, T: Data, W: WindowAssigner<T>, F: WindowFold<T>> SessionFold<K, T, 
             late: None,
             late_records: Batch::new(),
             table: KeyTable::new(),
+            changes: Changes::new(),
             timers: Timers::new(),
             one: None,
             one_key: false,
@@ -120,6 +122,7 @@ impl<K: Key, T: Data, W: WindowAssigner<T>, F: WindowFold<T>> SessionFold<K, T, 
         }
         let (slots, created) = (&mut self.slots, &mut self.created);
         self.table.resolve(&self.keys, &batch.hashes, slots, created, OfKey::new)?;
+        created.iter().try_for_each(|&slot| self.changes.creating(slot))?;
         let records = batch.values.drain(..).zip(&batch.timestamps).zip(&*slots);
         for (i, ((record, &timestamp), &slot)) in records.enumerate() {
             if let Some(ahead) = slots.get(i + AHEAD).and_then(|&slot| self.table.value(slot)) {
@@ -127,7 +130,9 @@ impl<K: Key, T: Data, W: WindowAssigner<T>, F: WindowFold<T>> SessionFold<K, T, 
             }
             self.assigned.clear();
             self.assigner.assign(&record, timestamp, &mut self.assigned)?;
-            let Some(of_key) = self.table.value_mut(slot) else { continue };
+            let Some((key, of_key)) = self.table.entry_mut(slot) else { continue };
+            let sessions = &of_key.sessions;
+            self.changes.changing(slot, |copies| copies.put_slot(slot, Some(&(key, sessions))))?;
             let rest = place(&mut self.fold, of_key, &self.assigned, record, watermark);
             if let Some(record) = rest {
                 self.late_records.values.push(record);
@@ -138,6 +143,7 @@ impl<K: Key, T: Data, W: WindowAssigner<T>, F: WindowFold<T>> SessionFold<K, T, 
         }
         for &slot in &self.created {
             if self.table.value(slot).is_some_and(|of_key| of_key.sessions.is_empty()) {
+                // Not in any cut: it was made in this batch, and is noted as changed.
                 self.table.remove(slot);
             }
         }
@@ -147,8 +153,10 @@ impl<K: Key, T: Data, W: WindowAssigner<T>, F: WindowFold<T>> SessionFold<K, T, 
     }
 
     /// Emits the sessions of a key that are complete; drops the key, or sets its next timer.
-    fn fire(&mut self, slot: Slot, watermark: Timestamp, out: &mut Out<Windowed<K, F::Value>>) {
-        let Some((key, of_key)) = self.table.entry_mut(slot) else { return };
+    fn fire(&mut self, slot: Slot, watermark: Timestamp, out: &mut Out<Windowed<K, F::Value>>) -> Result<()> {
+        let Some((key, of_key)) = self.table.entry_mut(slot) else { return Ok(()) };
+        let sessions = &of_key.sessions;
+        self.changes.changing(slot, |copies| copies.put_slot(slot, Some(&(key, sessions))))?;
         for session in of_key.sessions.drain(..of_key.complete(watermark)) {
             emit(&mut self.fold, key, session, out);
         }
@@ -158,6 +166,7 @@ impl<K: Key, T: Data, W: WindowAssigner<T>, F: WindowFold<T>> SessionFold<K, T, 
         } else {
             set_timer(&mut self.timers, of_key, slot);
         }
+        Ok(())
     }
 }
 
@@ -279,7 +288,7 @@ impl<K: Key, T: Data, W: WindowAssigner<T>, F: WindowFold<T>> Operator for Sessi
             self.popped = self.popped.wrapping_add(1);
             let Some(timer) = self.timers.pop_due() else { break };
             // A timer of a key that has left, or of one that came after it, finds nothing to do.
-            self.fire(timer.slot, watermark, out);
+            self.fire(timer.slot, watermark, out)?;
         }
         self.firing = false;
         self.table.end_batch();
@@ -295,31 +304,35 @@ impl<K: Key, T: Data, W: WindowAssigner<T>, F: WindowFold<T>> Operator for Sessi
         Ok(Progress::Done)
     }
 
-    fn snapshot(&mut self, _barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
-        let keys = into.section("keys");
-        for (_, _, key, of_key) in self.table.iter() {
-            keys.put(&(key, &of_key.sessions))?;
-        }
-        Ok(Progress::Done)
+    fn snapshot(&mut self, barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
+        self.changes.cut(barrier.full, self.table.slots());
+        self.snapshot_more(into)
+    }
+
+    fn snapshot_more(&mut self, into: &mut OperatorSnapshot) -> Result<Progress> {
+        let table = &self.table;
+        let done = self.changes.write(into.section(KEYS), SNAPSHOT_SLICE_BYTES, |slot, into| {
+            let Some((key, of_key)) = table.key(slot).zip(table.value(slot)) else { return Ok(false) };
+            into.put_slot(slot, Some(&(key, &of_key.sessions))).map(|()| true)
+        })?;
+        Ok(if done { Progress::Done } else { Progress::Yielded })
     }
 
     fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {
-        for entry in state.entries::<(K, Vec<Session<F::Acc>>)>("keys") {
-            let (key, sessions) = entry?;
-            let hash = hash_of(&key);
-            if !ctx.runtime.owns(hash) {
-                continue;
+        self.table.reserve(state.table_len(KEYS) / ctx.runtime.parallelism());
+        let entries = state.table::<(K, Vec<Session<F::Acc>>)>(KEYS).map(|entry| {
+            let (_, _, (key, sessions)) = entry?;
+            Ok((key, OfKey { sessions, timer: None }))
+        });
+        self.table.insert_all(entries, |hash| ctx.runtime.owns(hash))?;
+        for slot in 0..self.table.slots() {
+            if let Some(of_key) = self.table.value_mut(slot) {
+                set_timer(&mut self.timers, of_key, slot);
             }
-            self.table.resolve(&[key], &[hash], &mut self.slots, &mut self.created, OfKey::new)?;
-            let slot = self.slots.first().copied();
-            let of_key = slot.and_then(|slot| self.table.value_mut(slot));
-            let (Some(slot), Some(of_key)) = (slot, of_key) else {
-                return Err(Error::Internal("a restored key has no place".into()));
-            };
-            of_key.sessions = sessions;
-            set_timer(&mut self.timers, of_key, slot);
         }
-        self.created.clear();
         Ok(())
     }
 }
+
+/// Section of a snapshot with the open sessions of each key, a table by slot.
+const KEYS: &str = "keys";

@@ -41,6 +41,8 @@ impl SnapshotChain {
     /// The newest bytes of each slot of a table, and slots that are empty left out; newest snapshots first.
     fn slots(&self, section: &str) -> impl Iterator<Item = Result<(Slot, &[u8])>> {
         let mut seen = SlotSet::default();
+        // Of one snapshot each slot has one entry.
+        let is_chain = self.0.len() > 1;
         let parts = self.0.iter().rev();
         let frames = parts.flat_map(move |part| {
             part.sections().filter(move |(name, _)| *name == section).flat_map(|(_, s)| Section::frames(s))
@@ -48,7 +50,7 @@ impl SnapshotChain {
         frames.filter_map(move |frame| {
             let entry = frame.and_then(split_slot);
             match entry {
-                Ok((slot, _)) if !seen.insert(slot) => None,
+                Ok((slot, _)) if is_chain && !seen.insert(slot) => None,
                 Ok((_, None)) => None,
                 Ok((slot, Some(bytes))) => Some(Ok((slot, bytes))),
                 Err(e) => Some(Err(e)),
@@ -113,6 +115,26 @@ impl OperatorState {
         self.subtasks.iter().filter_map(SnapshotChain::newest).flat_map(move |newest| newest.entries(section))
     }
 
+    /// As [`OperatorState::entries`], each entry as it was encoded.
+    pub fn entries_bytes(&self, section: &str) -> impl Iterator<Item = Result<&[u8]>> {
+        let newest = self.subtasks.iter().filter_map(SnapshotChain::newest);
+        newest
+            .flat_map(OperatorSnapshot::sections)
+            .filter(move |(name, _)| *name == section)
+            .flat_map(|(_, section)| section.frames())
+    }
+
+    /// Number of entries of an ordinary section, of all subtasks together.
+    pub fn entries_len(&self, section: &str) -> usize {
+        self.subtasks.iter().filter_map(SnapshotChain::newest).map(|newest| newest.len(section)).sum()
+    }
+
+    /// The names of all sections of the newest snapshots, each once for each subtask that has it.
+    pub fn section_names(&self) -> impl Iterator<Item = &str> {
+        let newest = self.subtasks.iter().filter_map(SnapshotChain::newest);
+        newest.flat_map(OperatorSnapshot::sections).map(|(name, _)| name)
+    }
+
     /// What the tables of all subtasks held: the newest entry of each slot, in no order.
     pub fn table<T: DeserializeOwned>(&self, section: &str) -> impl Iterator<Item = Result<SlotEntry<T>>> {
         self.subtasks.iter().enumerate().flat_map(move |(subtask, chain)| {
@@ -121,6 +143,18 @@ impl OperatorState {
                 Ok((subtask, slot, codec::decode(bytes)?))
             })
         })
+    }
+
+    /// As [`OperatorState::table`], each entry as it was encoded.
+    pub fn table_bytes(&self, section: &str) -> impl Iterator<Item = Result<SlotEntry<&[u8]>>> {
+        self.subtasks.iter().enumerate().flat_map(move |(subtask, chain)| {
+            chain.slots(section).map(move |slot| slot.map(|(slot, bytes)| (subtask, slot, bytes)))
+        })
+    }
+
+    /// Not less than the entries that [`OperatorState::table`] gives.
+    pub fn table_len(&self, section: &str) -> usize {
+        self.subtasks.iter().flat_map(|chain| &chain.0).map(|part| part.len(section)).sum()
     }
 
     /// Whether nothing was kept.

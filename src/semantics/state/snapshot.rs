@@ -24,6 +24,11 @@ pub struct Section {
 const LENGTH_BYTES_MAX: usize = 10;
 
 impl Section {
+    /// A section without entries.
+    pub const fn new() -> Section {
+        Section { bytes: Vec::new(), entries: 0 }
+    }
+
     /// Appends an entry.
     ///
     /// # Errors
@@ -42,29 +47,25 @@ impl Section {
         self.frame(|bytes| codec::encode(&(slot, entry), bytes))
     }
 
-    /// Puts the length of what `encode` appends in front of it. Lengths below 128 take the one byte left for them.
+    /// As [`Section::put_slot`], for an entry that `encode` appends to the bytes it is given.
+    ///
+    /// # Errors
+    /// What `encode` returns; nothing is appended then.
+    #[inline]
+    pub fn put_slot_with(
+        &mut self,
+        slot: Slot,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<()>,
+    ) -> Result<()> {
+        self.frame(|bytes| {
+            codec::encode(&(slot, true), bytes)?;
+            encode(bytes)
+        })
+    }
+
     #[inline]
     fn frame(&mut self, encode: impl FnOnce(&mut Vec<u8>) -> Result<()>) -> Result<()> {
-        let at = self.bytes.len();
-        self.bytes.push(0);
-        if let Err(e) = encode(&mut self.bytes) {
-            self.bytes.truncate(at);
-            return Err(e);
-        }
-        let mut length = self.bytes.len() - at - 1;
-        if length < 0x80 {
-            self.bytes[at] = length as u8;
-        } else {
-            let mut prefix = [0; LENGTH_BYTES_MAX];
-            let mut digits = 0;
-            while length >= 0x80 {
-                prefix[digits] = length as u8 | 0x80;
-                length >>= 7;
-                digits += 1;
-            }
-            prefix[digits] = length as u8;
-            self.bytes.splice(at..=at, prefix[..=digits].iter().copied());
-        }
+        put_framed(&mut self.bytes, encode)?;
         self.entries += 1;
         Ok(())
     }
@@ -97,6 +98,17 @@ impl Section {
         &self.bytes
     }
 
+    /// Moves the entries of another section behind the own ones; the other keeps its memory, or gets that of this one.
+    pub fn take_from(&mut self, other: &mut Section) {
+        if self.bytes.is_empty() {
+            std::mem::swap(self, other);
+        } else {
+            self.append(&other.bytes, other.entries);
+        }
+        other.bytes.clear();
+        other.entries = 0;
+    }
+
     /// Appends entries that were taken out of a section before.
     pub fn append(&mut self, bytes: &[u8], entries: u64) {
         self.bytes.extend_from_slice(bytes);
@@ -104,8 +116,34 @@ impl Section {
     }
 }
 
+/// Puts the length of what `encode` appends in front of it. Lengths below 128 take the one byte left for them.
+#[inline]
+pub(super) fn put_framed(bytes: &mut Vec<u8>, encode: impl FnOnce(&mut Vec<u8>) -> Result<()>) -> Result<()> {
+    let at = bytes.len();
+    bytes.push(0);
+    if let Err(e) = encode(bytes) {
+        bytes.truncate(at);
+        return Err(e);
+    }
+    let mut length = bytes.len() - at - 1;
+    if length < 0x80 {
+        bytes[at] = length as u8;
+        return Ok(());
+    }
+    let mut prefix = [0; LENGTH_BYTES_MAX];
+    let mut digits = 0;
+    while length >= 0x80 {
+        prefix[digits] = length as u8 | 0x80;
+        length >>= 7;
+        digits += 1;
+    }
+    prefix[digits] = length as u8;
+    bytes.splice(at..=at, prefix[..=digits].iter().copied());
+    Ok(())
+}
+
 /// The first entry and what follows it.
-fn split_frame(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(super) fn split_frame(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut length = 0usize;
     for (i, &byte) in bytes.iter().enumerate().take(LENGTH_BYTES_MAX) {
         length |= ((byte & 0x7f) as usize).checked_shl(7 * i as u32)?;
@@ -118,7 +156,7 @@ fn split_frame(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 #[cold]
-fn torn() -> Error {
+pub(super) fn torn() -> Error {
     Error::Codec("an entry of a snapshot is longer than the snapshot".into())
 }
 

@@ -31,7 +31,7 @@ use crate::base::mutant;
 use crate::operator::exchange::KeySelector;
 use crate::operator::side_output::SideOutput;
 use crate::operator::{Context, LATE_RECORDS_DROPPED, Operator, Out, Progress, TIMERS_DROPPED_AT_END};
-use crate::semantics::state::{OperatorSnapshot, OperatorState, Slot, StateScope};
+use crate::semantics::state::{Changes, OperatorSnapshot, OperatorState, Slot, StateScope};
 use crate::semantics::window::{
     TimeDomain, Trigger, TriggerContext, Window, WindowAssigner, is_late, merge_by,
 };
@@ -121,6 +121,10 @@ where
     late_dropped: u64,
     /// Timers taken from the queues.
     popped: u32,
+    /// Of the keys, with their windows.
+    changes: Changes,
+    /// The time of a full snapshot under way.
+    live_at: Option<Timestamp>,
 }
 
 impl<K, T, W, G, C> GeneralWindows<K, T, W, G, C>
@@ -162,6 +166,8 @@ where
             drain: Drain::default(),
             late_dropped: 0,
             popped: 0,
+            changes: Changes::new(),
+            live_at: None,
         }
     }
 
@@ -203,6 +209,7 @@ where
                 }
                 let (slots, created) = (&mut self.slots, &mut self.created);
                 table.resolve(&self.key_buffer, &batch.hashes, slots, created, || Few::None)?;
+                self.created.iter().try_for_each(|&slot| self.changes.creating(slot))?;
                 self.slots.reverse();
             }
             Keys::One(key, _) => {
@@ -372,8 +379,10 @@ where
         let Keys::All(table) = &mut self.keys else { return };
         for slot in self.created.drain(..) {
             let has_windows = table.value(slot).is_some_and(|windows| !windows.is_empty());
-            let has_state = self.context.as_mut().is_some_and(|c| !c.key_scope().states().is_empty(slot));
+            let has_state = self.context.as_ref().is_some_and(|c| !c.key_states().is_empty(slot));
             if !has_windows && !has_state {
+                // Not in any cut: it was made in this batch.
+                self.changes.changed(slot);
                 table.remove(slot);
             }
         }
@@ -434,6 +443,7 @@ where
                         self.keys.prefetch_windows(self.slots[ahead]);
                     }
                     self.assign(&record, timestamp)?;
+                    self.touch(slot)?;
                     Current { record: Some(record), timestamp, slot, next: 0, placed: false }
                 }
             };
@@ -491,8 +501,12 @@ where
         self.ring(TimeDomain::Processing, ctx, out)
     }
 
-    fn snapshot(&mut self, _barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
-        self.save(into)
+    fn snapshot(&mut self, barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
+        self.save(barrier, into)
+    }
+
+    fn snapshot_more(&mut self, into: &mut OperatorSnapshot) -> Result<Progress> {
+        self.save_more(into)
     }
 
     fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {

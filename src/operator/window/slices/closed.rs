@@ -1,15 +1,16 @@
 //! Closed slices: of all keys as [`Columns`], or, where most places of those would be empty, of each key as [`Panes`].
 
-use super::columns::{Column, Columns};
+use super::columns::{BLOCK_SLOTS, Column, Columns};
 use super::panes::Panes;
 use crate::base::data::{Data, Timestamp};
 use crate::operator::window::WindowFold;
 use crate::semantics::state::{Paged, Slot};
+use std::ops::Range;
 
 /// Keys ahead of the current one whose slices are being fetched.
 const AHEAD: usize = 16;
 /// Keys whose windows are emitted between two looks at the output.
-const STEP_KEYS: usize = 256;
+const STEP_KEYS: usize = BLOCK_SLOTS;
 
 /// The closed slices that some window still needs.
 pub(super) enum Closed<A> {
@@ -34,6 +35,11 @@ pub(super) struct Firing {
 impl Firing {
     pub(super) const fn new(start: Timestamp, end: Timestamp, next_start: Timestamp) -> Firing {
         Firing { start, end, next_start, slot: 0, earliest: Timestamp::MAX }
+    }
+
+    /// The next call of [`Closed::fire`] changes what these keys have, and no others.
+    pub(super) fn slots(&self) -> Range<Slot> {
+        self.slot..self.slot.saturating_add(STEP_KEYS as Slot)
     }
 }
 

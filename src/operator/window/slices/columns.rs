@@ -21,7 +21,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 /// Slots that are treated together: their places in 60 slices fit into the second-level cache.
-const BLOCK_SLOTS: usize = 256;
+pub(super) const BLOCK_SLOTS: usize = 256;
 /// Fewer slots than this cost little, however empty they are.
 const SPARSE_SLOTS_MIN: usize = 1 << 12;
 /// Of so many places one has to be used.
@@ -304,14 +304,25 @@ impl<A: Data> Columns<A> {
         panes
     }
 
-    /// A copy of the slices of a key.
+    /// A copy of the slices of a key that a window to come needs. While a window is emitted, of a key that it was not
+    /// emitted for yet.
     pub(super) fn panes(&self, slot: Slot) -> Panes<A> {
-        let of = |columns: &VecDeque<Column<A>>| -> Vec<(Timestamp, A)> {
-            let cell = |column: &Column<A>| column.cells.get(slot as usize)?.clone();
-            columns.iter().filter_map(|column| Some((column.start, cell(column)?))).collect()
+        let of = |columns: &mut dyn Iterator<Item = &Column<A>>| -> Vec<(Timestamp, A)> {
+            let needed = columns.filter(|column| column.start >= self.next_start);
+            let part = |column: &Column<A>| Some((column.start, column.cells.get(slot as usize)?.clone()?));
+            needed.filter_map(part).collect()
         };
-        let back = self.back.get(slot as usize).cloned().flatten();
-        Panes::from_parts(of(&self.front), of(&self.middle), of(&self.rest), back)
+        if self.flips || self.middle.front().is_some_and(|column| column.start < self.next_start) {
+            // There are no suffixes, or none that is needed, and `back` holds too much: as if no window had reached the slices.
+            let front = self.front.iter().filter(|_| self.flips);
+            let rest = of(&mut front.chain(&self.middle).chain(&self.rest));
+            return Panes::from_parts(Vec::new(), Vec::new(), rest, None);
+        }
+        let folded = self.middle.len() - self.fresh;
+        let front = of(&mut self.front.iter());
+        let middle = of(&mut self.middle.iter().take(folded));
+        let rest = of(&mut self.middle.iter().skip(folded).chain(&self.rest));
+        Panes::from_parts(front, middle, rest, self.back.get(slot as usize).cloned().flatten())
     }
 }
 

@@ -18,8 +18,8 @@ use crate::base::metrics::Counter;
 use crate::operator::exchange::KeySelector;
 use crate::operator::side_output::SideOutput;
 use crate::operator::window::{WindowFold, Windowed};
-use crate::operator::{Context, Operator, Out, Progress};
-use crate::semantics::state::{KeyTable, OperatorSnapshot, OperatorState, Slot};
+use crate::operator::{Context, Operator, Out, Progress, SNAPSHOT_SLICE_BYTES};
+use crate::semantics::state::{Changes, KeyTable, OperatorSnapshot, OperatorState, Section, Slot};
 use crate::semantics::window::{Aligned, Window};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -47,6 +47,8 @@ pub struct SlidingSlices<K, T, F: WindowFold<T>> {
     /// Windows that end at or before this have fired.
     fired: Timestamp,
     firing: Option<Firing>,
+    /// Of what the keys have, in open and in closed slices.
+    changes: Changes,
 }
 
 impl<K: Key, T: Data, F: WindowFold<T>> SlidingSlices<K, T, F> {
@@ -73,6 +75,7 @@ impl<K: Key, T: Data, F: WindowFold<T>> SlidingSlices<K, T, F> {
             gone: Vec::new(),
             fired: WATERMARK_MIN,
             firing: None,
+            changes: Changes::new(),
         }
     }
 
@@ -125,13 +128,16 @@ impl<K: Key, T: Data, F: WindowFold<T>> SlidingSlices<K, T, F> {
     }
 
     /// Emits the window of each key, one after the other.
-    fn fire(&mut self, mut firing: Firing, out: &mut Out<Windowed<K, F::Value>>) -> Progress {
+    fn fire(&mut self, mut firing: Firing, out: &mut Out<Windowed<K, F::Value>>) -> Result<Progress> {
         let window = Window { start: firing.start, end: firing.end };
         let timestamp = Some(window.max_timestamp());
         loop {
             if out.is_full() {
                 self.firing = Some(firing);
-                return Progress::Yielded;
+                return Ok(Progress::Yielded);
+            }
+            for slot in firing.slots().filter(|&slot| self.closed.holds(slot)) {
+                changing(&mut self.changes, &self.table, &self.closed, &self.open, slot)?;
             }
             let (table, gone) = (&self.table, &mut self.gone);
             let more = self.closed.fire(&mut self.fold, &mut firing, gone, |fold, slot, acc| {
@@ -150,7 +156,7 @@ impl<K: Key, T: Data, F: WindowFold<T>> SlidingSlices<K, T, F> {
         }
         self.table.end_batch();
         self.fired = firing.end;
-        Progress::Done
+        Ok(Progress::Done)
     }
 }
 
@@ -185,6 +191,7 @@ impl<K: Key, T: Data, F: WindowFold<T>> Operator for SlidingSlices<K, T, F> {
         }
         let mut slots = std::mem::take(&mut self.slots);
         self.table.resolve(&self.keys, &batch.hashes, &mut slots, &mut self.created, || ())?;
+        self.created.iter().try_for_each(|&slot| self.changes.creating(slot))?;
         let mut turn = Turn::Late;
         let mut slice = Window { start: 0, end: 0 };
         let records = batch.values.drain(..).zip(&batch.timestamps).zip(&slots);
@@ -198,6 +205,7 @@ impl<K: Key, T: Data, F: WindowFold<T>> Operator for SlidingSlices<K, T, F> {
                 turn = self.turn_to(timestamp, ctx.watermark)?;
                 slice = self.slicing.slice_of(timestamp)?;
             }
+            changing(&mut self.changes, &self.table, &self.closed, &self.open, slot)?;
             match turn {
                 Turn::Open(at) => {
                     let column = &mut self.open[at];
@@ -255,7 +263,7 @@ impl<K: Key, T: Data, F: WindowFold<T>> Operator for SlidingSlices<K, T, F> {
                     None => break,
                 },
             };
-            if self.fire(firing, out) == Progress::Yielded {
+            if self.fire(firing, out)? == Progress::Yielded {
                 return Ok(Progress::Yielded);
             }
         }
@@ -264,55 +272,85 @@ impl<K: Key, T: Data, F: WindowFold<T>> Operator for SlidingSlices<K, T, F> {
         Ok(Progress::Done)
     }
 
-    fn snapshot(&mut self, _barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
-        into.put("fired", &self.fired)?;
-        for (slot, _, key, ()) in self.table.iter() {
-            if let Some(panes) = self.closed.panes(slot) {
-                into.put("keys", &(key, panes))?;
-            }
-            for column in &self.open {
-                if let Some(Some(acc)) = column.cells.get(slot as usize) {
-                    into.put("slices", &(column.start, key, acc))?;
-                }
-            }
-        }
-        Ok(Progress::Done)
+    fn snapshot(&mut self, barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
+        into.put(FIRED, &self.fired)?;
+        self.changes.cut(barrier.full, self.table.slots());
+        self.snapshot_more(into)
+    }
+
+    fn snapshot_more(&mut self, into: &mut OperatorSnapshot) -> Result<Progress> {
+        let SlidingSlices { changes, table, closed, open, .. } = self;
+        let done = changes.write(into.section(KEYS), SNAPSHOT_SLICE_BYTES, |slot, into| {
+            put(table, closed, open, slot, into)
+        })?;
+        Ok(if done { Progress::Done } else { Progress::Yielded })
     }
 
     fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {
-        for fired in state.entries::<Timestamp>("fired") {
+        for fired in state.entries::<Timestamp>(FIRED) {
             self.fired = self.fired.max(fired?);
         }
-        for entry in state.entries::<(K, Panes<F::Acc>)>("keys") {
-            let (key, panes) = entry?;
-            if !ctx.runtime.owns(hash_of(&key)) {
+        self.table.reserve(state.table_len(KEYS) / ctx.runtime.parallelism());
+        for entry in state.table::<Saved<K, Panes<F::Acc>, F::Acc>>(KEYS) {
+            let (_, _, (key, panes, slices)) = entry?;
+            let hash = hash_of(&key);
+            if !ctx.runtime.owns(hash) {
                 continue;
             }
-            let slot = self.slot_of(key)?;
-            self.closed.restore(slot, panes);
-        }
-        for entry in state.entries::<(Timestamp, K, F::Acc)>("slices") {
-            let (start, key, acc) = entry?;
-            if !ctx.runtime.owns(hash_of(&key)) {
-                continue;
+            self.table.resolve(&[key], &[hash], &mut self.slots, &mut self.created, || ())?;
+            let slot = self.slots.first().copied();
+            let slot = slot.ok_or_else(|| Error::Internal("a restored key has no place".into()))?;
+            if let Some(panes) = panes {
+                self.closed.restore(slot, panes);
             }
-            let slot = self.slot_of(key)?;
-            let slice = self.slicing.slice_of(start)?;
-            let at = self.position(slice);
-            if self.open[at].cell(slot).replace(acc).is_none() {
-                self.open[at].touched.push(slot);
+            for (start, acc) in slices {
+                let slice = self.slicing.slice_of(start)?;
+                let at = self.position(slice);
+                if self.open[at].cell(slot).replace(acc).is_none() {
+                    self.open[at].touched.push(slot);
+                }
             }
         }
+        self.created.clear();
         Ok(())
     }
 }
 
-impl<K: Key, T: Data, F: WindowFold<T>> SlidingSlices<K, T, F> {
-    /// The slot of a key that is restored.
-    fn slot_of(&mut self, key: K) -> Result<Slot> {
-        let hash = hash_of(&key);
-        self.table.resolve(&[key], &[hash], &mut self.slots, &mut self.created, || ())?;
-        let slot = self.slots.first().copied();
-        slot.ok_or_else(|| Error::Internal("a restored key has no place".into()))
-    }
+/// Sections of a snapshot: the end of the last windows that have fired, ...
+const FIRED: &str = "fired";
+/// ... and what each key has, a table by slot.
+const KEYS: &str = "keys";
+
+/// A key with its closed slices, and its accumulators in open ones by start.
+type Saved<K, P, A> = (K, Option<P>, Vec<(Timestamp, A)>);
+
+/// Writes a key with all its slices; false if the slot is empty. Whether a slice is open or closed makes no difference to who
+/// restores it.
+fn put<K: Key, A: Data>(
+    table: &KeyTable<K, ()>,
+    closed: &Closed<A>,
+    open: &VecDeque<Column<A>>,
+    slot: Slot,
+    into: &mut Section,
+) -> Result<bool> {
+    let Some(key) = table.key(slot) else { return Ok(false) };
+    let cells = open.iter().filter_map(|column| {
+        let acc = column.cells.get(slot as usize)?.as_ref()?;
+        Some((column.start, acc))
+    });
+    let panes = if closed.holds(slot) { closed.panes(slot) } else { None };
+    let saved: Saved<&K, Panes<A>, &A> = (key, panes, cells.collect());
+    into.put_slot(slot, Some(&saved)).map(|()| true)
+}
+
+/// What the key of a slot has is about to change: it is written first if a snapshot still needs it.
+#[inline(always)]
+fn changing<K: Key, A: Data>(
+    changes: &mut Changes,
+    table: &KeyTable<K, ()>,
+    closed: &Closed<A>,
+    open: &VecDeque<Column<A>>,
+    slot: Slot,
+) -> Result<()> {
+    changes.changing(slot, |copies| put(table, closed, open, slot, copies).map(drop))
 }
