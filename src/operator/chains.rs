@@ -265,8 +265,10 @@ impl<O: TwoInputOperator<Left = Record, Right = Record>> Operator for Sided<O> {
     }
 }
 
-fn by_key() -> Arc<FnKey<fn(&Record) -> u64>> {
-    Arc::new(FnKey((|record| record.0) as fn(&Record) -> u64))
+type KeyOf = fn(&Record) -> u64;
+
+fn by_key() -> Arc<FnKey<KeyOf>> {
+    Arc::new(FnKey((|record| record.0) as KeyOf))
 }
 
 type Pair = (u64, u64);
