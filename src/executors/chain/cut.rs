@@ -68,6 +68,7 @@ impl Chain {
     }
 
     /// Makes the cut that a link has come to.
+    #[cold]
     pub(super) fn cut(&mut self, i: usize) -> Result<()> {
         let Call::Cut(barrier) = std::mem::replace(&mut self.links[i].call, Call::None) else {
             return Ok(());

@@ -143,7 +143,7 @@ pub(super) enum Call {
     Watermark(Timestamp),
     ProcessingTime(Timestamp),
     EndOfInput(usize),
-    /// Made by the chain, not by the link: see `cut`.
+    /// The link is to be cut: what the chain does, not the link; see `cut`.
     Cut(Barrier),
 }
 
@@ -300,18 +300,6 @@ impl Link {
             self.barrier = None;
             self.call = Call::Cut(barrier);
         }
-    }
-
-    /// Whether the link is to be cut, or comes to a cut with its next element.
-    pub(super) fn is_cut_next(&mut self) -> bool {
-        if matches!(self.call, Call::None)
-            && self.clock_reached.is_none()
-            && let Some((_, Element::Barrier(_))) = self.queue.front()
-            && let Some((feeder, element)) = self.queue.pop_front()
-        {
-            self.take(feeder, element);
-        }
-        matches!(self.call, Call::Cut(_))
     }
 
     pub(super) fn forward(&mut self, element: Element) {

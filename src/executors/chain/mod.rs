@@ -354,18 +354,17 @@ impl Chain {
             }
             self.cancellation.check()?;
             self.at.set(i);
-            if self.links[i].is_cut_next() {
-                self.cut(i)?;
-                (any, i) = (true, i + 1);
-                continue;
-            }
             match self.links[i].work() {
                 Ok(Progress::Blocked) => state = ChainState::Blocked,
                 Ok(progress) => {
                     any = true;
                     self.calls += 1;
                     if progress == Progress::Done {
-                        self.recycle(i);
+                        match self.links[i].call {
+                            Call::Process { .. } => self.recycle(i),
+                            Call::Cut(_) => self.cut(i)?,
+                            _ => {}
+                        }
                     }
                     // What it emitted moves next.
                     i += 1;
@@ -458,9 +457,6 @@ impl Chain {
 
     /// Gives a batch that link `i` has emptied back to the operator that filled it.
     fn recycle(&mut self, i: usize) {
-        if !matches!(self.links[i].call, Call::Process { .. }) {
-            return;
-        }
         if let Call::Process { feeder, batch } = std::mem::replace(&mut self.links[i].call, Call::None)
             && let Some((from, port)) = self.links[i].feeders[feeder].1
         {
