@@ -188,5 +188,5 @@ fn a_job_that_is_stopped_has_finished_its_files() {
         stops += 1;
     }
     check(&vfs, &format!("{stops} stops"));
-    assert!(stops > 1, "{stops}");
+    assert!(stops > 0, "no run was stopped");
 }
