@@ -469,7 +469,12 @@ where
         self.begin(ctx)?;
         self.schedule.draining = watermark == WATERMARK_MAX;
         self.schedule.event.advance(watermark);
-        self.ring(TimeDomain::Event, ctx, out)
+        let progress = self.ring(TimeDomain::Event, ctx, out)?;
+        if progress == Progress::Done {
+            // A generator may say so before the end: then records still come, and their triggers ask for timers.
+            self.schedule.draining = false;
+        }
+        Ok(progress)
     }
 
     fn processing_time(
@@ -497,6 +502,11 @@ where
     fn end_of_input(&mut self, ctx: &mut Context, out: &mut Out<C::Out>) -> Result<Progress> {
         self.begin(ctx)?;
         self.schedule.draining = true;
+        // What was asked for behind a watermark that said it was the last.
+        self.schedule.event.advance(WATERMARK_MAX);
+        if self.ring(TimeDomain::Event, ctx, out)? == Progress::Yielded {
+            return Ok(Progress::Yielded);
+        }
         self.schedule.processing.advance(Timestamp::MAX);
         self.ring(TimeDomain::Processing, ctx, out)
     }
