@@ -261,8 +261,10 @@ impl<T: Data> DataStream<T> {
     /// Gives records event time: timestamps, and watermarks that say how far it has come. No shuffle.
     ///
     /// Directly behind a source each split has a watermark of its own and that of a subtask is the lowest of them;
-    /// elsewhere there is one for each subtask, and those of the streams before end here. In BATCH only
-    /// timestamps are assigned: there nothing is late.
+    /// elsewhere there is one for each subtask, and those of the streams before end here. So call it on the source's
+    /// stream: behind a `filter` or `map` a subtask that reads several splits has one watermark for all of them, the split
+    /// that is ahead moves it, and records of the others may be late. This holds for generators of your own, too. In
+    /// BATCH only timestamps are assigned: there nothing is late.
     pub fn assign_timestamps(&self, strategy: WatermarkStrategy<T>) -> DataStream<T> {
         fn factory<T: Data>(strategy: WatermarkStrategy<T>) -> OperatorFactory {
             Arc::new(move || OneInput::boxed(AssignTimestamps::new(strategy.clone())))

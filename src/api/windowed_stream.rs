@@ -174,7 +174,8 @@ impl<K: Key, T: Data, W: WindowAssigner<T>, G: Trigger<T>> WindowedStream<K, T, 
     }
 
     /// Leaves records out of a firing window, for good. All records of a window are kept then, also where they are
-    /// folded.
+    /// folded. Where nothing is left, a function of [`process`](WindowedStream::process) is called with no record;
+    /// `reduce` and `aggregate` have no value then and emit nothing, also where a function follows them.
     #[must_use]
     pub fn evictor<E: Evictor<T>>(mut self, evictor: E) -> Self {
         self.mistakes.extend(evictor.check().err());

@@ -18,7 +18,7 @@ pub trait ProcessWindowFunction<K: Key, In, Out: Data>: Send + 'static {
         Ok(())
     }
     /// A window of `key` fires. `records` are in the order in which they came, in BATCH by timestamp; windows that
-    /// have merged come one after the other. What is emitted carries the last timestamp of the window; in a
+    /// have merged come one after the other; there is none only if an evictor has left none. What is emitted carries the last timestamp of the window; in a
     /// global one that of its last record.
     fn process(
         &mut self,

@@ -53,11 +53,6 @@ impl<A> OfKey<A> {
         prefetch_reference(self.sessions.first());
         prefetch_reference(self.sessions.last());
     }
-
-    /// How many sessions, from the first on, end at or before `watermark`.
-    fn complete(&self, watermark: Timestamp) -> usize {
-        self.sessions.iter().take_while(|session| session.window.max_timestamp() <= watermark).count()
-    }
 }
 
 /// Folds the records of each key and session. Records whose session has fired are late.
@@ -76,6 +71,10 @@ pub struct SessionFold<K, T, W, F: WindowFold<T>> {
     one_key: bool,
     /// The timers of a watermark are being looked at.
     firing: bool,
+    /// The key whose sessions were being emitted when the output was full.
+    under_way: Option<Slot>,
+    /// How many sessions of the key under way are out.
+    emitted: usize,
     popped: usize,
     keys: Vec<K>,
     slots: Vec<Slot>,
@@ -104,6 +103,8 @@ impl<K: Key, T: Data, W: WindowAssigner<T>, F: WindowFold<T>> SessionFold<K, T, 
             one: None,
             one_key: false,
             firing: false,
+            under_way: None,
+            emitted: 0,
             popped: 0,
             keys: Vec::new(),
             slots: Vec::new(),
@@ -152,13 +153,19 @@ impl<K: Key, T: Data, W: WindowAssigner<T>, F: WindowFold<T>> SessionFold<K, T, 
         Ok(())
     }
 
-    /// Emits the sessions of a key that are complete; drops the key, or sets its next timer.
-    fn fire(&mut self, slot: Slot, watermark: Timestamp, out: &mut Out<Windowed<K, F::Value>>) -> Result<()> {
-        let Some((key, of_key)) = self.table.entry_mut(slot) else { return Ok(()) };
+    /// Emits the sessions of a key that are complete, as far as there is room; drops the key, or sets its next timer.
+    fn fire(
+        &mut self,
+        slot: Slot,
+        watermark: Timestamp,
+        out: &mut Out<Windowed<K, F::Value>>,
+    ) -> Result<Progress> {
+        let Some((key, of_key)) = self.table.entry_mut(slot) else { return Ok(Progress::Done) };
         let sessions = &of_key.sessions;
         self.changes.changing(slot, |copies| copies.put_slot(slot, Some(&(key, sessions))))?;
-        for session in of_key.sessions.drain(..of_key.complete(watermark)) {
-            emit(&mut self.fold, key, session, out);
+        if emit_complete(&mut self.fold, key, of_key, watermark, &mut self.emitted, out) == Progress::Yielded
+        {
+            return Ok(Progress::Yielded);
         }
         of_key.timer = None;
         if of_key.sessions.is_empty() {
@@ -166,8 +173,33 @@ impl<K: Key, T: Data, W: WindowAssigner<T>, F: WindowFold<T>> SessionFold<K, T, 
         } else {
             set_timer(&mut self.timers, of_key, slot);
         }
-        Ok(())
+        Ok(Progress::Done)
     }
+}
+
+/// Emits the sessions that are complete, as far as there is room. They leave when all of them are out, since those
+/// behind them move up.
+#[inline]
+fn emit_complete<K: Key, T: Data, F: WindowFold<T>>(
+    fold: &mut F,
+    key: &K,
+    of_key: &mut OfKey<F::Acc>,
+    watermark: Timestamp,
+    emitted: &mut usize,
+    out: &mut Out<Windowed<K, F::Value>>,
+) -> Progress {
+    while let Some(Session { window, acc }) = of_key.sessions.get(*emitted)
+        && window.max_timestamp() <= watermark
+    {
+        if out.is_full() {
+            return Progress::Yielded;
+        }
+        let (window, value) = (*window, fold.value(acc));
+        out.push(Windowed { key: key.clone(), window, value }, Some(window.max_timestamp()));
+        *emitted += 1;
+    }
+    of_key.sessions.drain(..std::mem::take(emitted));
+    Progress::Done
 }
 
 /// Puts a record into a session, which may join others. Gives it back if its session has fired.
@@ -215,16 +247,6 @@ fn set_timer<A>(timers: &mut Timers<()>, of_key: &mut OfKey<A>, slot: Slot) {
     }
 }
 
-fn emit<K: Key, T: Data, F: WindowFold<T>>(
-    fold: &mut F,
-    key: &K,
-    session: Session<F::Acc>,
-    out: &mut Out<Windowed<K, F::Value>>,
-) {
-    let Session { window, acc } = session;
-    out.push(Windowed { key: key.clone(), window, value: fold.value(&acc) }, Some(window.max_timestamp()));
-}
-
 impl<K: Key, T: Data, W: WindowAssigner<T>, F: WindowFold<T>> Operator for SessionFold<K, T, W, F> {
     type In = T;
     type Out = Windowed<K, F::Value>;
@@ -252,14 +274,19 @@ impl<K: Key, T: Data, W: WindowAssigner<T>, F: WindowFold<T>> Operator for Sessi
         }
         batch.reverse();
         while !out.is_full() {
+            // What ends before the next record cannot be reached by later ones either; touching sessions are one.
+            if let (Some(&timestamp), Some((key, of_key))) = (batch.timestamps.last(), &mut self.one) {
+                let until = timestamp.saturating_sub(2);
+                if emit_complete(&mut self.fold, key, of_key, until, &mut self.emitted, out)
+                    == Progress::Yielded
+                {
+                    break;
+                }
+            }
             let Some((record, Some(timestamp))) = batch.pop() else { break };
             self.assigned.clear();
             self.assigner.assign(&record, timestamp, &mut self.assigned)?;
-            let (key, of_key) = self.one.get_or_insert_with(|| (self.selector.key(&record), OfKey::new()));
-            // What ends before this record cannot be reached by later ones either; touching sessions are one.
-            for session in of_key.sessions.drain(..of_key.complete(timestamp.saturating_sub(2))) {
-                emit(&mut self.fold, key, session, out);
-            }
+            let (_, of_key) = self.one.get_or_insert_with(|| (self.selector.key(&record), OfKey::new()));
             place(&mut self.fold, of_key, &self.assigned, record, ctx.watermark);
         }
         batch.reverse();
@@ -285,10 +312,19 @@ impl<K: Key, T: Data, W: WindowAssigner<T>, F: WindowFold<T>> Operator for Sessi
                 let near = timers.upcoming(2 * AHEAD).skip(AHEAD);
                 near.filter_map(|slot| self.table.value(slot)).for_each(OfKey::prefetch);
             }
-            self.popped = self.popped.wrapping_add(1);
-            let Some(timer) = self.timers.pop_due() else { break };
+            let slot = match self.under_way.take() {
+                Some(slot) => slot,
+                None => {
+                    self.popped = self.popped.wrapping_add(1);
+                    let Some(timer) = self.timers.pop_due() else { break };
+                    timer.slot
+                }
+            };
             // A timer of a key that has left, or of one that came after it, finds nothing to do.
-            self.fire(timer.slot, watermark, out)?;
+            if self.fire(slot, watermark, out)? == Progress::Yielded {
+                self.under_way = Some(slot);
+                return Ok(Progress::Yielded);
+            }
         }
         self.firing = false;
         self.table.end_batch();
@@ -296,11 +332,13 @@ impl<K: Key, T: Data, W: WindowAssigner<T>, F: WindowFold<T>> Operator for Sessi
     }
 
     fn end_of_key(&mut self, _ctx: &mut Context, out: &mut Out<Self::Out>) -> Result<Progress> {
-        if let Some((key, of_key)) = self.one.take() {
-            for session in of_key.sessions {
-                emit(&mut self.fold, &key, session, out);
-            }
+        if let Some((key, of_key)) = &mut self.one
+            && emit_complete(&mut self.fold, key, of_key, Timestamp::MAX, &mut self.emitted, out)
+                == Progress::Yielded
+        {
+            return Ok(Progress::Yielded);
         }
+        self.one = None;
         Ok(Progress::Done)
     }
 

@@ -30,6 +30,8 @@ pub(in super::super) struct Rig<O: Operator> {
     out: Out<O::Out>,
     clock: Arc<VirtualClock>,
     shown: String,
+    /// How often it waited for room.
+    pub(super) yields: usize,
 }
 
 pub(super) fn by_key() -> Arc<dyn KeySelector<Record, char>> {
@@ -134,7 +136,7 @@ where
         operator.open(&mut ctx).unwrap();
         let mut out = Out::new();
         out.attach(&[Arc::new(SideOutput::<Record>::new("late"))]);
-        Rig { operator, ctx, out, clock, shown: String::new() }
+        Rig { operator, ctx, out, clock, shown: String::new(), yields: 0 }
     }
     pub(super) fn all_keys(operator: O) -> Self {
         Rig::new(operator, StateScope::AllKeys)
@@ -172,6 +174,7 @@ where
     ) -> Result<String> {
         while call(&mut self.operator, &mut self.ctx, &mut self.out)? == Progress::Yielded {
             assert!(self.out.is_full(), "it yields only where there is no room");
+            self.yields += 1;
             self.drain();
         }
         self.drain();
