@@ -71,7 +71,8 @@ impl Rig {
             ["rig", "--progress", "never", "--temp-dir", "/tmp"].map(String::from).into();
         let mut add = |option: &str, value: &str| args.extend([option.to_string(), value.to_string()]);
         add("--parallelism", &self.parallelism.to_string());
-        add("--max-parallelism", "64");
+        // Few key groups, so that each has keys.
+        add("--max-parallelism", "16");
         add("--seed", &seed.to_string());
         match (self.shape, restore) {
             (Shape::Batch, true) => add("--resume", JOB),

@@ -8,7 +8,6 @@
 use crate::base::batch::{BATCH_RECORDS, Barrier, CheckpointId, Element, ErasedBatch};
 use crate::base::data::{Timestamp, WATERMARK_MAX};
 use crate::base::error::Result;
-use crate::base::mutant;
 use crate::executors::job::StepMetrics;
 use crate::operator::erased::AnyOperator;
 use crate::operator::output::Port;
@@ -208,9 +207,6 @@ impl Link {
             }
             Call::Watermark(watermark) => {
                 self.context.watermark = *watermark;
-                if mutant::is("watermark_first") && !self.makes_watermarks {
-                    self.control.push_back(Element::Watermark(*watermark));
-                }
                 self.operator.watermark(*watermark, &mut self.context)?
             }
             Call::ProcessingTime(now) => self.operator.processing_time(*now, &mut self.context)?,

@@ -20,6 +20,7 @@ use crate::base::accumulator::AttemptAccumulators;
 use crate::base::batch::{Element, ErasedBatch};
 use crate::base::data::{Timestamp, WATERMARK_MAX, WATERMARK_MIN};
 use crate::base::error::{Error, Result};
+use crate::base::mutant;
 use crate::operator::output::Port;
 use crate::operator::source::Poll;
 use crate::operator::{Context, Progress};
@@ -388,6 +389,11 @@ impl Chain {
             }
             let perfect = self.perfect_watermarks;
             let link = &mut self.links[i];
+            if mutant::is("watermark_first") && matches!(link.control.front(), Some(Element::Watermark(_))) {
+                let overtakes = link.control.pop_front();
+                overtakes.into_iter().try_for_each(|watermark| self.send_control(i, watermark))?;
+                continue;
+            }
             match link.operator.out().take() {
                 Some((port, Element::Batch(batch))) => {
                     let totals = link.operator.out().totals();
