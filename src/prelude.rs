@@ -1,12 +1,14 @@
 //! What most programs need: `use mainstem::prelude::*`.
 //!
-//! - to begin and to end: [`Environment`], [`EngineArgs`], [`ExecutionMode`], [`ByteSize`], [`JobResult`], [`JobClient`];
+//! - to begin and to end: [`Environment`], [`EngineArgs`], [`ExecutionMode`], [`ByteSize`], [`RestartStrategy`],
+//!   [`CheckpointMode`], [`CheckpointStorage`], [`Restore`], [`JobResult`],
+//!   [`JobClient`];
 //! - streams: [`DataStream`], [`KeyedStream`], [`ConnectedStreams`], [`ConnectedKeyedStreams`], [`BroadcastConnected`],
 //!   [`KeyedBroadcastConnected`]; sources [`TextSource`], [`FixedSource`], [`Generate`], [`IterSource`]; sinks [`TextSink`],
 //!   [`CsvSink`], [`PrintSink`], [`DiscardSink`], [`FnSink`];
 //! - functions: [`Collector`], [`ProcessFunction`], [`KeyedProcessFunction`], [`CoProcessFunction`],
 //!   [`KeyedCoProcessFunction`], [`BroadcastProcessFunction`], [`KeyedBroadcastProcessFunction`] with their [`States`] ([`ValueState`],
-//!   [`ListState`], [`MapState`], [`ReducingState`], [`AggregatingState`]; [`BroadcastState`]), [`Aggregator`], and what
+//!   [`ListState`], [`MapState`], [`ReducingState`], [`AggregatingState`]; [`BroadcastState`], [`OperatorListState`]; [`StateTtl`]), [`Aggregator`], and what
 //!   they return, [`UserResult`];
 //! - windows: [`WindowedStream`] over [`Tumbling`], [`Sliding`], [`Sessions`] or [`GlobalWindows`], with triggers
 //!   ([`CountTrigger`], [`PurgingTrigger`], ...) and evictors ([`CountEvictor`], ...), functions
@@ -22,11 +24,14 @@ pub use crate::api::{
     JobClient, JobStatus, KeyedBroadcastConnected, KeyedStream, WindowedStream,
 };
 pub use crate::base::accumulator::{DoubleCounter, Histogram, LongCounter};
-pub use crate::base::config::{BufferTimeout, Driver, ExecutionMode};
+pub use crate::base::config::{
+    BufferTimeout, CheckpointMode, CheckpointStorage, Driver, ExecutionMode, Restore,
+};
 pub use crate::base::data::{Data, Key, State, Timestamp};
 pub use crate::base::fixed::FixedBytes;
 pub use crate::base::memory::ByteSize;
 pub use crate::base::parameters::Parameters;
+pub use crate::base::restart::RestartStrategy;
 pub use crate::base::sort_key::SortKey;
 pub use crate::connectors::sink::{CsvSink, DiscardSink, FnSink, PrintSink, TextSink};
 pub use crate::connectors::source::{FixedSource, Generate, InvalidUtf8, IterSource, TextSource};
@@ -35,15 +40,15 @@ pub use crate::operator::collector::Collector;
 pub use crate::operator::process::{
     BroadcastContext, BroadcastProcessFunction, CoProcessFunction, KeyState, KeyedBroadcastContext,
     KeyedBroadcastProcessFunction, KeyedCoProcessFunction, KeyedContext, KeyedProcessFunction,
-    ProcessContext, ProcessFunction, ReadOnlyContext, TimerFired,
+    OperatorContext, ProcessContext, ProcessFunction, ReadOnlyContext, TimerFired,
 };
 pub use crate::operator::side_output::SideOutput;
 pub use crate::operator::window::process::{ProcessWindowFunction, WindowContext, WindowStates};
 pub use crate::operator::window::{Either, Windowed};
 pub use crate::operator::{RuntimeContext, UserResult};
 pub use crate::semantics::state::{
-    AggregatingState, BroadcastRead, BroadcastState, BroadcastWrite, ListState, MapState, ReducingState,
-    States, ValueState,
+    AggregatingState, BroadcastRead, BroadcastState, BroadcastWrite, ListState, MapState, OperatorListState,
+    ReducingState, StateTtl, States, TtlUpdate, TtlVisibility, ValueState,
 };
 pub use crate::semantics::time::{WatermarkGenerator, WatermarkOutput, WatermarkStrategy};
 pub use crate::semantics::window::{

@@ -274,9 +274,6 @@ impl SinkWriter<u64> for Nothing {
         batch.clear();
         Ok(())
     }
-    fn finish(&mut self) -> mainstem::Result<Vec<()>> {
-        Ok(vec![])
-    }
 }
 
 /// A commit that panics fails the job, and the other sinks are told.

@@ -275,7 +275,7 @@ fn run(case: &Arc<Case>) -> mainstem::Result<(Vec<Vec<Event>>, u64)> {
         ..Settings::default()
     };
     let simulated = case.simulated.then_some((clock, case.seed));
-    let outcome = staged::run(&plan, &job, &settings, simulated, &mut |_| {});
+    let outcome = staged::run(&plan, &job, &settings, simulated, None, &mut |_| {});
     let spills = outcome.as_ref().map_or(0, |o| o.stages.iter().map(|stage| stage.spills).sum());
     job.finish(&plan, outcome.map(|_| ()))?;
     let events = std::mem::take(&mut *all.lock().unwrap());

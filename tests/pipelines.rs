@@ -17,7 +17,7 @@ const CASES: u64 = 1200;
 /// Runs that every feature must have had at least, in every mode, with every driver, at every parallelism.
 const RUNS_MIN: u64 = 2;
 /// Everything that must be covered.
-const FEATURES: [&str; 48] = [
+const FEATURES: [&str; 50] = [
     "event time",
     "tumbling windows, folded",
     "sliding windows, folded",
@@ -29,6 +29,8 @@ const FEATURES: [&str; 48] = [
     "timers on the way",
     "window join",
     "interval join",
+    "windows of the clock",
+    "broadcast state",
     "from_iter",
     "generate",
     "generate with timestamps",

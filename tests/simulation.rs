@@ -1,7 +1,7 @@
 //! The simulation driver: one seed, one trace and one order of the output; other seeds, other schedules, equal
 //! results. And what travels in order through a chain.
 
-use mainstem::base::batch::{AnyBatch, Element, ErasedBatch};
+use mainstem::base::batch::{AnyBatch, Barrier, Element, ErasedBatch};
 use mainstem::base::clock::VirtualClock;
 use mainstem::base::vfs::OsVfs;
 use mainstem::executors::chain::{Chain, ChainPosition, ChainState, Exit};
@@ -81,7 +81,7 @@ impl Exit for Recorder {
             Element::Batch(batch) => format!("{} records", AnyBatch::len(&**batch)),
             Element::Watermark(i64::MAX) => "watermark max".into(),
             Element::Watermark(watermark) => format!("watermark {watermark}"),
-            Element::Barrier(id) => format!("barrier {id}"),
+            Element::Barrier(barrier) => format!("barrier {}", barrier.id),
             other => other.kind().into(),
         });
         Ok(None)
@@ -128,8 +128,8 @@ fn control_elements_travel_in_order() {
         elements.into_iter().for_each(|element| chain.inject(source, element));
         assert_eq!(chain.run().unwrap(), ChainState::Drained);
     };
-    step(vec![Element::Watermark(5), Element::Watermark(3), Element::Barrier(1)]);
-    step(vec![Element::Idle, Element::Active, Element::Barrier(2)]);
+    step(vec![Element::Watermark(5), Element::Watermark(3), Element::Barrier(Barrier { id: 1, full: true })]);
+    step(vec![Element::Idle, Element::Active, Element::Barrier(Barrier { id: 2, full: true })]);
     step(vec![]);
     step(vec![]);
     chain.finish().unwrap();

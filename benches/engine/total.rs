@@ -1,7 +1,7 @@
 //! Total: what the engine's side of all benches shares: the environment, and a sink that adds records up.
 
 use mainstem::base::batch::Batch;
-use mainstem::connectors::sink::{Sink, SinkContext, SinkWriter};
+use mainstem::connectors::sink::{CommitPoint, Sink, SinkContext, SinkWriter};
 use mainstem::prelude::*;
 use std::sync::{Arc, Mutex};
 
@@ -47,9 +47,6 @@ where
     fn writer(&self, _ctx: &SinkContext) -> mainstem::Result<Self::Writer> {
         Ok(TotalWriter { total: S::default(), all: self.totals.clone(), add: self.add.clone() })
     }
-    fn commit(&self, _committables: Vec<()>, _ctx: &SinkContext) -> mainstem::Result<()> {
-        Ok(())
-    }
 }
 
 impl<T, S, F> SinkWriter<T> for TotalWriter<S, F>
@@ -64,7 +61,7 @@ where
         batch.clear();
         Ok(())
     }
-    fn finish(&mut self) -> mainstem::Result<Vec<()>> {
+    fn prepare_commit(&mut self, _at: CommitPoint) -> mainstem::Result<Vec<()>> {
         self.all.lock().expect("no writer panics").push(std::mem::take(&mut self.total));
         Ok(Vec::new())
     }

@@ -21,6 +21,26 @@ pub struct PageCount {
     pub count: u64,
 }
 
+/// How long the slow operator rests, and after how many clicks.
+const REST: (Duration, u64) = (Duration::from_millis(1), 64);
+const MINUTE_MS: i64 = 60_000;
+
+/// Clicks as they are, slowly in even minutes of their time: what comes before must wait, and nothing else may happen.
+#[allow(dead_code, reason = "for the program, not for those who only count")]
+pub fn slowed(clicks: &DataStream<Click>) -> DataStream<Click> {
+    let mut slow_clicks = 0;
+    let slow = move |click: Click| {
+        if click.timestamp.div_euclid(MINUTE_MS) % 2 == 0 {
+            slow_clicks += 1;
+            if slow_clicks % REST.1 == 0 {
+                std::thread::sleep(REST.0);
+            }
+        }
+        click
+    };
+    clicks.map(slow).name("back-pressure").uid("back-pressure").disable_chaining()
+}
+
 /// The clicks of each page and window: one record when the window is complete.
 pub fn counts(clicks: &DataStream<Click>) -> DataStream<PageCount> {
     let by_time = WatermarkStrategy::bounded_out_of_orderness(DISORDER).timestamp(|of: &Click| of.timestamp);

@@ -1,10 +1,12 @@
 //! Where the records of an example go, and what its process ends with.
 
+use mainstem::connectors::sink::RollingPolicy;
 use mainstem::prelude::*;
 use std::fmt::Debug;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// The options for the result, to flatten into an example's own.
 #[derive(clap::Args)]
@@ -21,7 +23,11 @@ impl Output {
     /// Ends `stream` in files or on the standard output.
     pub fn sink<T: Data + Debug>(self, stream: &DataStream<T>) {
         match self.output {
-            Some(dir) => stream.sink_to(CsvSink::csv(dir).overwrite(self.overwrite)),
+            // With checkpoints, so that rows can be seen while the job runs.
+            Some(dir) => {
+                let soon = RollingPolicy::default().rollover(Duration::from_millis(200));
+                stream.sink_to(CsvSink::csv(dir).overwrite(self.overwrite).rolling(soon))
+            }
             None => stream.sink_to(PrintSink::new()),
         };
     }

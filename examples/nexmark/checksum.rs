@@ -7,7 +7,7 @@
 
 use mainstem::base::batch::Batch;
 use mainstem::base::codec;
-use mainstem::connectors::sink::{Sink, SinkContext, SinkWriter};
+use mainstem::connectors::sink::{CommitPoint, Section, Sink, SinkContext, SinkWriter, WriterStates};
 use mainstem::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -125,9 +125,23 @@ impl<T: Data> SinkWriter<T> for ChecksumWriter<T> {
         batch.clear();
         Ok(())
     }
-    fn finish(&mut self) -> mainstem::Result<Vec<Checksum>> {
+    fn prepare_commit(&mut self, at: CommitPoint) -> mainstem::Result<Vec<Checksum>> {
+        if at != CommitPoint::End {
+            return Ok(Vec::new());
+        }
         let mut checksum = self.checksum;
         self.last.values().for_each(|hash| checksum.add(*hash));
         Ok(vec![checksum])
+    }
+    fn snapshot(&mut self, states: &mut Section) -> mainstem::Result<()> {
+        states.put(&(self.checksum, &self.last))
+    }
+    fn restore(&mut self, states: &WriterStates<'_>) -> mainstem::Result<()> {
+        for entry in states.entries::<(Checksum, BTreeMap<u64, u64>)>() {
+            let (_, (checksum, last)) = entry?;
+            self.checksum.merge(checksum);
+            self.last.extend(last);
+        }
+        Ok(())
     }
 }

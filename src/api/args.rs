@@ -7,6 +7,7 @@
 //! Invariants: everything but [`EngineArgs::settings`] and [`Settings::from_args_iter`] is a pure function of what
 //! it is given.
 
+use super::checkpoint_args::CheckpointArgs;
 use crate::base::config::{
     BufferTimeout, ConfigFile, Driver, ExecutionMode, ExplainFormat, PartialSettings, Progress, Settings,
     parse_memory, parse_parallelism, parse_seed, parse_watermark_interval,
@@ -14,6 +15,7 @@ use crate::base::config::{
 use crate::base::error::{Error, Result};
 use crate::base::memory::ByteSize;
 use crate::base::parameters::Parameters;
+use crate::base::restart::RestartStrategy;
 use crate::base::text;
 use clap::{Args, Command, FromArgMatches};
 use std::ffi::OsString;
@@ -21,7 +23,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const HEADING: &str = "Engine options";
+pub(super) const HEADING: &str = "Engine options";
 /// The variable with the path of a configuration file, used when `--config` is not given.
 const CONFIG_VARIABLE: &str = "MAINSTEM_CONFIG";
 
@@ -92,6 +94,22 @@ pub struct EngineArgs {
     #[arg(id = "mainstem-seed", long = "seed", value_name = "N", help_heading = HEADING,
         allow_negative_numbers = true, value_parser = parse_seed)]
     seed: Option<u64>,
+    /// How failures are answered: none, fixed-delay:ATTEMPTS:DELAY, exponential[:INITIAL:MAX:MULTIPLIER:JITTER] or
+    /// failure-rate:MAX:INTERVAL:DELAY [default: only what the outside world did to a unit of a batch is tried again]
+    #[arg(id = "mainstem-restart-strategy", long = "restart-strategy", value_name = "STRATEGY",
+        help_heading = HEADING)]
+    restart_strategy: Option<RestartStrategy>,
+    /// Keep in DIR what the job needs to go on after the death of the process
+    #[arg(id = "mainstem-job-dir", long = "job-dir", value_name = "DIR", help_heading = HEADING)]
+    job_dir: Option<PathBuf>,
+    /// Go on with the job in DIR, which a process before this one has left
+    #[arg(id = "mainstem-resume", long = "resume", value_name = "DIR", help_heading = HEADING)]
+    resume: Option<PathBuf>,
+    /// Resume though the executable is another one than the one that began the job
+    #[arg(id = "mainstem-resume-other-executable", long = "resume-other-executable", help_heading = HEADING)]
+    resume_other_executable: bool,
+    #[command(flatten)]
+    checkpoints: CheckpointArgs,
     /// Configuration file (TOML) with the same names as these options
     #[arg(id = "mainstem-config", long = "config", value_name = "FILE", help_heading = HEADING)]
     config: Option<PathBuf>,
@@ -136,6 +154,13 @@ impl EngineArgs {
             progress: self.progress,
             explain: self.explain,
             driver: self.seed.map(|seed| Driver::Simulation { seed }),
+            restart_strategy: self.restart_strategy.clone(),
+            job_dir: self.job_dir.clone(),
+            resume: self.resume.clone(),
+            resume_other_executable: self.resume_other_executable.then_some(true),
+            checkpoints: self.checkpoints.partial(),
+            restore: self.checkpoints.restore.clone(),
+            allow_non_restored_state: self.checkpoints.allow_non_restored_state.then_some(true),
         }
     }
 }
@@ -297,16 +322,24 @@ mod tests {
 
     #[test]
     fn every_option_is_taken_and_the_rest_are_parameters() {
-        let (s, p) =
-            run("--execution-mode batch --input a.txt --parallelism=3 --max-parallelism 64 --memory 1GiB \
+        let (s, p) = run(
+            "--execution-mode batch --input a.txt --parallelism=3 --max-parallelism 64 --memory 1GiB \
              --temp-dir /t --buffer-timeout -1 --no-chaining --auto-watermark-interval 5 --progress never \
-             --explain=graph --verbose --seed 9 -k -3");
+             --explain=graph --verbose --seed 9 -k -3 --restart-strategy fixed-delay:2:1s --job-dir /j --resume=/j \
+             --resume-other-executable --checkpoint-interval 5s --checkpoint-retained=4 --restore latest \
+             --allow-non-restored-state",
+        );
         assert_eq!(s.execution_mode, ExecutionMode::Batch);
         assert_eq!((s.parallelism, s.max_parallelism, s.memory), (3, Some(64), ByteSize(1 << 30)));
         assert_eq!((s.temp_dir, s.buffer_timeout), (PathBuf::from("/t"), BufferTimeout::WhenFull));
         assert_eq!((s.chaining, s.auto_watermark_interval), (false, Duration::from_millis(5)));
         assert_eq!((s.progress, s.explain), (Progress::Never, Some(ExplainFormat::Graph)));
         assert_eq!(s.driver, Driver::Simulation { seed: 9 });
+        assert_eq!(s.restart_strategy.map(|r| r.to_string()).as_deref(), Some("fixed-delay:2:1000ms"));
+        assert_eq!((s.job_dir, s.resume), (Some("/j".into()), Some("/j".into())));
+        assert!(s.resume_other_executable && s.allow_non_restored_state);
+        assert_eq!((s.checkpoints.interval, s.checkpoints.retained), (Some(Duration::from_secs(5)), 4));
+        assert_eq!(s.restore, Some(crate::base::config::Restore::Latest));
         assert_eq!(p.to_string(), "input   = a.txt\nk       = -3\nverbose\n");
     }
 
@@ -344,6 +377,10 @@ mod tests {
                 "invalid value '-7' for '--buffer-timeout <MS>': buffer-timeout -7 has no",
             ),
             ("--explain=pdf", "invalid value 'pdf' for '--explain[=<FORMAT>]': explain 'pdf' does not exist"),
+            (
+                "--restart-strategy x",
+                "invalid value 'x' for '--restart-strategy <STRATEGY>': restart-strategy: 'x'",
+            ),
             ("--seed -1", "invalid value '-1' for '--seed <N>': seed '-1' is not a whole number"),
             ("--memory", "a value is required for '--memory <SIZE>' but none was supplied"),
             (

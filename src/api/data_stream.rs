@@ -195,6 +195,26 @@ impl<T: Data> DataStream<T> {
         DataStream::of_node(&self.env, self.env.add(node))
     }
 
+    /// As [`process`](DataStream::process), with a function that keeps operator state: lists of the subtask
+    /// ([`States::operator_list`], [`States::union_list`]). `make` declares them and is called once for the plan and once for
+    /// each attempt of each subtask. State of keys needs a [`key_by`](DataStream::key_by) before.
+    pub fn process_with_states<U: Data, P: ProcessFunction<T, U>>(
+        &self,
+        make: impl Fn(&mut States) -> P + Send + Sync + 'static,
+    ) -> DataStream<U> {
+        let mut node = stateful("process", vec![self.from.clone()], make, |function, states| {
+            OneInput::boxed(Process::<T, U, P>::with_states(function, states))
+        });
+        no_broadcast_state(&mut node);
+        if let Some(state) = node.states.iter().find(|state| !state.kind.ends_with(" list")) {
+            node.mistakes.push(format!(
+                "state '{}' of keys is declared by a function without a key; call key_by before",
+                state.name
+            ));
+        }
+        DataStream::of_node(&self.env, self.env.add(node))
+    }
+
     /// All records of this stream and of the others. A stream united with itself doubles. No shuffle of its own: the
     /// next operator says how each of the streams reaches it. In STREAMING records come as they arrive, in BATCH one
     /// stream after the other, unless the next operator is keyed. A union is not an operator: it has no name and
@@ -241,8 +261,10 @@ impl<T: Data> DataStream<T> {
     /// Gives records event time: timestamps, and watermarks that say how far it has come. No shuffle.
     ///
     /// Directly behind a source each split has a watermark of its own and that of a subtask is the lowest of them;
-    /// elsewhere there is one for each subtask, and those of the streams before end here. In BATCH only
-    /// timestamps are assigned: there nothing is late.
+    /// elsewhere there is one for each subtask, and those of the streams before end here. So call it on the source's
+    /// stream: behind a `filter` or `map` a subtask that reads several splits has one watermark for all of them, the split
+    /// that is ahead moves it, and records of the others may be late. This holds for generators of your own, too. In
+    /// BATCH only timestamps are assigned: there nothing is late.
     pub fn assign_timestamps(&self, strategy: WatermarkStrategy<T>) -> DataStream<T> {
         fn factory<T: Data>(strategy: WatermarkStrategy<T>) -> OperatorFactory {
             Arc::new(move || OneInput::boxed(AssignTimestamps::new(strategy.clone())))
@@ -339,7 +361,7 @@ impl<T: Data> DataStream<T> {
 
     /// Ends the stream in a sink, with as many subtasks as the job unless the handle that comes back, which names and configures the
     /// sink, says otherwise. No shuffle. When the output becomes visible is up to the sink: files when the
-    /// whole job has succeeded, printed lines at once.
+    /// whole job has succeeded or, in STREAMING with checkpoints, each with a checkpoint; printed lines at once.
     pub fn sink_to<S: Sink<T>>(&self, sink: S) -> DataStream<()> {
         let sink = Arc::new(TypedSink::<T, S>::new(sink));
         let name = crate::operator::sink::AnySink::describe(&*sink);

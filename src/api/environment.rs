@@ -4,14 +4,21 @@ use super::data_stream::DataStream;
 use super::job::{self, JobClient, JobPlan};
 use super::result::JobResult;
 use crate::base::clock::{Clock, SystemClock};
-use crate::base::config::{BufferTimeout, Driver, ExecutionMode, ExplainFormat, PartialSettings, Settings};
+use crate::base::config::{
+    BufferTimeout, CheckpointMode, CheckpointStorage, Driver, ExecutionMode, ExplainFormat,
+    PartialCheckpoints, PartialSettings, Restore, Settings,
+};
 use crate::base::data::Data;
 use crate::base::error::{Error, Result};
 use crate::base::memory::ByteSize;
 use crate::base::parameters::Parameters;
+use crate::base::restart::RestartStrategy;
 use crate::base::vfs::{OsVfs, SharedVfs};
 use crate::connectors::source::{Generate, IterSource, Source};
-use crate::plan::{LogicalPlan, Node, NodeId, Operation, PhysicalPlan, PlanOptions, explain, mermaid};
+use crate::executors::pipelined::simulation::StepHook;
+use crate::plan::{
+    LogicalPlan, Node, NodeId, Operation, PhysicalPlan, PlanOptions, explain, mermaid, without_uid,
+};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -32,6 +39,7 @@ struct Shared {
     mistakes: Mutex<Vec<String>>,
     vfs: Mutex<SharedVfs>,
     clock: Mutex<Arc<dyn Clock>>,
+    hook: Mutex<Option<StepHook>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -64,6 +72,7 @@ impl Environment {
                 mistakes: Mutex::default(),
                 vfs: Mutex::new(OsVfs::shared()),
                 clock: Mutex::new(SystemClock::new()),
+                hook: Mutex::default(),
             }),
         }
     }
@@ -123,6 +132,68 @@ impl Environment {
     pub fn temp_dir(self, dir: impl Into<std::path::PathBuf>) -> Self {
         self.set(PartialSettings { temp_dir: Some(dir.into()), ..Default::default() })
     }
+    /// How failures are answered. If nothing is said, STREAMING ends with the first one, and BATCH tries a unit of work
+    /// that failed for want of the outside world (a disk, a file) again a few times, and code that fails not at all.
+    pub fn restart_strategy(self, strategy: RestartStrategy) -> Self {
+        self.set(PartialSettings { restart_strategy: Some(strategy), ..Default::default() })
+    }
+    /// Directory in which the job keeps what it needs to go on after the death of the process.
+    pub fn job_dir(self, dir: impl Into<std::path::PathBuf>) -> Self {
+        self.set(PartialSettings { job_dir: Some(dir.into()), ..Default::default() })
+    }
+    /// Goes on with the job that a process before this one has left in this job directory.
+    pub fn resume(self, dir: impl Into<std::path::PathBuf>) -> Self {
+        self.set(PartialSettings { resume: Some(dir.into()), ..Default::default() })
+    }
+    /// Whether a job is resumed though the executable is another one than the one that began it.
+    pub fn resume_other_executable(self, accept: bool) -> Self {
+        self.set(PartialSettings { resume_other_executable: Some(accept), ..Default::default() })
+    }
+    fn checkpoints(self, change: PartialCheckpoints) -> Self {
+        self.set(PartialSettings { checkpoints: change, ..Default::default() })
+    }
+    /// Takes checkpoints, each so long after the one before was begun (STREAMING). After a failure the job can go on from
+    /// the last one that was completed. Kept in the [job directory](Environment::job_dir) unless
+    /// [`checkpoint_storage`](Environment::checkpoint_storage) says otherwise.
+    pub fn checkpoint_interval(self, interval: Duration) -> Self {
+        self.checkpoints(PartialCheckpoints { interval: Some(interval), ..Default::default() })
+    }
+    /// What a checkpoint promises.
+    pub fn checkpoint_mode(self, mode: CheckpointMode) -> Self {
+        self.checkpoints(PartialCheckpoints { mode: Some(mode), ..Default::default() })
+    }
+    /// How long a checkpoint may take before it is given up.
+    pub fn checkpoint_timeout(self, timeout: Duration) -> Self {
+        self.checkpoints(PartialCheckpoints { timeout: Some(timeout), ..Default::default() })
+    }
+    /// How much time lies at least between the end of a checkpoint and the begin of the next.
+    pub fn checkpoint_min_pause(self, pause: Duration) -> Self {
+        self.checkpoints(PartialCheckpoints { min_pause: Some(pause), ..Default::default() })
+    }
+    /// How many checkpoints may be under way at once.
+    pub fn checkpoint_max_concurrent(self, checkpoints: usize) -> Self {
+        self.checkpoints(PartialCheckpoints { max_concurrent: Some(checkpoints), ..Default::default() })
+    }
+    /// How many checkpoints may fail one after the other before the job fails.
+    pub fn checkpoint_tolerable_failures(self, failures: usize) -> Self {
+        self.checkpoints(PartialCheckpoints { tolerable_failures: Some(failures), ..Default::default() })
+    }
+    /// How many completed checkpoints are kept; 2 or more.
+    pub fn checkpoint_retained(self, checkpoints: usize) -> Self {
+        self.checkpoints(PartialCheckpoints { retained: Some(checkpoints), ..Default::default() })
+    }
+    /// Where checkpoints are kept.
+    pub fn checkpoint_storage(self, storage: CheckpointStorage) -> Self {
+        self.checkpoints(PartialCheckpoints { storage: Some(storage), ..Default::default() })
+    }
+    /// The checkpoint that the job goes on from.
+    pub fn restore(self, from: Restore) -> Self {
+        self.set(PartialSettings { restore: Some(from), ..Default::default() })
+    }
+    /// Whether state of a checkpoint that no operator of the program is for is left out instead of being an error.
+    pub fn allow_non_restored_state(self, allow: bool) -> Self {
+        self.set(PartialSettings { allow_non_restored_state: Some(allow), ..Default::default() })
+    }
     /// Parameters for user code to read in `open`.
     pub fn parameters(self, parameters: Parameters) -> Self {
         *lock(&self.shared.parameters) = parameters;
@@ -131,6 +202,16 @@ impl Environment {
     /// The file system that sources, sinks and spill files use: for tests with faults.
     pub fn vfs(self, vfs: SharedVfs) -> Self {
         *lock(&self.shared.vfs) = vfs;
+        self
+    }
+
+    /// Calls `hook` behind each step of a simulation, with the number of the step within the attempt and the time: an error
+    /// fails the job at that place, for tests of what it does then.
+    pub fn on_simulated_step(
+        self,
+        hook: impl Fn(u64, Duration) -> Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        *lock(&self.shared.hook) = Some(Arc::new(hook));
         self
     }
 
@@ -212,7 +293,7 @@ impl Environment {
     }
 
     fn check(&self) -> Result<()> {
-        lock(&self.shared.settings).check()?;
+        lock(&self.shared.settings).check_complete()?;
         match lock(&self.shared.mistakes).first() {
             Some(mistake) => Err(Error::config(mistake)),
             None => Ok(()),
@@ -251,7 +332,7 @@ impl Environment {
         let logical = lock(&self.shared.plan);
         let physical = PhysicalPlan::new(&logical, &options)?;
         Ok(match format {
-            ExplainFormat::Text => explain(&logical, &physical),
+            ExplainFormat::Text => explain(&logical, &physical, self.settings().checkpoints.is_on()),
             ExplainFormat::Graph => mermaid(&physical),
         })
     }
@@ -296,11 +377,15 @@ impl Environment {
         let physical = physical?;
         if let Some(format) = settings.explain {
             let text = match format {
-                ExplainFormat::Text => explain(&logical, &physical),
+                ExplainFormat::Text => explain(&logical, &physical, settings.checkpoints.is_on()),
                 ExplainFormat::Graph => mermaid(&physical),
             };
             println!("{text}");
             return Ok(JobClient::explained(name, physical.mode));
+        }
+        let nameless = if settings.checkpoints.is_on() { without_uid(&logical) } else { Vec::new() };
+        if !nameless.is_empty() && physical.mode == ExecutionMode::Streaming {
+            tracing::warn!(operators = nameless.join(", "), "operators that keep state have no uid");
         }
         let built = logical.nodes.len();
         drop(logical);
@@ -310,6 +395,7 @@ impl Environment {
             parameters: self.job_parameters(),
             vfs: lock(&self.shared.vfs).clone(),
             clock: lock(&self.shared.clock).clone(),
+            hook: lock(&self.shared.hook).clone(),
         };
         let client = job::start(name, plan)?;
         // Only now: what could not start may be executed again.

@@ -2,20 +2,26 @@
 
 use super::progress::{ProgressLine, ProgressPhase, ProgressSnapshot};
 use super::result::{JobResult, OperatorStats, StageStats, peak_memory_bytes};
+use super::resume;
 use crate::base::clock::{Clock, VirtualClock};
-use crate::base::config::{Driver, ExecutionMode, Settings};
+use crate::base::config::{CheckpointStorage, Driver, ExecutionMode, Restore, Settings};
 use crate::base::error::{Error, Result};
 use crate::base::hash::hash_of;
 use crate::base::parameters::Parameters;
 use crate::base::vfs::SharedVfs;
-use crate::executors::job::{Cancellation, JobEnvironment};
-use crate::executors::pipelined::simulation::{Random, Trace};
-use crate::executors::pipelined::{channel, simulation, threads, wire};
+use crate::executors::job::{Cancellation, Continuity, JobEnvironment};
+use crate::executors::pipelined::checkpoints::Restored;
+use crate::executors::pipelined::control::Control;
+use crate::executors::pipelined::run::{self as pipelined, PipelinedJob};
+use crate::executors::pipelined::simulation::{StepHook, Trace};
+use crate::executors::resume::{CommitRecord, JobState, ResumableJob};
 use crate::executors::staged;
 use crate::operator::context::JobContext;
 use crate::operator::exchange::Partitioning;
 use crate::operator::source::{BYTES_READ, SplitAssignment};
 use crate::plan::{Edge, PhysicalPlan};
+use crate::services::checkpoint::Store;
+use crate::services::job_dir::JobDirectory;
 use std::io::IsTerminal;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,10 +35,12 @@ pub enum JobStatus {
     Running,
     /// It succeeded: all output is visible.
     Finished,
-    /// It failed: none of its output is visible.
+    /// It failed: none of its output is visible but what checkpoints have committed.
     Failed,
     /// It was cancelled: none of its output is visible.
     Cancelled,
+    /// It was asked to stop and has: all output up to there is visible, and it can go on from its last checkpoint.
+    Stopped,
 }
 
 /// A job that was started: a handle from the client's side. Dropping it leaves the job running, and nobody learns how
@@ -54,6 +62,7 @@ pub struct JobClient {
     outcome: Arc<Mutex<Option<Result<JobResult>>>>,
     thread: Option<std::thread::JoinHandle<()>>,
     status: Arc<Mutex<JobStatus>>,
+    control: Control,
 }
 
 impl JobClient {
@@ -66,6 +75,23 @@ impl JobClient {
             outcome: Arc::new(Mutex::new(Some(Ok(result)))),
             thread: None,
             status: Arc::new(Mutex::new(JobStatus::Finished)),
+            control: Control::default(),
+        }
+    }
+
+    /// A job that a process before this one has finished.
+    fn finished(name: &str, id: String, plan: &PhysicalPlan) -> JobClient {
+        let result = JobResult {
+            job_name: name.to_string(),
+            job_id: id.clone(),
+            mode: plan.mode,
+            parallelism: plan.parallelism,
+            ..JobResult::default()
+        };
+        JobClient {
+            id,
+            outcome: Arc::new(Mutex::new(Some(Ok(result)))),
+            ..JobClient::explained(name, plan.mode)
         }
     }
 
@@ -91,6 +117,23 @@ impl JobClient {
     pub fn cancellation(&self) -> Cancellation {
         self.cancellation.clone()
     }
+    /// Takes a checkpoint now and waits until it is complete; its number.
+    ///
+    /// # Errors
+    /// If it fails, or the job takes no checkpoints or ends before.
+    pub fn checkpoint_now(&self) -> Result<u64> {
+        self.control.checkpoint()
+    }
+    /// Asks the job to stop with all of its output committed. Either its sources stop, and the job ends when a
+    /// checkpoint at that place is complete, from which it can go on later; or, to `drain` it, its sources end as if there
+    /// were no more input, so that windows and timers fire. Does not wait: [`result`](JobClient::result) does. If the
+    /// checkpoint fails, and that is tolerated, the job goes on; after a restart it stops.
+    ///
+    /// # Errors
+    /// If the job takes no checkpoints or has ended.
+    pub fn stop(&self, drain: bool) -> Result<()> {
+        self.control.stop(drain)
+    }
     /// Waits for the end of the job.
     ///
     /// # Errors
@@ -113,11 +156,29 @@ pub(super) struct JobPlan {
     pub parameters: Parameters,
     pub vfs: SharedVfs,
     pub clock: Arc<dyn Clock>,
+    pub hook: Option<StepHook>,
+}
+
+/// What a job keeps, and what it goes on from.
+#[derive(Default)]
+struct Kept {
+    store: Option<Store>,
+    restored: Option<Restored>,
+    /// A process before this one has worked on the job, though it may not have completed a checkpoint.
+    goes_on: bool,
 }
 
 /// Starts a job on a thread of its own. Sources are enumerated and sinks prepared before this returns.
 pub(super) fn start(name: &str, plan: JobPlan) -> Result<JobClient> {
     let id = new_job_id();
+    let resumable = resume::open(&plan, &id)?;
+    let id = resumable.as_ref().map_or(id, ResumableJob::id);
+    let state = resumable.as_ref().map(ResumableJob::state);
+    if let Some(resumable) = resumable.as_ref().filter(|job| job.state() == JobState::Finished) {
+        remove_stages(resumable);
+        tracing::info!(name, id, "nothing to resume: the job has finished");
+        return Ok(JobClient::finished(name, id, &plan.physical));
+    }
     let cancellation = Cancellation::default();
     let context = JobContext {
         name: name.to_string(),
@@ -135,25 +196,57 @@ pub(super) fn start(name: &str, plan: JobPlan) -> Result<JobClient> {
         ExecutionMode::Batch => SplitAssignment::Fixed,
         _ => SplitAssignment::OnDemand,
     };
-    let mut job = JobEnvironment::start(
+    let kept = match plan.physical.mode {
+        ExecutionMode::Batch if plan.settings.restore.is_some() => {
+            return Err(Error::config(
+                "restore goes on from a checkpoint, which only STREAMING takes; use --execution-mode streaming",
+            ));
+        }
+        ExecutionMode::Batch => Kept::default(),
+        _ => kept(&plan)?,
+    };
+    let continuity = Continuity {
+        checkpoints: kept.store.is_some(),
+        restored: kept.goes_on,
+        committing: state == Some(JobState::Committing),
+        resumable: resumable.is_some(),
+    };
+    let started = JobEnvironment::start_as(
         &plan.physical,
         context,
         clock,
         plan.vfs.clone(),
         assignment,
         cancellation.clone(),
-    )?;
+        continuity,
+        |sources| match &resumable {
+            None => Ok(()),
+            // Before the sinks: the next process must know the id under which they have left something.
+            Some(job) => {
+                job.begin(resume::facts(name, &plan, sources)?, plan.settings.resume_other_executable)
+            }
+        },
+    );
+    let mut job = started.inspect_err(|_| resumable.iter().for_each(ResumableJob::did_not_begin))?;
     job.bounded = (plan.settings.memory.0 / 2, plan.settings.temp_dir.clone());
     let outcome = Arc::new(Mutex::new(None));
     let status = Arc::new(Mutex::new(JobStatus::Running));
     let (outcome_in, status_in) = (outcome.clone(), status.clone());
     let run_job = job.clone();
+    let control = Control::default();
+    let control_in = control.clone();
+    if kept.store.is_some() {
+        control.open();
+    }
     let run = move || {
         let span = run_job.span.clone();
         let _in_span = span.enter();
         // User code also runs while operators are made and sinks commit. Without an end the sinks would keep
         // readers waiting.
-        let ran = catch_unwind(AssertUnwindSafe(|| run(&plan, &run_job, simulated)));
+        let ran = catch_unwind(AssertUnwindSafe(|| {
+            run(&plan, &run_job, simulated, kept, resumable.as_ref(), &control_in)
+        }));
+        control_in.close();
         let result = ran.unwrap_or_else(|payload| {
             let failed = Err(Error::panic(payload));
             catch_unwind(AssertUnwindSafe(|| run_job.finish(&plan.physical, failed)))
@@ -161,10 +254,13 @@ pub(super) fn start(name: &str, plan: JobPlan) -> Result<JobClient> {
                 .and_then(|()| Err(Error::Internal("a job that panicked has no failure".into())))
         });
         let now = match &result {
+            Ok(result) if result.stopped => JobStatus::Stopped,
             Ok(_) => JobStatus::Finished,
             Err(Error::Cancelled) => JobStatus::Cancelled,
             Err(_) => JobStatus::Failed,
         };
+        // Another process may take the job directory before somebody learns of the end.
+        drop(resumable);
         *outcome_in.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
         *status_in.lock().unwrap_or_else(PoisonError::into_inner) = now;
     };
@@ -172,7 +268,55 @@ pub(super) fn start(name: &str, plan: JobPlan) -> Result<JobClient> {
         let _ = job.sinks.values().map(|sink| sink.abort()).collect::<Result<Vec<_>>>();
         Error::Memory(format!("cannot start the job's thread: {e}"))
     })?;
-    Ok(JobClient { id, cancellation, outcome, thread: Some(thread), status })
+    Ok(JobClient { id, cancellation, outcome, thread: Some(thread), status, control })
+}
+
+/// Opens the place where a job keeps its checkpoints, and reads the one that it goes on from.
+fn kept(plan: &JobPlan) -> Result<Kept> {
+    let (settings, physical) = (&plan.settings, &*plan.physical);
+    let allowed = settings.allow_non_restored_state;
+    let retained = settings.checkpoints.retained;
+    let mut worked_on = false;
+    let store = match (settings.checkpoints.storage, settings.job_directory()) {
+        (CheckpointStorage::Directory, Some(dir)) => {
+            let dir = JobDirectory::open(plan.vfs.clone(), dir, &process_name())?;
+            worked_on = dir.attempt() > 1;
+            Some(Store::in_directory(Arc::new(dir), retained)?)
+        }
+        (CheckpointStorage::Memory, _) if settings.checkpoints.is_on() => Some(Store::in_memory(retained)?),
+        _ => None,
+    };
+    let restored = match (&settings.restore, &store) {
+        (Some(Restore::Path(path)), _) => Some(pipelined::at_path(physical, &plan.vfs, path, allowed)?),
+        (Some(Restore::Latest), Some(store)) => pipelined::latest(physical, store, allowed)?,
+        (Some(Restore::Latest), None) => None,
+        (None, Some(store)) if !store.completed().is_empty() => {
+            return Err(Error::config(format!(
+                "'{}' holds checkpoints of an earlier run of a job; go on from them with restore latest, or give the job \
+                 an empty job-dir",
+                store.root().display()
+            )));
+        }
+        (None, _) => None,
+    };
+    if let Some(restored) = &restored {
+        tracing::info!(
+            checkpoint = restored.checkpoint,
+            job = restored.job.name,
+            "the job goes on from a checkpoint"
+        );
+    }
+    let goes_on = restored.is_some() || worked_on && settings.restore.is_some();
+    Ok(Kept { store, restored, goes_on })
+}
+
+/// This process, for people.
+pub(super) fn process_name() -> String {
+    let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+    match host.trim() {
+        "" => format!("process {}", std::process::id()),
+        host => format!("process {} on {host}", std::process::id()),
+    }
 }
 
 /// Unique in time, process and count; fit for a file name.
@@ -187,33 +331,35 @@ fn run(
     plan: &JobPlan,
     job: &JobEnvironment,
     simulated: Option<(Arc<VirtualClock>, u64)>,
+    kept: Kept,
+    resumable: Option<&ResumableJob>,
+    control: &Control,
 ) -> Result<JobResult> {
     let start = Instant::now();
     let physical = &plan.physical;
     let mut progress = ProgressLine::new(plan.settings.progress, std::io::stderr().is_terminal());
     let records = || job.sources.keys().map(|&step| job.metrics[step].records_out.get()).sum::<u64>();
     let mut trace = None;
+    let (mut stopped, mut suspended) = (false, false);
+    let mut checkpoints = None;
     let mut stages = Vec::new();
     let mut budget_peak_bytes = 0;
-    let outcome = if physical.mode == ExecutionMode::Batch {
+    let mut summaries = Vec::new();
+    let committing = resumable.filter(|job| job.state() == JobState::Committing);
+    let outcome = if let Some(resumable) = committing {
+        resumable.commit_record().hand_over(job)
+    } else if physical.mode == ExecutionMode::Batch {
         let mut tick = |phase: ProgressPhase| {
             let elapsed = start.elapsed();
             if progress.is_due(elapsed) {
                 progress.update(&ProgressSnapshot { elapsed, records: records(), phase });
             }
         };
-        staged::run(physical, job, &plan.settings, simulated.clone(), &mut tick).map(|outcome| {
+        staged::run(physical, job, &plan.settings, simulated.clone(), resumable, &mut tick).map(|outcome| {
             stages = outcome.stages;
             budget_peak_bytes = outcome.budget_peak_bytes;
+            summaries = outcome.summaries;
         })
-    } else if let Some((clock, seed)) = &simulated {
-        let mut random = Random::new(*seed);
-        wire(physical, job, plan.settings.buffer_timeout, || 1 + random.below(8))
-            .and_then(|wiring| {
-                let mut random = Random::new(seed.wrapping_add(1));
-                simulation::run(wiring, &mut random, clock, &job.cancellation)
-            })
-            .map(|done| trace = Some(done))
     } else {
         let mut tick = || {
             let elapsed = start.elapsed();
@@ -222,12 +368,43 @@ fn run(
                 progress.update(&ProgressSnapshot { elapsed, records: records(), phase });
             }
         };
-        wire(physical, job, plan.settings.buffer_timeout, || channel::CHANNEL_ELEMENTS)
-            .and_then(|wiring| threads::run(physical, wiring, &job.cancellation, &mut tick))
+        let of = PipelinedJob {
+            plan: physical,
+            job,
+            settings: &plan.settings,
+            simulated: simulated.clone(),
+            hook: plan.hook.clone(),
+            control: control.clone(),
+            store: kept.store,
+            restored: kept.restored,
+            goes_on: kept.goes_on,
+        };
+        pipelined::run(of, &mut tick).map(|outcome| {
+            (trace, checkpoints) = (outcome.trace, outcome.checkpoints);
+            (stopped, suspended) = (outcome.stopped, outcome.suspended);
+        })
     };
     progress.finish();
-    job.finish(physical, outcome)?;
-    if stages.is_empty() {
+    let outcome = match (outcome, resumable) {
+        (Ok(()), Some(resumable)) if committing.is_none() => {
+            CommitRecord::of(job, summaries).and_then(|commit| resumable.committing(commit))
+        }
+        (outcome, _) => outcome,
+    };
+    match suspended {
+        true => job.suspend(physical)?,
+        false => job.finish(physical, outcome)?,
+    }
+    if let Some(resumable) = resumable {
+        resumable.reached(JobState::Finished)?;
+        remove_stages(resumable);
+    }
+    if let Some(name) = committing.and_then(|_| collecting(physical, job)) {
+        return Err(Error::config(format!(
+            "the output of the job is there, but what '{name}' has collected went with the process before this one"
+        )));
+    }
+    if physical.mode != ExecutionMode::Batch {
         stages.push(pipelined_stage(physical, job, start.elapsed()));
     }
     Ok(JobResult {
@@ -242,8 +419,23 @@ fn run(
         accumulators: job.accumulators.results()?,
         memory_peak_bytes: peak_memory_bytes(),
         budget_peak_bytes,
+        stopped,
+        checkpoints,
         trace: trace.as_ref().map(Trace::hash),
     })
+}
+
+/// What units have left for a process after this one is of no use any more.
+fn remove_stages(finished: &ResumableJob) {
+    if let Err(error) = finished.remove_stages() {
+        tracing::warn!(%error, "the outputs of the stages of a finished job remain");
+    }
+}
+
+/// A sink whose records are gone with the process that has written them.
+fn collecting<'a>(plan: &'a PhysicalPlan, job: &JobEnvironment) -> Option<&'a str> {
+    let gone = job.sinks.iter().find(|(_, sink)| !sink.outlives_process());
+    gone.map(|(step, _)| plan.steps[*step].name.as_str())
 }
 
 fn operator_stats(plan: &PhysicalPlan, job: &JobEnvironment) -> Vec<OperatorStats> {
@@ -276,6 +468,7 @@ fn operator_stats(plan: &PhysicalPlan, job: &JobEnvironment) -> Vec<OperatorStat
                 busy: Duration::from_nanos(times.busy.get()),
                 idle: Duration::from_nanos(times.idle.get()),
                 backpressured: Duration::from_nanos(times.backpressured.get()),
+                longest_step: times.longest_step(),
                 counters,
             }
         })

@@ -2,6 +2,7 @@
 
 pub mod args;
 mod bounded;
+mod checkpoint_args;
 mod collect;
 mod connected;
 mod data_stream;
@@ -11,6 +12,7 @@ mod job;
 mod keyed_stream;
 pub mod progress;
 pub mod result;
+mod resume;
 mod sliced_windows;
 mod window_join;
 mod windowed_stream;

@@ -7,6 +7,7 @@ use crate::base::accumulator::AccumulatorResults;
 use crate::base::config::ExecutionMode;
 use crate::base::error::{Error, Result};
 use crate::base::text::{self, Table};
+pub use crate::executors::pipelined::checkpoints::CheckpointStats;
 pub use crate::executors::report::{OperatorStats, StageStats};
 use serde::Serialize;
 use std::fmt;
@@ -39,6 +40,10 @@ pub struct JobResult {
     pub budget_peak_bytes: u64,
     /// The plan was printed and nothing was run; all numbers are 0.
     pub explained: bool,
+    /// It was asked to stop and has, behind a checkpoint from which it can go on; otherwise its input has ended.
+    pub stopped: bool,
+    /// What its checkpoints came to, if it took any.
+    pub checkpoints: Option<CheckpointStats>,
     /// Hash of the schedule of a simulated run: equal seeds, equal traces.
     pub trace: Option<u64>,
 }
@@ -80,9 +85,10 @@ impl fmt::Display for JobResult {
         }
         write!(
             f,
-            "job '{}' ({}) finished in {}, parallelism {}",
+            "job '{}' ({}) {} in {}, parallelism {}",
             self.job_name,
             self.mode,
+            if self.stopped { "stopped" } else { "finished" },
             text::duration(self.duration),
             self.parallelism
         )?;
@@ -93,6 +99,9 @@ impl fmt::Display for JobResult {
             write!(f, ", of the budget {}", text::bytes(self.budget_peak_bytes))?;
         }
         writeln!(f)?;
+        if let Some(checkpoints) = &self.checkpoints {
+            writeln!(f, "{checkpoints}")?;
+        }
         if !self.operators.is_empty() {
             write!(f, "\n{}", operators_table(&self.operators))?;
             for operator in &self.operators {
@@ -157,7 +166,9 @@ fn stages_table(stages: &[StageStats]) -> Table {
         "units",
         "retries",
         "records out",
+        "rows",
         "shuffle",
+        "skew",
         "spilled",
         "spills",
         "<operators",
@@ -170,7 +181,9 @@ fn stages_table(stages: &[StageStats]) -> Table {
             stage.units.to_string(),
             unless_zero(stage.retries() as u64, text::count),
             unless_zero(stage.records_out, text::count),
+            unless_zero(stage.shuffle_rows, text::count),
             unless_zero(stage.shuffle_bytes, text::bytes),
+            if stage.skew == 0.0 { "-".into() } else { format!("{:.2}", stage.skew) },
             unless_zero(stage.spilled_bytes, text::bytes),
             unless_zero(stage.spills, text::count),
             stage.operators.join(" > "),
@@ -227,6 +240,8 @@ mod tests {
                 units: 8,
                 attempts: 9,
                 duration: Duration::from_secs(2),
+                shuffle_rows: 2_000,
+                skew: 1.254,
                 spilled_bytes: 1 << 20,
                 spills: 3,
                 ..StageStats::default()
@@ -235,6 +250,8 @@ mod tests {
             memory_peak_bytes: 100 << 20,
             budget_peak_bytes: 0,
             explained: false,
+            stopped: false,
+            checkpoints: None,
             trace: None,
         }
     }
@@ -249,8 +266,8 @@ job 'word count' (batch) finished in 2.35s, parallelism 4, memory peak 100MiB
    1  count            2   1,234,567            -         -          -       -     -        -
   1 count: keys 5,000
 
-  id  stage     time  units  retries  records out  shuffle  spilled  spills  operators
-   0  stage 0  2.00s      8        1            -        -     1MiB       3  source > count
+  id  stage     time  units  retries  records out   rows  shuffle  skew  spilled  spills  operators
+   0  stage 0  2.00s      8        1            -  2,000        -  1.25     1MiB       3  source > count
 
 accumulators
   lines  1,234,567
@@ -273,6 +290,10 @@ accumulators
         assert_eq!(json["operators"][1]["counters"]["late"], 0);
         assert_eq!(json["operators"][0]["busy_seconds"], 0.0015);
         assert_eq!(json["stages"][0]["spills"], 3);
+        assert_eq!(
+            (json["stages"][0]["attempts"].as_u64(), json["stages"][0]["skew"].as_f64()),
+            (Some(9), Some(1.254))
+        );
         assert_eq!(json["memory_peak_bytes"], 100 << 20);
     }
 

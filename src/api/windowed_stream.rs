@@ -174,7 +174,8 @@ impl<K: Key, T: Data, W: WindowAssigner<T>, G: Trigger<T>> WindowedStream<K, T, 
     }
 
     /// Leaves records out of a firing window, for good. All records of a window are kept then, also where they are
-    /// folded.
+    /// folded. Where nothing is left, a function of [`process`](WindowedStream::process) is called with no record;
+    /// `reduce` and `aggregate` have no value then and emit nothing, also where a function follows them.
     #[must_use]
     pub fn evictor<E: Evictor<T>>(mut self, evictor: E) -> Self {
         self.mistakes.extend(evictor.check().err());
@@ -391,6 +392,14 @@ impl<K: Key, T: Data, W: WindowAssigner<T>, G: Trigger<T>> WindowedStream<K, T, 
         let mut mistakes = self.mistakes.clone();
         mistakes.extend(assigner.check().err());
         mistakes.extend(trigger.check().err());
+        if let Some(state) =
+            declared.states.iter().find(|s| s.kind.ends_with(" list") || s.kind == "broadcast")
+        {
+            mistakes.push(format!(
+                "state '{}' ({}) is declared by a window function, which keeps state of keys and windows only",
+                state.name, state.kind
+            ));
+        }
         if assigner.merges() && !trigger.can_merge() {
             mistakes.push(format!(
                 "the windows ({}) merge, which the trigger ({}) cannot follow; use another trigger",

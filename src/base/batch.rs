@@ -129,8 +129,17 @@ pub fn typed<T: 'static>(batch: &mut dyn AnyBatch) -> &mut Batch<T> {
     }
 }
 
-/// Number of a checkpoint.
+/// Number of a checkpoint or savepoint: rises within a job, over all of its attempts.
 pub type CheckpointId = u64;
+
+/// The cut of a checkpoint through the stream: what is before it belongs to the checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Barrier {
+    /// The checkpoint.
+    pub id: CheckpointId,
+    /// Whether operators write all of their state. Else they may write what has changed since the barrier before.
+    pub full: bool,
+}
 
 /// What travels on an edge, in order.
 pub enum Element {
@@ -139,7 +148,7 @@ pub enum Element {
     /// No record with a timestamp at or below this one will follow.
     Watermark(Timestamp),
     /// Cuts the stream for a checkpoint.
-    Barrier(CheckpointId),
+    Barrier(Barrier),
     /// The input will send nothing for a while: leave it out of the minimum of the watermarks.
     Idle,
     /// The input sends again.
@@ -165,7 +174,7 @@ impl Element {
         match self {
             Element::Batch(b) => Element::Batch(b.clone_batch()),
             Element::Watermark(t) => Element::Watermark(*t),
-            Element::Barrier(id) => Element::Barrier(*id),
+            Element::Barrier(barrier) => Element::Barrier(*barrier),
             Element::Idle => Element::Idle,
             Element::Active => Element::Active,
             Element::End => Element::End,

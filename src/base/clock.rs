@@ -11,15 +11,22 @@ pub trait Clock: Send + Sync + 'static {
     fn now_ms(&self) -> i64;
 }
 
-/// The clock of the machine.
+/// The clock of the machine. It is read once: when somebody sets it later, forward or back, processing time goes on as if
+/// nothing had happened. Otherwise timers would fire hours early, or hours late.
 pub struct SystemClock {
     start: Instant,
+    /// What the clock said then.
+    start_ms: i64,
 }
 
 impl SystemClock {
     /// A clock whose monotonic time starts now.
     pub fn new() -> Arc<Self> {
-        Arc::new(SystemClock { start: Instant::now() })
+        let start_ms = match SystemTime::now().duration_since(UNIX_EPOCH) {
+            Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
+            Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |ms| -ms),
+        };
+        Arc::new(SystemClock { start: Instant::now(), start_ms })
     }
 }
 
@@ -28,10 +35,8 @@ impl Clock for SystemClock {
         self.start.elapsed()
     }
     fn now_ms(&self) -> i64 {
-        match SystemTime::now().duration_since(UNIX_EPOCH) {
-            Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
-            Err(before) => i64::try_from(before.duration().as_millis()).map_or(i64::MIN, |ms| -ms),
-        }
+        let passed = i64::try_from(self.start.elapsed().as_millis()).unwrap_or(i64::MAX);
+        self.start_ms.saturating_add(passed)
     }
 }
 
@@ -97,6 +102,21 @@ impl Clock for VirtualClock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// T11: processing time is what the clock of the machine said first, and what has passed since, whatever it says now.
+    #[test]
+    fn nobody_sets_the_clock_of_a_running_job() {
+        let year_3000 = 32_503_680_000_000;
+        for start_ms in [0, -5, year_3000, i64::MAX] {
+            let clock = SystemClock { start: Instant::now(), start_ms };
+            let (first, passed) = (clock.now_ms(), clock.monotonic());
+            let now = clock.now_ms();
+            assert!((start_ms..=start_ms.saturating_add(1_000)).contains(&first) && first <= now);
+            assert!(now >= start_ms.saturating_add(passed.as_millis() as i64));
+        }
+        let (clock, machine) = (SystemClock::new(), SystemTime::now().duration_since(UNIX_EPOCH).unwrap());
+        assert!((clock.now_ms() - machine.as_millis() as i64).abs() < 1_000);
+    }
 
     #[test]
     fn a_virtual_clock_is_moved_and_set() {

@@ -31,6 +31,12 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     }
 }
 
+/// Reads one value from the front of `bytes`; returns what follows it too.
+#[inline]
+pub fn decode_front<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, &[u8])> {
+    postcard::take_from_bytes::<T>(bytes).map_err(|e| unreadable::<T>(e.to_string()))
+}
+
 #[cold]
 fn unreadable<T>(why: String) -> Error {
     Error::Codec(format!(

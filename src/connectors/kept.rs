@@ -11,7 +11,7 @@ use crate::base::codec::{decode, encode};
 use crate::base::data::Data;
 use crate::base::error::{Error, Result};
 use crate::base::hash::hash_of;
-use crate::operator::sink::{Sink, SinkContext, SinkWriter};
+use crate::operator::sink::{CommitPoint, Sink, SinkContext, SinkWriter};
 use crate::operator::source::{Boundedness, Poll, Source, SourceContext, SourceOutput, SplitReader};
 use crate::services::shuffle::{
     Concat, Identity, MergeInput, PartitionBuffer, Remainder, ShuffleContext, ShuffleOutput,
@@ -90,6 +90,7 @@ impl<T: Data> Sink<T> for Kept<T> {
             context: ShuffleContext {
                 vfs: ctx.vfs.clone(),
                 dir: self.shared.dir.clone(),
+                name: None,
                 identity: Identity {
                     job: hash_of(ctx.job_id.as_str()),
                     stage: u32::MAX,
@@ -115,6 +116,9 @@ impl<T: Data> Sink<T> for Kept<T> {
         }
         outputs.written.clear();
         Ok(())
+    }
+    fn outlives_process(&self) -> bool {
+        false
     }
     fn abort(&self, _ctx: &SinkContext) -> Result<()> {
         *self.outputs() = Outputs::default();
@@ -160,7 +164,12 @@ impl<T: Data> SinkWriter<T> for KeptWriter<T> {
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<Vec<WriterId>> {
+    fn prepare_commit(&mut self, at: CommitPoint) -> Result<Vec<WriterId>> {
+        if at != CommitPoint::End {
+            return Err(Error::config(
+                "records that are kept for other jobs are in no checkpoint; keep them in a job without checkpoints",
+            ));
+        }
         let Some(buffer) = self.buffer.take() else { return Ok(Vec::new()) };
         let output = Arc::new(buffer.finish(Remainder::Memory)?);
         self.kept.outputs().written.insert(self.id, output);

@@ -33,6 +33,32 @@ pub struct StepMetrics {
     pub counters: Counters,
     /// The type of the operator that ran, for plans and tests.
     pub operator_type: std::sync::OnceLock<&'static str>,
+    /// Where records and bytes are counted at once as well, while an attempt may still fail.
+    live: Option<Arc<StepMetrics>>,
+}
+
+impl StepMetrics {
+    /// Numbers of one attempt. Records and bytes are seen in `total` at once, counters only when they are taken in.
+    pub fn of_attempt(total: &Arc<StepMetrics>) -> Arc<StepMetrics> {
+        Arc::new(StepMetrics { live: Some(total.clone()), ..StepMetrics::default() })
+    }
+
+    /// Counts records and bytes.
+    pub fn count(&self, records_in: u64, records_out: u64, bytes_out: u64) {
+        self.records_in.add(records_in);
+        self.records_out.add(records_out);
+        self.bytes_out.add(bytes_out);
+        if let Some(total) = &self.live {
+            total.count(records_in, records_out, bytes_out);
+        }
+    }
+
+    /// Takes back records and bytes that were counted in an attempt that does not count.
+    pub fn take_back(&self, records_in: u64, records_out: u64, bytes_out: u64) {
+        self.records_in.take_back(records_in);
+        self.records_out.take_back(records_out);
+        self.bytes_out.take_back(bytes_out);
+    }
 }
 
 /// Asks a job to stop.
@@ -52,6 +78,19 @@ impl Cancellation {
     pub fn check(&self) -> Result<()> {
         if self.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
     }
+}
+
+/// Whether a job is to go on after failures, and does.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Continuity {
+    /// It takes checkpoints.
+    pub checkpoints: bool,
+    /// It goes on with what a process before this one has left.
+    pub restored: bool,
+    /// A process before this one has begun to commit its sinks at its end.
+    pub committing: bool,
+    /// Another process may go on with it from its job directory.
+    pub resumable: bool,
 }
 
 /// What the subtasks of one execution share.
@@ -78,6 +117,8 @@ pub struct JobEnvironment {
     /// STREAMING: what operators that keep their input until its end may hold in memory, all together, and where the
     /// rest goes.
     pub bounded: (u64, PathBuf),
+    /// Whether another process may go on with the job if this one does not succeed.
+    pub resumable: bool,
     /// Around the spans of subtasks and units: what is logged tells its job.
     pub span: tracing::Span,
 }
@@ -91,6 +132,23 @@ impl JobEnvironment {
         vfs: SharedVfs,
         assignment: SplitAssignment,
         cancellation: Cancellation,
+    ) -> Result<JobEnvironment> {
+        let continuity = Continuity::default();
+        JobEnvironment::start_as(plan, context, clock, vfs, assignment, cancellation, continuity, |_| Ok(()))
+    }
+
+    /// As [`start`](JobEnvironment::start), for a job that may go on after failures, and if `before_sinks` agrees with the
+    /// sources that have started; if not, nothing has left a trace.
+    #[allow(clippy::too_many_arguments, reason = "each is another thing that a job is given")]
+    pub fn start_as(
+        plan: &PhysicalPlan,
+        context: JobContext,
+        clock: Arc<dyn Clock>,
+        vfs: SharedVfs,
+        assignment: SplitAssignment,
+        cancellation: Cancellation,
+        continuity: Continuity,
+        before_sinks: impl FnOnce(&BTreeMap<usize, Arc<dyn SourceRun>>) -> Result<()>,
     ) -> Result<JobEnvironment> {
         let metrics: Vec<Arc<StepMetrics>> = plan.steps.iter().map(|_| Arc::default()).collect();
         let mut sources = BTreeMap::new();
@@ -108,6 +166,7 @@ impl JobEnvironment {
                 sources.insert(step.id, run);
             }
         }
+        before_sinks(&sources)?;
         // Sinks last: they are the first to leave traces.
         let mut sinks: BTreeMap<usize, Arc<dyn SinkRun>> = BTreeMap::new();
         for step in &plan.steps {
@@ -118,7 +177,12 @@ impl JobEnvironment {
                     parallelism: step.parallelism,
                     unit: 0,
                     attempt: 0,
+                    checkpoints: continuity.checkpoints,
+                    restored: continuity.restored,
+                    from_start: assignment == SplitAssignment::Fixed,
+                    committing: continuity.committing,
                     vfs: vfs.clone(),
+                    clock: clock.clone(),
                     counters: metrics[step.id].counters.clone(),
                 };
                 match sink.clone().start(ctx) {
@@ -146,6 +210,7 @@ impl JobEnvironment {
             accumulators: Accumulators::new(),
             cancellation,
             bounded: (BOUNDED_BYTES, std::env::temp_dir()),
+            resumable: continuity.resumable,
         })
     }
 
@@ -176,7 +241,19 @@ impl JobEnvironment {
         self.times.iter().map(TaskTimes::watermark).min().unwrap_or(WATERMARK_MAX)
     }
 
-    /// Ends the execution: commits all sinks if it succeeded, else removes their traces.
+    /// Ends the execution behind a checkpoint from which it may go on: what is committed stays, and what that needs.
+    pub fn suspend(&self, plan: &PhysicalPlan) -> Result<()> {
+        let mut result = Ok(());
+        for (step, sink) in self.sinks.iter() {
+            // A sink knows whether there is a checkpoint.
+            let suspended = sink.abort().map_err(|e| e.in_operator(&plan.steps[*step].name, 0));
+            result = result.and(suspended);
+        }
+        result
+    }
+
+    /// Ends the execution: commits all sinks if it succeeded, else removes their traces, unless another process may go on
+    /// with it.
     pub fn finish(&self, plan: &PhysicalPlan, outcome: Result<()>) -> Result<()> {
         let mut result = outcome;
         if result.is_ok() {
@@ -189,7 +266,8 @@ impl JobEnvironment {
         }
         if result.is_err() {
             for (step, sink) in self.sinks.iter() {
-                if let Err(e) = sink.abort() {
+                let ended = if self.resumable { sink.suspend() } else { sink.abort() };
+                if let Err(e) = ended {
                     tracing::warn!(operator = plan.steps[*step].name, error = %e, "traces of a failed job remain");
                 }
             }

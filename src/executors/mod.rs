@@ -4,5 +4,6 @@ pub mod chain;
 pub mod job;
 pub mod pipelined;
 pub mod report;
+pub mod resume;
 pub mod staged;
 pub mod times;

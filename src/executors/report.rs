@@ -69,6 +69,10 @@ pub struct OperatorStats {
     /// Time spent waiting for room in an output, summed over subtasks.
     #[serde(rename = "backpressured_seconds", serialize_with = "seconds")]
     pub backpressured: Duration,
+    /// The longest time that a subtask was in one step, in which it does nothing else. That of its chain, as for the times
+    /// above; 0 for a batch.
+    #[serde(rename = "longest_step_seconds", serialize_with = "seconds")]
+    pub longest_step: Duration,
     /// What the operator counted beyond that, by name.
     #[serde(serialize_with = "as_map")]
     pub counters: Vec<(String, u64)>,
@@ -90,8 +94,13 @@ pub struct StageStats {
     /// From the start of its first unit to the end of its last.
     #[serde(rename = "seconds", serialize_with = "seconds")]
     pub duration: Duration,
+    /// Rows it wrote for later stages.
+    pub shuffle_rows: u64,
     /// Bytes it wrote for later stages.
     pub shuffle_bytes: u64,
+    /// Rows of the largest partition that it wrote against the mean of all: 1 is even, the number of partitions is all
+    /// in one; 0 if it wrote none.
+    pub skew: f64,
     /// Bytes it wrote to disk because memory did not suffice.
     pub spilled_bytes: u64,
     /// How often it did that.

@@ -12,7 +12,7 @@ use crate::base::clock::Clock;
 use crate::base::data::{Timestamp, WATERMARK_MAX, WATERMARK_MIN};
 use crate::base::metrics::Counter;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Times of one task over all of its subtasks. The steps of a chain run as one, so they share its times.
@@ -23,6 +23,8 @@ pub struct TaskTimes {
     pub idle: Counter,
     /// Nanoseconds without room in an output.
     pub backpressured: Counter,
+    /// Nanoseconds of the longest step of a subtask: for so long nothing else of it went on.
+    longest_step: AtomicU64,
     watermarks: Vec<AtomicI64>,
 }
 
@@ -33,8 +35,14 @@ impl TaskTimes {
             busy: Counter::new(),
             idle: Counter::new(),
             backpressured: Counter::new(),
+            longest_step: AtomicU64::new(0),
             watermarks: (0..subtasks).map(|_| AtomicI64::new(WATERMARK_MIN)).collect(),
         }
+    }
+
+    /// The longest step of a subtask.
+    pub fn longest_step(&self) -> Duration {
+        Duration::from_nanos(self.longest_step.load(Ordering::Relaxed))
     }
 
     /// Says how far event time has come in a subtask.
@@ -67,13 +75,15 @@ pub struct Stopwatch {
     /// Up to here time has been accounted for.
     until: Duration,
     lack: Lack,
+    /// Nanoseconds of the longest step so far.
+    longest: u64,
 }
 
 impl Stopwatch {
     /// Starts now, without input.
     pub fn start(times: Arc<Vec<TaskTimes>>, task: usize, clock: Arc<dyn Clock>) -> Stopwatch {
         let until = clock.monotonic();
-        Stopwatch { times, task, clock, until, lack: Lack::Input }
+        Stopwatch { times, task, clock, until, lack: Lack::Input, longest: 0 }
     }
 
     /// A step begins.
@@ -92,6 +102,10 @@ impl Stopwatch {
         let passed = now.saturating_sub(self.until).as_nanos() as u64;
         self.until = now;
         let times = &self.times[self.task];
+        if busy && passed > self.longest {
+            self.longest = passed;
+            times.longest_step.fetch_max(passed, Ordering::Relaxed);
+        }
         match (busy, self.lack) {
             (true, _) => times.busy.add(passed),
             (false, Lack::Room) => times.backpressured.add(passed),
@@ -125,6 +139,7 @@ mod tests {
         let shown =
             |of: &TaskTimes| [of.busy.get(), of.idle.get(), of.backpressured.get()].map(|n| n / 1_000_000);
         assert_eq!(shown(&times[1]), [4_020, 50_001, 7_600_300]);
+        assert_eq!(times[1].longest_step(), ms(4_000));
         assert_eq!(shown(&times[0]), [0, 0, 0]);
     }
 

@@ -4,7 +4,9 @@ use crate::base::accumulator::{Accumulator, AccumulatorHandle, LocalAccumulators
 use crate::base::clock::Clock;
 use crate::base::data::{Timestamp, WATERMARK_MIN};
 use crate::base::error::Result;
+use crate::base::hash::{key_group, subtask_of_group};
 use crate::base::metrics::Counters;
+use crate::base::mutant;
 use crate::base::parameters::Parameters;
 use crate::semantics::state::StateScope;
 use crate::services::shuffle::ShuffleContext;
@@ -61,6 +63,14 @@ impl RuntimeContext {
     /// Number of key groups.
     pub fn max_parallelism(&self) -> usize {
         self.max_parallelism
+    }
+    /// Whether records whose key has this hash come to this subtask.
+    pub(crate) fn owns(&self, hash: u64) -> bool {
+        let group = key_group(hash, self.max_parallelism);
+        if mutant::is("key_group_lost") && group == 1 {
+            return false;
+        }
+        subtask_of_group(group, self.parallelism, self.max_parallelism) == self.subtask
     }
     /// Number of this attempt, from 0.
     pub fn attempt(&self) -> usize {

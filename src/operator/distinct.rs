@@ -2,12 +2,12 @@
 
 use super::exchange::KeySelector;
 use super::{Context, Operator, Out, Progress};
-use crate::base::batch::Batch;
+use crate::base::batch::{Barrier, Batch};
 use crate::base::data::{Data, Key, Timestamp};
 use crate::base::error::{Error, Result};
 use crate::base::hash::hash_of;
 use crate::operator::aggregate::Fold;
-use crate::semantics::state::{KeyTable, OperatorSnapshot, Slot, Upsert};
+use crate::semantics::state::{KeyTable, OperatorSnapshot, OperatorState, Slot, Upsert};
 use std::sync::Arc;
 
 /// The section of a snapshot that holds the keys.
@@ -72,19 +72,16 @@ impl<K: Key, T: Data> Operator for Distinct<K, T> {
         Ok(Progress::Done)
     }
 
-    fn snapshot(&mut self) -> Result<OperatorSnapshot> {
-        let mut snapshot = OperatorSnapshot::default();
+    fn snapshot(&mut self, _barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
         for (_, _, key, ()) in self.table.iter() {
-            snapshot.put(KEYS, key)?;
+            into.put(KEYS, key)?;
         }
-        Ok(snapshot)
+        Ok(Progress::Done)
     }
 
-    fn restore(&mut self, snapshot: &OperatorSnapshot, _ctx: &mut Context) -> Result<()> {
-        let keys: Vec<K> = snapshot.entries(KEYS).collect::<Result<_>>()?;
-        let hashes: Vec<u64> = keys.iter().map(hash_of).collect();
-        let (mut slots, mut created) = (Vec::new(), Vec::new());
-        self.table.resolve(&keys, &hashes, &mut slots, &mut created, || ())
+    fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {
+        let keys = state.entries::<K>(KEYS).map(|key| Ok((key?, ())));
+        self.table.insert_all(keys, |hash| ctx.runtime.owns(hash))
     }
 }
 

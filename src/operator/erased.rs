@@ -3,10 +3,10 @@
 use super::output::AnyOut;
 use super::source::Poll;
 use super::{Context, Operator, Out, Progress, TwoInputOperator};
-use crate::base::batch::{ErasedBatch, typed};
+use crate::base::batch::{Barrier, CheckpointId, ErasedBatch, typed};
 use crate::base::data::Timestamp;
 use crate::base::error::Result;
-use crate::semantics::state::OperatorSnapshot;
+use crate::semantics::state::{OperatorSnapshot, OperatorState};
 
 /// An operator as executors see it: a dynamic call for each batch, none for a record.
 pub trait AnyOperator: Send {
@@ -49,11 +49,19 @@ pub trait AnyOperator: Send {
         Ok(())
     }
     /// See [`Operator::snapshot`].
-    fn snapshot(&mut self) -> Result<OperatorSnapshot> {
-        Ok(OperatorSnapshot::default())
+    fn snapshot(&mut self, _barrier: Barrier, _into: &mut OperatorSnapshot) -> Result<Progress> {
+        Ok(Progress::Done)
+    }
+    /// See [`Operator::snapshot_more`].
+    fn snapshot_more(&mut self, _into: &mut OperatorSnapshot) -> Result<Progress> {
+        Ok(Progress::Done)
+    }
+    /// See [`Operator::checkpoint_complete`].
+    fn checkpoint_complete(&mut self, _checkpoint: CheckpointId) -> Result<()> {
+        Ok(())
     }
     /// See [`Operator::restore`].
-    fn restore(&mut self, _snapshot: &OperatorSnapshot, _ctx: &mut Context) -> Result<()> {
+    fn restore(&mut self, _state: &OperatorState, _ctx: &mut Context) -> Result<()> {
         Ok(())
     }
     /// See [`Operator::close`].
@@ -116,11 +124,17 @@ impl<O: Operator> AnyOperator for OneInput<O> {
     fn idle(&mut self) -> Result<()> {
         self.operator.idle()
     }
-    fn snapshot(&mut self) -> Result<OperatorSnapshot> {
-        self.operator.snapshot()
+    fn snapshot(&mut self, barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
+        self.operator.snapshot(barrier, into)
     }
-    fn restore(&mut self, snapshot: &OperatorSnapshot, ctx: &mut Context) -> Result<()> {
-        self.operator.restore(snapshot, ctx)
+    fn snapshot_more(&mut self, into: &mut OperatorSnapshot) -> Result<Progress> {
+        self.operator.snapshot_more(into)
+    }
+    fn checkpoint_complete(&mut self, checkpoint: CheckpointId) -> Result<()> {
+        self.operator.checkpoint_complete(checkpoint)
+    }
+    fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {
+        self.operator.restore(state, ctx)
     }
     fn close(&mut self) -> Result<()> {
         self.operator.close()
@@ -180,11 +194,17 @@ impl<O: TwoInputOperator> AnyOperator for TwoInput<O> {
         // The last input stays open until the call that ends it is done.
         self.operator.end_of_input(ctx, &mut self.out)
     }
-    fn snapshot(&mut self) -> Result<OperatorSnapshot> {
-        self.operator.snapshot()
+    fn snapshot(&mut self, barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
+        self.operator.snapshot(barrier, into)
     }
-    fn restore(&mut self, snapshot: &OperatorSnapshot, ctx: &mut Context) -> Result<()> {
-        self.operator.restore(snapshot, ctx)
+    fn snapshot_more(&mut self, into: &mut OperatorSnapshot) -> Result<Progress> {
+        self.operator.snapshot_more(into)
+    }
+    fn checkpoint_complete(&mut self, checkpoint: CheckpointId) -> Result<()> {
+        self.operator.checkpoint_complete(checkpoint)
+    }
+    fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {
+        self.operator.restore(state, ctx)
     }
     fn close(&mut self) -> Result<()> {
         self.operator.close()

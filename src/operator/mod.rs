@@ -11,7 +11,9 @@
 //!    not taken stay in the batch) and the *same* call is repeated when there is room. Between two calls to user
 //!    code an operator looks at [`Out::is_full`], so overshoot is at most one user call.
 //! 3. `end_of_input` once for each input, after its last record.
-//! 4. `close` once, after the last input or on failure.
+//! 4. `snapshot` when the barrier of a checkpoint has come, between two calls that returned `Done`, and `snapshot_more`
+//!    until it is complete; `restore` after `open` and before anything else.
+//! 5. `close` once, after the last input or on failure.
 //!
 //! Watermarks, barriers and the end travel on by themselves once the call has returned `Done` and everything it
 //! emitted is on its way: an operator never forwards them. Only one that makes watermarks of its own
@@ -36,10 +38,10 @@ pub mod source;
 pub mod timestamps;
 pub mod window;
 
-use crate::base::batch::Batch;
+use crate::base::batch::{Barrier, Batch, CheckpointId};
 use crate::base::data::{Data, Timestamp};
 use crate::base::error::{BoxError, Result};
-use crate::semantics::state::OperatorSnapshot;
+use crate::semantics::state::{OperatorSnapshot, OperatorState};
 pub use context::{Context, RuntimeContext};
 pub use output::Out;
 
@@ -47,6 +49,10 @@ pub use output::Out;
 pub const LATE_RECORDS_DROPPED: &str = "late_records_dropped";
 /// Counter of timers that were registered while the last ones fired.
 pub const TIMERS_DROPPED_AT_END: &str = "timers_dropped_at_end";
+
+/// Bytes that an operator adds to a snapshot between two calls for records: few enough to take less than a millisecond. In
+/// unit tests very few, so that there is more than one slice (but not in release, where they measure).
+pub const SNAPSHOT_SLICE_BYTES: usize = if cfg!(all(test, debug_assertions)) { 128 } else { 256 << 10 };
 
 /// What user code in a trait returns: `?` works on any error.
 pub type UserResult<T = ()> = std::result::Result<T, BoxError>;
@@ -126,12 +132,27 @@ pub trait Operator: Send + 'static {
     fn idle(&mut self) -> Result<()> {
         Ok(())
     }
-    /// Everything the operator would need to go on from here, between two calls that returned `Done`.
-    fn snapshot(&mut self) -> Result<OperatorSnapshot> {
-        Ok(OperatorSnapshot::default())
+    /// The barrier of a checkpoint has come on all inputs: puts everything the operator would need to go on from here into
+    /// `into`. What is large need not be written at once: the operator marks the cut, returns
+    /// [`Progress::Yielded`], and writes the rest in [`snapshot_more`](Operator::snapshot_more), in which what changes
+    /// meanwhile is still as it was at the cut. Unless the barrier is `full`, tables may hold only what has changed since the
+    /// barrier before. A snapshot under way is given up when the next one begins.
+    fn snapshot(&mut self, _barrier: Barrier, _into: &mut OperatorSnapshot) -> Result<Progress> {
+        Ok(Progress::Done)
     }
-    /// Takes a snapshot up, after `open` and before anything else.
-    fn restore(&mut self, _snapshot: &OperatorSnapshot, _ctx: &mut Context) -> Result<()> {
+    /// Writes more of a snapshot that is not complete, about [`SNAPSHOT_SLICE_BYTES`]; called between other calls until it
+    /// returns `Done`.
+    fn snapshot_more(&mut self, _into: &mut OperatorSnapshot) -> Result<Progress> {
+        Ok(Progress::Done)
+    }
+    /// A checkpoint is complete: what the operator put into it will not be lost. May be skipped for one that is followed
+    /// by another.
+    fn checkpoint_complete(&mut self, _checkpoint: CheckpointId) -> Result<()> {
+        Ok(())
+    }
+    /// Takes up what the subtasks of the operator kept, after `open` and before anything else. It is the state of all
+    /// subtasks, of which there may have been another number: each takes what is its own.
+    fn restore(&mut self, _state: &OperatorState, _ctx: &mut Context) -> Result<()> {
         Ok(())
     }
     /// After the last call, also after a failure.
@@ -204,15 +225,42 @@ pub trait TwoInputOperator: Send + 'static {
         Ok(Progress::Done)
     }
     /// See [`Operator::snapshot`].
-    fn snapshot(&mut self) -> Result<OperatorSnapshot> {
-        Ok(OperatorSnapshot::default())
+    fn snapshot(&mut self, _barrier: Barrier, _into: &mut OperatorSnapshot) -> Result<Progress> {
+        Ok(Progress::Done)
+    }
+    /// See [`Operator::snapshot_more`].
+    fn snapshot_more(&mut self, _into: &mut OperatorSnapshot) -> Result<Progress> {
+        Ok(Progress::Done)
+    }
+    /// See [`Operator::checkpoint_complete`].
+    fn checkpoint_complete(&mut self, _checkpoint: CheckpointId) -> Result<()> {
+        Ok(())
     }
     /// See [`Operator::restore`].
-    fn restore(&mut self, _snapshot: &OperatorSnapshot, _ctx: &mut Context) -> Result<()> {
+    fn restore(&mut self, _state: &OperatorState, _ctx: &mut Context) -> Result<()> {
         Ok(())
     }
     /// See [`Operator::close`].
     fn close(&mut self) -> Result<()> {
         Ok(())
     }
+}
+
+#[cfg(test)]
+mod chains;
+#[cfg(test)]
+pub(crate) mod tests {
+    /// A full snapshot of an operator of either trait, taken at once.
+    macro_rules! snapshot_of {
+        ($operator:expr) => {{
+            let mut snapshot = crate::semantics::state::OperatorSnapshot::default();
+            let barrier = crate::base::batch::Barrier { id: 1, full: true };
+            let mut progress = $operator.snapshot(barrier, &mut snapshot).unwrap();
+            while progress == crate::operator::Progress::Yielded {
+                progress = $operator.snapshot_more(&mut snapshot).unwrap();
+            }
+            snapshot
+        }};
+    }
+    pub(crate) use snapshot_of;
 }

@@ -6,8 +6,9 @@ use crate::base::config::ExecutionMode;
 use crate::operator::exchange::Partitioning;
 use std::fmt::Write;
 
-/// The logical plan, the tasks and their edges, and the differences between the modes that this plan can show.
-pub fn explain(logical: &LogicalPlan, physical: &PhysicalPlan) -> String {
+/// The logical plan, the tasks and their edges, the differences between the modes that this plan can show, and, of a job
+/// that takes `checkpoints`, what may not be found again in them.
+pub fn explain(logical: &LogicalPlan, physical: &PhysicalPlan, checkpoints: bool) -> String {
     let mut text = String::new();
     let batch = physical.mode == ExecutionMode::Batch;
     let _ = writeln!(text, "Logical plan");
@@ -70,7 +71,29 @@ pub fn explain(logical: &LogicalPlan, physical: &PhysicalPlan) -> String {
             let _ = writeln!(text, "  {warning}");
         }
     }
+    if checkpoints && !batch {
+        let nameless = without_uid(logical);
+        if !nameless.is_empty() {
+            let _ = writeln!(
+                text,
+                "\nState without a uid\n  {}\n  is found again by its place in the program only; with a uid it is found wherever it stands",
+                nameless.join(", ")
+            );
+        }
+    }
     text
+}
+
+/// The operators that keep state for which there is no better name than where they stand in the program.
+pub fn without_uid(logical: &LogicalPlan) -> Vec<String> {
+    let needed = logical.needed();
+    let keeps = |node: &&super::Node| {
+        let outside = matches!(node.operation, Operation::Source(_) | Operation::Sink(_));
+        needed[node.id]
+            && node.uid.is_none()
+            && (outside || node.semantics.stateful || node.semantics.rolling || !node.states.is_empty())
+    };
+    logical.nodes.iter().filter(keeps).map(|node| format!("'{}'", node.name)).collect()
 }
 
 /// M13: each difference between the modes that the plan can show.

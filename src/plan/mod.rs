@@ -4,17 +4,20 @@
 //! tasks for one execution mode; executors read the result. Nothing here runs anything.
 
 mod explain;
+mod facts;
 mod graph;
 mod logical;
+mod names;
 mod physical;
 mod stages;
 #[cfg(test)]
 mod tests;
 
-pub use explain::explain;
+pub use explain::{explain, without_uid};
 pub use graph::mermaid;
 pub use logical::{
     Bounded, Chaining, Combining, LogicalEdge, LogicalPlan, Node, NodeId, Operation, OperatorFactory,
     Semantics, Timestamps,
 };
+pub use names::{find_step, operator_names};
 pub use physical::{Edge, PhysicalPlan, PlanOptions, Step, StepOperation, Task};

@@ -278,6 +278,8 @@ fn lower(
         {
             let (streaming, batched) = (&timestamps.streaming_strategy, &timestamps.batch_strategy);
             *strategy = Some(if batch { batched.clone() } else { streaming.clone() });
+            // The two are one operator now.
+            from.uid = from.uid.take().or_else(|| node.uid.clone());
             step_of[node.id] = step_of[source];
             continue;
         }

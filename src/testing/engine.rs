@@ -67,7 +67,7 @@ impl Engine {
         let opened = engine.subtasks.iter_mut().rev().try_for_each(|subtask| {
             let index = subtask.index;
             subtask.open()?;
-            subtask.restore(|step| states.get(&(step, index)).copied())
+            subtask.restore(|step| states.get(&(step, index)))
         });
         match opened {
             Ok(()) => Ok(engine),

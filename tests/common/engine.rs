@@ -1,12 +1,14 @@
 //! Engine: builds a program with the typed API and runs it.
 
+use super::program::{CENTURY, DISORDER, END, GAP, LOWER, OFFSET, SIZE, SLIDE, UPPER};
 use super::program::{Chaining, Edge, Event, Fold, Key, Op, Program, Rec, Step, Windows};
-use super::program::{DISORDER, END, GAP, LOWER, OFFSET, SIZE, SLIDE, UPPER};
 use super::program::{event_time, expanded, joined, kept, mapped, mixed, rekeyed, source_record, stamped};
 use super::program::{stretch_end, timed_record, timestamp, without_text};
+use mainstem::connectors::sink::FileSink;
 use mainstem::operator::process::TimerFired;
 use mainstem::prelude::*;
 use std::convert::Infallible;
+use std::fmt::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -50,6 +52,24 @@ pub fn run(program: &Program, config: &Config) -> mainstem::Result<(Vec<Rec>, Jo
 
 /// Adds the program to the environment's plan.
 pub fn build(program: &Program, env: &Environment) -> Output {
+    let output = Output::default();
+    let into = output.clone();
+    let stream = build_stream(program, env);
+    let sink = stream.sink_to(FnSink::new(move |record: Rec| into.lock().unwrap().push(record)));
+    placed(sink, &program.sink);
+    output
+}
+
+/// Adds the program to the environment's plan, with lines of JSON into this directory for an output.
+pub fn build_into_files(program: &Program, env: &Environment, dir: &std::path::Path) {
+    let lines = FileSink::text_with(dir, |record: &Rec, line| {
+        write!(line, "{}", serde_json::to_string(record).map_err(|_| std::fmt::Error)?)
+    });
+    placed(build_stream(program, env).sink_to(lines), &program.sink);
+}
+
+/// Everything before the sink.
+fn build_stream(program: &Program, env: &Environment) -> DataStream<Rec> {
     let mut streams: Vec<DataStream<Rec>> = Vec::new();
     for node in &program.nodes {
         let stream = match (node.op, &node.inputs[..]) {
@@ -65,13 +85,7 @@ pub fn build(program: &Program, env: &Environment) -> Output {
         };
         streams.push(stream);
     }
-    let output = Output::default();
-    let into = output.clone();
-    let last = &streams[streams.len() - 1];
-    let sink = partitioned(last, program.sink.edge)
-        .sink_to(FnSink::new(move |record: Rec| into.lock().unwrap().push(record)));
-    placed(sink, &program.sink);
-    output
+    partitioned(&streams[streams.len() - 1], program.sink.edge)
 }
 
 fn source(env: &Environment, op: Op, step: &Step) -> DataStream<Rec> {
@@ -120,6 +134,14 @@ fn ms(ms: i64) -> Duration {
 }
 
 fn join(left: &DataStream<Rec>, right: &DataStream<Rec>, event: Event, step: &Step) -> DataStream<Rec> {
+    if event == Event::Broadcast {
+        let connected = left.key_by(|r| r.key).connect_broadcast(right);
+        let told = connected.process(|states| CountAndTotal {
+            count: states.value("count"),
+            totals: states.broadcast("totals"),
+        });
+        return placed(told, step);
+    }
     let (left, right) = (left.key_by(|r| r.key), right.key_by(|r| r.key));
     let stream = match event {
         Event::WindowJoin => left.join(&right).window(Tumbling::of(ms(SIZE)).offset_ms(OFFSET)).apply(joined),
@@ -142,6 +164,12 @@ fn event(stream: &DataStream<Rec>, event: Event, step: &Step) -> DataStream<Rec>
             };
             let value = |result: &Windowed<u8, i64>| mixed(result.value, result.window.end);
             placed(placed(folded, step).map(move |w| Rec::new(w.key, value(&w), "")), &same)
+        }
+        Event::ByClock => {
+            let century = keyed.window(Tumbling::of(ms(CENTURY)).processing_time());
+            let value = |result: &Windowed<u8, i64>| mixed(result.value, result.window.end);
+            let spread = placed(century.aggregate(Spread), step);
+            placed(spread.map(move |w| Rec::new(w.key, value(&w), "")), &same)
         }
         Event::Listed(windows) => {
             let listed = match windows {
@@ -198,6 +226,42 @@ impl KeyedProcessFunction<u8, Rec, Rec> for CountAtEnd {
     ) -> UserResult {
         let count = self.count.take(ctx).unwrap_or(0);
         out.emit(Rec::new(*ctx.key(), count, ""));
+        Ok(())
+    }
+}
+
+/// Counts the records of a key, adds up those of the broadcast, and tells at the end.
+struct CountAndTotal {
+    count: ValueState<i64>,
+    /// By value, how often it came.
+    totals: BroadcastState<i64, i64>,
+}
+
+impl KeyedBroadcastProcessFunction<u8, Rec, Rec, Rec> for CountAndTotal {
+    fn process(&mut self, _: Rec, ctx: &mut KeyedContext<u8>, _: &mut Collector<'_, Rec>) -> UserResult {
+        self.count.update(ctx, |count| *count += 1);
+        ctx.register_event_time_timer(END);
+        Ok(())
+    }
+    fn process_broadcast(
+        &mut self,
+        record: Rec,
+        ctx: &mut KeyedBroadcastContext<'_, u8>,
+        _: &mut Collector<'_, Rec>,
+    ) -> UserResult {
+        let count = self.totals.get(ctx, &record.body.value).copied().unwrap_or(0);
+        self.totals.insert(ctx, record.body.value, count + 1);
+        Ok(())
+    }
+    fn on_timer(
+        &mut self,
+        _: TimerFired,
+        ctx: &mut KeyedContext<u8>,
+        out: &mut Collector<'_, Rec>,
+    ) -> UserResult {
+        let total = self.totals.iter(ctx).map(|(value, count)| value * count).sum();
+        let count = self.count.take(ctx).unwrap_or(0);
+        out.emit(Rec::new(*ctx.key(), mixed(count, total), ""));
         Ok(())
     }
 }

@@ -164,20 +164,25 @@ impl Building<'_> {
     /// An operator over event time, if there is one for these inputs, with the inputs it takes.
     fn event(&mut self, inputs: &[usize]) -> Option<(Vec<usize>, Event)> {
         let windows = self.random.pick(&[Windows::Tumbling, Windows::Sliding, Windows::Session]);
-        let event = match self.random.below(12) {
+        let event = match self.random.below(15) {
             0..=2 => Event::Folded(windows),
             3..=5 => Event::Listed(windows),
             6 => Event::CountAtEnd,
             7 => Event::CountOften,
             8 | 9 => Event::WindowJoin,
-            _ => Event::IntervalJoin,
+            10 | 11 => Event::IntervalJoin,
+            12 => Event::ByClock,
+            _ => Event::Broadcast,
         };
         let mut inputs = inputs.to_vec();
         let mut records = self.records(&inputs) * event.copies();
         if event.is_join() {
             let any = self.random.below(self.nodes.len());
             inputs = vec![inputs[0], any];
-            records = self.known[inputs[0]].records * self.known[any].records;
+            records = match event {
+                Event::Broadcast => self.known[any].records * PARALLELISM_MAX,
+                _ => self.known[inputs[0]].records * self.known[any].records,
+            };
         }
         let fits = records <= RECORDS_MAX && inputs.iter().all(|&i| self.known[i].paired);
         fits.then_some((inputs, event))
@@ -284,7 +289,10 @@ impl Building<'_> {
                 if self.narrow {
                     step.parallelism = self.random.pick(&[None, Some(1), Some(2), Some(3)]);
                 }
+                // In STREAMING they come when event time is over: whatever goes by it behind them finds them late.
+                paired &= event != Event::ByClock;
                 records = match event {
+                    Event::Broadcast => self.known[inputs[0]].records,
                     Event::WindowJoin | Event::IntervalJoin => {
                         self.known[inputs[0]].records * self.known[inputs[1]].records
                     }

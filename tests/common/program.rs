@@ -115,6 +115,11 @@ pub enum Event {
     /// Of the two inputs, which are not united.
     WindowJoin,
     IntervalJoin,
+    /// One record for each key: a window of processing time that no run outlives.
+    ByClock,
+    /// Of the two inputs the first is keyed and the second broadcast: a timer at the end of time counts the records of a
+    /// key and adds up those of the broadcast.
+    Broadcast,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -132,8 +137,9 @@ impl Event {
             _ => 1,
         }
     }
+    /// Whether it has two inputs.
     pub fn is_join(self) -> bool {
-        matches!(self, Event::WindowJoin | Event::IntervalJoin)
+        matches!(self, Event::WindowJoin | Event::IntervalJoin | Event::Broadcast)
     }
     pub fn name(self) -> &'static str {
         match self {
@@ -147,6 +153,8 @@ impl Event {
             Event::CountOften => "timers on the way",
             Event::WindowJoin => "window join",
             Event::IntervalJoin => "interval join",
+            Event::ByClock => "windows of the clock",
+            Event::Broadcast => "broadcast state",
         }
     }
 }
@@ -264,6 +272,8 @@ pub const LOWER: i64 = -20;
 pub const UPPER: i64 = 15;
 /// When the timers at the end fire.
 pub const END: i64 = 1 << 50;
+/// A hundred years: the first window of the clock holds every run until 2069.
+pub const CENTURY: i64 = 36_500 * 24 * 60 * 60 * 1000;
 
 /// Timestamps rise with the index, but for some disorder, and begin below 0.
 pub fn timed_record(i: u64) -> Rec {

@@ -15,10 +15,10 @@ fn ranged<T: Data, K: SortKey>(key: impl Fn(&T) -> K + Send + Sync + 'static) ->
 }
 
 /// Keeps records and passes them on in the order of the edge.
-fn sorting<T: Data>(exchange: Arc<dyn ExchangeType>) -> OperatorFactory {
+fn sorting<T: Data>(exchange: Arc<dyn ExchangeType>, arrangement: Arrangement) -> OperatorFactory {
     Arc::new(move || {
         let pass = OneInput::boxed(Pass::<T>::new());
-        AtEnd::boxed(pass, Arrangement::Sorted, std::slice::from_ref(&exchange))
+        AtEnd::boxed(pass, arrangement, std::slice::from_ref(&exchange))
     })
 }
 
@@ -36,7 +36,7 @@ impl<T: Data> DataStream<T> {
     /// # Ok::<(), mainstem::Error>(())
     /// ```
     pub fn sort_partition<K: SortKey>(&self, key: impl Fn(&T) -> K + Send + Sync + 'static) -> DataStream<T> {
-        let factory = sorting::<T>(ranged(key));
+        let factory = sorting::<T>(ranged(key), Arrangement::Sorted);
         let operation =
             Bounded { streaming: factory.clone(), batch: factory, batch_exchange: None, whole: true };
         let node = bounded_node(
@@ -55,7 +55,7 @@ impl<T: Data> DataStream<T> {
     /// unbounded source is refused.
     ///
     /// In BATCH each producer sorts its records, within its memory and on disk, and the subtasks behind merge a range of the
-    /// keys each. The ranges are cut from the index of what was sorted, so that they are of about equal size. All records
+    /// keys each. The ranges are cut by samples that the producers take, so that they are of about equal size. All records
     /// of equal [`prefix`](SortKey::prefix) are in one range: keys that begin alike for eight bytes, or
     /// a type without a prefix, are sorted by a single subtask. The same input, parallelism and memory give the same bytes.
     ///
@@ -72,7 +72,7 @@ impl<T: Data> DataStream<T> {
     pub fn sort_by<K: SortKey>(&self, key: impl Fn(&T) -> K + Send + Sync + 'static) -> DataStream<T> {
         let exchange = ranged(key);
         let operation = Bounded {
-            streaming: sorting::<T>(exchange.clone()),
+            streaming: sorting::<T>(exchange.clone(), Arrangement::SortedInOne),
             batch: Arc::new(|| OneInput::boxed(Pass::<T>::new())),
             batch_exchange: Some(exchange),
             whole: true,

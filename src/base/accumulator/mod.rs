@@ -16,7 +16,7 @@ mod results;
 
 pub use builtin::{DoubleCounter, LongCounter, Max, Min};
 pub use histogram::Histogram;
-pub use registry::{AccumulatorHandle, Accumulators, AttemptAccumulators, LocalAccumulators};
+pub use registry::{Accumulated, AccumulatorHandle, Accumulators, AttemptAccumulators, LocalAccumulators};
 pub use results::AccumulatorResults;
 
 use crate::base::data::Data;

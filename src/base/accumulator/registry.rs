@@ -10,6 +10,7 @@ use super::Accumulator;
 use super::results::{AccumulatorResults, Entry};
 use crate::base::codec;
 use crate::base::error::{Error, Result};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -45,6 +46,28 @@ impl Functions {
             },
         }
     }
+}
+
+impl Functions {
+    /// The functions of a type that comes with the engine, and its empty value.
+    fn by_name(type_name: &str) -> Option<(Functions, Result<Vec<u8>>)> {
+        fn of<A: Accumulator>(type_name: &str) -> Option<(Functions, Result<Vec<u8>>)> {
+            let functions = Functions::of::<A>();
+            (functions.type_name == type_name).then(|| (functions, encoded(&A::default())))
+        }
+        use super::{DoubleCounter, Histogram, LongCounter};
+        of::<LongCounter>(type_name)
+            .or_else(|| of::<DoubleCounter>(type_name))
+            .or_else(|| of::<Histogram>(type_name))
+    }
+}
+
+/// What one attempt accumulated under one name, fit to be written down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accumulated {
+    name: String,
+    type_name: String,
+    value: Vec<u8>,
 }
 
 fn guarded<T>(code: AssertUnwindSafe<impl FnOnce() -> Result<T>>) -> Result<T> {
@@ -105,6 +128,11 @@ impl Accumulators {
         AttemptAccumulators { local: LocalAccumulators(Arc::new(shared)) }
     }
 
+    /// Forgets what was published: the job begins another attempt.
+    pub fn reset(&self) {
+        *lock(&self.0) = Job::default();
+    }
+
     /// What was published so far.
     ///
     /// # Errors
@@ -119,6 +147,34 @@ impl Accumulators {
             Ok((name.clone(), Entry { type_name: functions.type_name, bytes: bytes.clone(), text, json }))
         };
         Ok(AccumulatorResults::new(job.slots.iter().map(entry).collect::<Result<_>>()?))
+    }
+
+    /// Merges what attempts have accumulated, in the order in which they are given. A value of a type that nobody has used
+    /// in this process, and that does not come with the engine, is left out with a warning.
+    ///
+    /// # Errors
+    /// When code of an accumulator failed or panicked.
+    pub fn merge<'a>(&self, values: impl IntoIterator<Item = &'a Accumulated>) -> Result<()> {
+        let mut job = lock(&self.0);
+        for Accumulated { name, type_name, value } in values {
+            if !job.slots.contains_key(name) {
+                match Functions::by_name(type_name) {
+                    Some((functions, empty)) => {
+                        job.slots.insert(name.clone(), (functions, empty?));
+                    }
+                    None => {
+                        tracing::warn!(
+                            name,
+                            type_name,
+                            "an accumulator of a job before is of an unknown type"
+                        );
+                        continue;
+                    }
+                }
+            }
+            job.merge(name, value)?;
+        }
+        Ok(())
     }
 
     fn register<A: Accumulator>(&self, name: &str) -> Result<()> {
@@ -185,6 +241,23 @@ impl AttemptAccumulators {
     /// As [`LocalAccumulators::local`].
     pub fn local<A: Accumulator>(&self, name: &str) -> Result<AccumulatorHandle<A>> {
         self.local.local(name)
+    }
+
+    /// Ends the attempt and takes what it accumulated. Handles that still live have no effect any more, so user
+    /// functions are dropped before.
+    ///
+    /// # Errors
+    /// When code of an accumulator failed or panicked.
+    pub fn take(self) -> Result<Vec<Accumulated>> {
+        let staged = match std::mem::replace(&mut *lock(&self.local.0.state), State::Discarded) {
+            State::Open(staged) => staged,
+            State::Published | State::Discarded => return Ok(Vec::new()),
+        };
+        let taken = staged.into_iter().map(|(name, staged)| {
+            let type_name = staged.functions.type_name.to_string();
+            Ok(Accumulated { name: name.to_string(), type_name, value: staged.value? })
+        });
+        taken.collect()
     }
 
     /// Merges what the attempt accumulated into the job. Handles that still live go to the job when they are

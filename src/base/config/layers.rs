@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The names of all options: keys of the configuration file and, after `--`, of the command line.
-pub const OPTIONS: [&str; 11] = [
+pub const OPTIONS: [&str; 25] = [
     "execution-mode",
     "parallelism",
     "max-parallelism",
@@ -21,6 +21,20 @@ pub const OPTIONS: [&str; 11] = [
     "progress",
     "explain",
     "seed",
+    "restart-strategy",
+    "job-dir",
+    "resume",
+    "resume-other-executable",
+    "checkpoint-interval",
+    "checkpoint-mode",
+    "checkpoint-timeout",
+    "checkpoint-min-pause",
+    "checkpoint-max-concurrent",
+    "checkpoint-tolerable-failures",
+    "checkpoint-retained",
+    "checkpoint-storage",
+    "restore",
+    "allow-non-restored-state",
 ];
 
 /// The environment variable of an option: `MAINSTEM_` and the name in capitals, `-` as `_`.
@@ -76,7 +90,19 @@ impl PartialSettings {
             }
             "progress" => self.progress = Some(value.parse()?),
             "explain" => self.explain = Some(value.parse()?),
+            "restart-strategy" => self.restart_strategy = Some(value.parse()?),
+            "job-dir" | "resume" if value.is_empty() => {
+                return Err(Error::config(format!("{option} is empty; give the directory of a job")));
+            }
+            "job-dir" => self.job_dir = Some(PathBuf::from(value)),
+            "resume" => self.resume = Some(PathBuf::from(value)),
+            "resume-other-executable" => self.resume_other_executable = Some(boolean(option, value)?),
             "seed" => self.driver = Some(Driver::Simulation { seed: parse_seed(value)? }),
+            "restore" => self.restore = Some(value.parse()?),
+            "allow-non-restored-state" => {
+                self.allow_non_restored_state = Some(boolean(option, value)?);
+            }
+            _ if self.checkpoints.set(option, value)? => {}
             _ => {
                 return Err(Error::config(format!(
                     "there is no option '{option}'{}; the options are: {}",
@@ -200,15 +226,18 @@ fn boolean(option: &str, value: &str) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::config::{BufferTimeout, ExecutionMode, ExplainFormat, Progress};
+    use crate::base::config::{
+        BufferTimeout, ExecutionMode, ExplainFormat, PartialCheckpoints, Progress, Restore,
+    };
     use crate::base::memory::ByteSize;
+    use crate::base::restart::RestartStrategy;
 
     fn file(text: &str) -> ConfigFile<'_> {
         ConfigFile { path: Path::new("job.toml"), text }
     }
 
     /// Two different values of each option, as text.
-    const VALUES: [(&str, [&str; 4]); 11] = [
+    const VALUES: [(&str, [&str; 4]); 25] = [
         ("execution-mode", ["batch", "streaming", "automatic", "batch"]),
         ("parallelism", ["3", "4", "5", "6"]),
         ("max-parallelism", ["30000", "30001", "30002", "30003"]),
@@ -220,6 +249,20 @@ mod tests {
         ("progress", ["never", "auto", "always", "never"]),
         ("explain", ["text", "graph", "text", "graph"]),
         ("seed", ["1", "2", "3", "4"]),
+        ("restart-strategy", ["none", "fixed-delay:1:1s", "exponential", "failure-rate:1:1s:1s"]),
+        ("job-dir", ["/a", "/b", "/c", "/d"]),
+        ("resume", ["/a", "/b", "/c", "/d"]),
+        ("resume-other-executable", ["true", "false", "true", "false"]),
+        ("checkpoint-interval", ["1s", "2s", "3s", "4s"]),
+        ("checkpoint-mode", ["exactly-once", "at-least-once", "exactly-once", "at-least-once"]),
+        ("checkpoint-timeout", ["1s", "2s", "3s", "4s"]),
+        ("checkpoint-min-pause", ["1s", "2s", "3s", "4s"]),
+        ("checkpoint-max-concurrent", ["1", "2", "3", "4"]),
+        ("checkpoint-tolerable-failures", ["1", "2", "3", "4"]),
+        ("checkpoint-retained", ["2", "3", "4", "5"]),
+        ("checkpoint-storage", ["memory", "directory", "memory", "directory"]),
+        ("restore", ["/a", "/b", "/c", "/d"]),
+        ("allow-non-restored-state", ["true", "false", "true", "false"]),
     ];
 
     fn one(option: &str, value: &str) -> PartialSettings {
@@ -268,7 +311,15 @@ mod tests {
             auto-watermark-interval = 50
             progress = \"never\"
             explain = \"graph\"
-            seed = 42";
+            seed = 42
+            restart-strategy = 'fixed-delay:3:10s'
+            job-dir = '/job'
+            resume = '/job'
+            resume-other-executable = true
+            checkpoint-interval = '1s'
+            checkpoint-retained = 3
+            restore = 'latest'
+            allow-non-restored-state = true";
         let s = PartialSettings::from_file(file(text)).unwrap();
         let expected = PartialSettings {
             execution_mode: Some(ExecutionMode::Batch),
@@ -282,6 +333,20 @@ mod tests {
             progress: Some(Progress::Never),
             explain: Some(ExplainFormat::Graph),
             driver: Some(Driver::Simulation { seed: 42 }),
+            restart_strategy: Some(RestartStrategy::FixedDelay {
+                attempts: 3,
+                delay: Duration::from_secs(10),
+            }),
+            job_dir: Some("/job".into()),
+            resume: Some("/job".into()),
+            resume_other_executable: Some(true),
+            checkpoints: PartialCheckpoints {
+                interval: Some(Duration::from_secs(1)),
+                retained: Some(3),
+                ..PartialCheckpoints::default()
+            },
+            restore: Some(Restore::Latest),
+            allow_non_restored_state: Some(true),
         };
         assert_eq!(s, expected);
         assert_eq!(PartialSettings::from_file(file("")).unwrap(), PartialSettings::default());
@@ -336,6 +401,8 @@ mod tests {
             ("progress", "on", "progress 'on' does not exist"),
             ("explain", "yes", "explain 'yes' does not exist"),
             ("seed", "x", "seed 'x' is not a whole number"),
+            ("restart-strategy", "always", "restart-strategy: 'always' does not exist; write none,"),
+            ("resume-other-executable", "yes", "resume-other-executable 'yes' is neither true nor false"),
         ] {
             let name = environment_name(option);
             let e = PartialSettings::from_environment(|n| (n == name).then(|| value.to_string()))

@@ -8,11 +8,14 @@
 //! Invariants: a `Settings` that came from here is valid as a whole; a bad value is reported with the option and
 //! the place it came from.
 
+mod checkpoints;
 mod layers;
 mod machine;
 mod settings;
 mod values;
 
+pub use checkpoints::{CheckpointMode, CheckpointSettings, CheckpointStorage, PartialCheckpoints, Restore};
+pub(crate) use checkpoints::{parse_count, parse_duration};
 pub use layers::{ConfigFile, OPTIONS, environment_name};
 pub(crate) use layers::{
     parse_memory, parse_parallelism, parse_seed, parse_toml, parse_watermark_interval, toml_scalar,

@@ -1,10 +1,12 @@
 //! Settings: everything a job can be told, with units, defaults and limits.
 
+use super::checkpoints::{CheckpointSettings, CheckpointStorage, PartialCheckpoints, Restore};
 use super::machine::Machine;
 use super::values::{BufferTimeout, Driver, ExecutionMode, ExplainFormat, Progress};
 use crate::base::error::{Error, Result};
 use crate::base::memory::ByteSize;
-use std::path::PathBuf;
+use crate::base::restart::RestartStrategy;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The highest parallelism and number of key groups: a key group must fit 15 bits of the hash.
@@ -43,6 +45,22 @@ pub struct Settings {
     pub explain: Option<ExplainFormat>,
     /// What steps the subtasks. Default: threads.
     pub driver: Driver,
+    /// How failures are answered. Default: in STREAMING the first one ends the job; in BATCH a unit of work that
+    /// failed for want of the outside world is tried again a few times, and code that fails is not.
+    pub restart_strategy: Option<RestartStrategy>,
+    /// Directory in which the job keeps what it needs to go on after the death of the process. Default: none, and
+    /// then nothing is left behind.
+    pub job_dir: Option<PathBuf>,
+    /// Go on with the job that a process before this one has left in this job directory. Default: start a new one.
+    pub resume: Option<PathBuf>,
+    /// Whether a job is resumed though the executable is another one than the one that began it. Default: false.
+    pub resume_other_executable: bool,
+    /// When and how checkpoints are taken (streaming). Default: none are.
+    pub checkpoints: CheckpointSettings,
+    /// The checkpoint that the job goes on from. Default: none, it begins at the beginning.
+    pub restore: Option<Restore>,
+    /// Whether state of a checkpoint that no operator of the program is for is left out. Default: it is an error.
+    pub allow_non_restored_state: bool,
 }
 
 /// Settings of one origin: only what it says. See [`Settings`] for the meaning of each.
@@ -60,6 +78,13 @@ pub struct PartialSettings {
     pub progress: Option<Progress>,
     pub explain: Option<ExplainFormat>,
     pub driver: Option<Driver>,
+    pub restart_strategy: Option<RestartStrategy>,
+    pub job_dir: Option<PathBuf>,
+    pub resume: Option<PathBuf>,
+    pub resume_other_executable: Option<bool>,
+    pub checkpoints: PartialCheckpoints,
+    pub restore: Option<Restore>,
+    pub allow_non_restored_state: Option<bool>,
 }
 
 impl Default for Settings {
@@ -85,7 +110,19 @@ impl Settings {
             progress: Progress::default(),
             explain: None,
             driver: Driver::default(),
+            restart_strategy: None,
+            job_dir: None,
+            resume: None,
+            resume_other_executable: false,
+            checkpoints: CheckpointSettings::default(),
+            restore: None,
+            allow_non_restored_state: false,
         }
+    }
+
+    /// The directory of the job, whether it begins there or is resumed from there.
+    pub fn job_directory(&self) -> Option<&Path> {
+        self.resume.as_deref().or(self.job_dir.as_deref())
     }
 
     /// Lays `over` these settings, as the calls of a builder do, and checks the result.
@@ -107,6 +144,13 @@ impl Settings {
             progress,
             explain,
             driver,
+            restart_strategy,
+            job_dir,
+            resume,
+            resume_other_executable,
+            checkpoints,
+            restore,
+            allow_non_restored_state,
         } = over.clone();
         set(&mut new.execution_mode, execution_mode);
         set(&mut new.parallelism_is_default, parallelism.map(|_| false));
@@ -120,6 +164,13 @@ impl Settings {
         set(&mut new.progress, progress);
         new.explain = explain.or(new.explain);
         set(&mut new.driver, driver);
+        new.restart_strategy = restart_strategy.or(new.restart_strategy);
+        new.job_dir = job_dir.or(new.job_dir);
+        new.resume = resume.or(new.resume);
+        set(&mut new.resume_other_executable, resume_other_executable);
+        new.checkpoints.apply(&checkpoints);
+        new.restore = restore.or(new.restore);
+        set(&mut new.allow_non_restored_state, allow_non_restored_state);
         if let Some(max) = new.max_parallelism.filter(|_| new.parallelism_is_default) {
             new.parallelism = new.parallelism.min(max);
         }
@@ -147,6 +198,24 @@ impl Settings {
         if self.temp_dir.as_os_str().is_empty() {
             return Err(Error::config("temp-dir is empty; give a directory for temporary files"));
         }
+        if let Some(strategy) = &self.restart_strategy {
+            strategy.check()?;
+        }
+        for (option, dir) in [("job-dir", &self.job_dir), ("resume", &self.resume)] {
+            if dir.as_ref().is_some_and(|dir| dir.as_os_str().is_empty()) {
+                return Err(Error::config(format!("{option} is empty; give the directory of a job")));
+            }
+        }
+        if let (Some(dir), Some(resume)) = (&self.job_dir, &self.resume)
+            && dir != resume
+        {
+            return Err(Error::config(format!(
+                "job-dir is '{}' and resume is '{}'; a job that is resumed stays in its directory: give resume only",
+                dir.display(),
+                resume.display()
+            )));
+        }
+        self.checkpoints.check()?;
         check_watermark_interval(self.auto_watermark_interval)?;
         if let BufferTimeout::After(timeout) = self.buffer_timeout
             && timeout < Duration::from_millis(1)
@@ -154,6 +223,29 @@ impl Settings {
             return Err(Error::config(format!(
                 "buffer-timeout {timeout:?} is below 1 ms; use BufferTimeout::EveryRecord to send every record at once"
             )));
+        }
+        Ok(())
+    }
+}
+
+impl Settings {
+    /// Checks what may still be missing while settings come together: asked before a job starts.
+    ///
+    /// # Errors
+    /// As [`Settings::check`].
+    pub fn check_complete(&self) -> Result<()> {
+        self.check()?;
+        let in_directory = self.checkpoints.storage == CheckpointStorage::Directory;
+        if self.checkpoints.is_on() && in_directory && self.job_directory().is_none() {
+            return Err(Error::config(
+                "checkpoints need a directory; give job-dir, or keep them with checkpoint-storage memory where they need \
+                 not survive the process",
+            ));
+        }
+        if self.restore == Some(Restore::Latest) && self.job_directory().is_none() {
+            return Err(Error::config(
+                "restore latest looks for checkpoints in the job directory; give job-dir, or the path of a checkpoint",
+            ));
         }
         Ok(())
     }
@@ -207,6 +299,13 @@ impl PartialSettings {
             progress: self.progress.or(lower.progress),
             explain: self.explain.or(lower.explain),
             driver: self.driver.or(lower.driver),
+            restart_strategy: self.restart_strategy.or(lower.restart_strategy),
+            job_dir: self.job_dir.or(lower.job_dir),
+            resume: self.resume.or(lower.resume),
+            resume_other_executable: self.resume_other_executable.or(lower.resume_other_executable),
+            checkpoints: self.checkpoints.or(lower.checkpoints),
+            restore: self.restore.or(lower.restore),
+            allow_non_restored_state: self.allow_non_restored_state.or(lower.allow_non_restored_state),
         }
     }
 
@@ -274,6 +373,26 @@ mod tests {
         let m =
             message(PartialSettings { buffer_timeout: Some(BufferTimeout::After(Duration::ZERO)), ..none() });
         assert!(m.starts_with("buffer-timeout 0ns is below 1 ms"), "{m}");
+        let m = message(PartialSettings { job_dir: Some(PathBuf::new()), ..none() });
+        assert_eq!(m, "job-dir is empty; give the directory of a job");
+        let both = PartialSettings { job_dir: Some("/a".into()), resume: Some("/b".into()), ..none() };
+        assert!(message(both).starts_with("job-dir is '/a' and resume is '/b'"));
+    }
+
+    #[test]
+    fn a_resumed_job_stays_in_its_directory() {
+        let of = |job_dir: Option<&str>, resume: Option<&str>| {
+            let partial = PartialSettings {
+                job_dir: job_dir.map(PathBuf::from),
+                resume: resume.map(PathBuf::from),
+                ..PartialSettings::default()
+            };
+            partial.resolve(&machine()).unwrap().job_directory().map(Path::to_path_buf)
+        };
+        assert_eq!(of(None, None), None);
+        for (job_dir, resume) in [(Some("/a"), None), (None, Some("/a")), (Some("/a"), Some("/a"))] {
+            assert_eq!(of(job_dir, resume), Some("/a".into()));
+        }
     }
 
     #[test]

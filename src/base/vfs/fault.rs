@@ -247,6 +247,10 @@ impl Vfs for FaultVfs {
         self.check(FileOp::Open, path)?;
         Ok(self.wrap(path, self.inner.open(path)?))
     }
+    fn open_append(&self, path: &Path) -> io::Result<Box<dyn VfsFile>> {
+        self.check(FileOp::Open, path)?;
+        Ok(self.wrap(path, self.inner.open_append(path)?))
+    }
     fn create(&self, path: &Path) -> io::Result<Box<dyn VfsFile>> {
         self.check(FileOp::Create, path)?;
         Ok(self.wrap(path, self.inner.create(path)?))
@@ -282,6 +286,10 @@ impl Vfs for FaultVfs {
     fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
         self.check(FileOp::List, path)?;
         self.inner.list(path)
+    }
+    fn is_link(&self, path: &Path) -> io::Result<bool> {
+        self.check(FileOp::Metadata, path)?;
+        self.inner.is_link(path)
     }
     fn metadata(&self, path: &Path) -> io::Result<Metadata> {
         self.check(FileOp::Metadata, path)?;

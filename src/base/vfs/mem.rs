@@ -370,6 +370,12 @@ impl Vfs for MemVfs {
             Entry::Dir(_) => Err(ErrorKind::IsADirectory.into()),
         }
     }
+    fn open_append(&self, path: &Path) -> io::Result<Box<dyn VfsFile>> {
+        match self.tree().lookup(&components(path))? {
+            Entry::File(file) => Ok(self.handle(file, true)),
+            Entry::Dir(_) => Err(ErrorKind::IsADirectory.into()),
+        }
+    }
     fn create(&self, path: &Path) -> io::Result<Box<dyn VfsFile>> {
         let mut tree = self.tree();
         let (dir, name, old) = self.entry(&tree, path)?;

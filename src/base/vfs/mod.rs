@@ -76,6 +76,8 @@ pub trait VfsFile: Send + Sync {
 pub trait Vfs: Send + Sync + 'static {
     /// Opens an existing file for reading.
     fn open(&self, path: &Path) -> io::Result<Box<dyn VfsFile>>;
+    /// Opens an existing file for reading, appending and cutting.
+    fn open_append(&self, path: &Path) -> io::Result<Box<dyn VfsFile>>;
     /// Creates a file that must not exist yet, for reading and appending.
     fn create(&self, path: &Path) -> io::Result<Box<dyn VfsFile>>;
     /// Creates a file without a name in `dir`: it is gone when it is closed, even after kill -9.
@@ -94,6 +96,10 @@ pub trait Vfs: Send + Sync + 'static {
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
     /// The entries of a directory, sorted by name.
     fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>>;
+    /// Whether a path is a symbolic link. A file system without links has none.
+    fn is_link(&self, _path: &Path) -> io::Result<bool> {
+        Ok(false)
+    }
     /// Size, kind and time of a path; follows links.
     fn metadata(&self, path: &Path) -> io::Result<Metadata>;
 }

@@ -56,6 +56,11 @@ impl Vfs for OsVfs {
         let end = file.metadata()?.len();
         Ok(Box::new(OsFile { file, end }))
     }
+    fn open_append(&self, path: &Path) -> io::Result<Box<dyn VfsFile>> {
+        let file = std::fs::OpenOptions::new().read(true).write(true).open(path)?;
+        let end = file.metadata()?.len();
+        Ok(Box::new(OsFile { file, end }))
+    }
     fn create(&self, path: &Path) -> io::Result<Box<dyn VfsFile>> {
         let file = std::fs::OpenOptions::new().read(true).write(true).create_new(true).open(path)?;
         Ok(Box::new(OsFile { file, end: 0 }))
@@ -86,6 +91,12 @@ impl Vfs for OsVfs {
             std::fs::read_dir(path)?.map(|e| e.map(|e| e.path())).collect::<io::Result<Vec<_>>>()?;
         entries.sort();
         Ok(entries)
+    }
+    fn is_link(&self, path: &Path) -> io::Result<bool> {
+        match std::fs::symlink_metadata(path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            metadata => Ok(metadata?.is_symlink()),
+        }
     }
     fn metadata(&self, path: &Path) -> io::Result<Metadata> {
         let m = std::fs::metadata(path)?;

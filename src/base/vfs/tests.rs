@@ -28,6 +28,15 @@ fn outcomes(vfs: &dyn Vfs, root: &Path) -> Vec<Result<String, ErrorKind>> {
     unit(vfs.create(&p("missing/f")).map(drop));
     unit(vfs.create_dir_all(&p("a/f/x")));
     unit(vfs.open(&p("missing")).map(drop));
+    unit(vfs.open_append(&p("missing")).map(drop));
+    unit(vfs.open_append(&p("a/b")).map(drop));
+    unit(vfs.open_append(&p("a/f")).and_then(|mut f| {
+        f.set_len(2)?;
+        f.append(b"y!")
+    }));
+    let mut bytes = [0; 9];
+    let read = vfs.open(&p("a/f")).unwrap().read_at(&mut bytes, 0).unwrap();
+    assert_eq!(&bytes[..read], b"hey!");
     unit(vfs.rename(&p("a/f"), &p("a/b")));
     unit(vfs.rename(&p("a"), &p("a/b/c")));
     unit(vfs.rename(&p("a/b"), &p("a/f")));

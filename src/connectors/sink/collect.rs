@@ -5,21 +5,27 @@
 //! queue is full, and a batch it is given nevertheless is queued.
 //! Invariants: the queue holds at most its capacity and one batch for each writer; the records of one writer stay
 //! in order.
-//! Costs and limits: records go out before the job has succeeded, so a unit of work that is repeated after a
-//! failure sends its records again.
+//! Costs and limits: records go out before the job has succeeded. A unit of work that is repeated from its start leaves out
+//! as many as an attempt before it has sent: these are the same, unless user code is not deterministic. A job that
+//! is resumed by another process sends all of them again. An attempt that goes on from a checkpoint sends again what came after
+//! its barrier: each record comes at least once.
 
 use super::{Sink, SinkContext, SinkWriter};
 use crate::base::batch::Batch;
 use crate::base::data::Data;
 use crate::base::error::{Error, Result};
+use crate::base::metrics::Counter;
 use crossbeam::channel::{Receiver, Sender, unbounded};
-use std::sync::{Mutex, MutexGuard};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Sends the records of one job to a [`CollectedRecords`].
 pub struct CollectSink<T> {
     /// Gone once the job has ended, so that the iterator ends, too.
     queue: Mutex<Option<Sender<Vec<T>>>>,
     capacity_batches: usize,
+    /// The most records that an attempt of each unit has sent.
+    sent: Mutex<BTreeMap<(usize, usize), Counter>>,
 }
 
 impl<T> CollectSink<T> {
@@ -29,7 +35,7 @@ impl<T> CollectSink<T> {
     pub fn new(capacity_batches: usize) -> (CollectSink<T>, CollectedRecords<T>) {
         let (sender, receiver) = unbounded();
         let capacity_batches = capacity_batches.max(1);
-        let sink = CollectSink { queue: Mutex::new(Some(sender)), capacity_batches };
+        let sink = CollectSink { queue: Mutex::new(Some(sender)), capacity_batches, sent: Mutex::default() };
         (sink, CollectedRecords { queue: receiver, batch: Vec::new().into_iter() })
     }
     fn queue(&self) -> MutexGuard<'_, Option<Sender<Vec<T>>>> {
@@ -44,19 +50,33 @@ impl<T: Data> Sink<T> for CollectSink<T> {
     fn describe(&self) -> String {
         "collect".to_string()
     }
-    fn writer(&self, _ctx: &SinkContext) -> Result<CollectWriter<T>> {
+    fn outlives_process(&self) -> bool {
+        false
+    }
+    fn writer(&self, ctx: &SinkContext) -> Result<CollectWriter<T>> {
+        let sent = match ctx.from_start {
+            true => {
+                let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+                sent.entry((ctx.subtask, ctx.unit)).or_default().clone()
+            }
+            false => Counter::new(),
+        };
         match &*self.queue() {
             Some(queue) => {
-                Ok(CollectWriter { queue: queue.clone(), capacity_batches: self.capacity_batches })
+                let (queue, capacity_batches) = (queue.clone(), self.capacity_batches);
+                Ok(CollectWriter { queue, capacity_batches, to_skip: sent.get(), sent })
             }
             None => Err(Error::config(
                 "a collecting sink serves one job, and its job has ended; make a new one for the next",
             )),
         }
     }
-    fn commit(&self, _committables: Vec<()>, _ctx: &SinkContext) -> Result<()> {
+    fn finish(&self, _ctx: &SinkContext) -> Result<()> {
         *self.queue() = None;
         Ok(())
+    }
+    fn suspend(&self, ctx: &SinkContext) -> Result<()> {
+        Sink::<T>::abort(self, ctx)
     }
     fn abort(&self, _ctx: &SinkContext) -> Result<()> {
         *self.queue() = None;
@@ -68,24 +88,33 @@ impl<T: Data> Sink<T> for CollectSink<T> {
 pub struct CollectWriter<T> {
     queue: Sender<Vec<T>>,
     capacity_batches: usize,
+    /// Records that attempts before this one have sent and that it has not yet come to.
+    to_skip: u64,
+    /// Records that attempts up to this one have sent.
+    sent: Counter,
 }
 
 impl<T: Data> SinkWriter<T> for CollectWriter<T> {
     type Committable = ();
 
     fn write(&mut self, batch: &mut Batch<T>) -> Result<()> {
-        let values = std::mem::take(&mut batch.values);
+        let mut values = std::mem::take(&mut batch.values);
         batch.clear();
+        if self.to_skip > 0 {
+            let skipped = self.to_skip.min(values.len() as u64);
+            values.drain(..skipped as usize);
+            self.to_skip -= skipped;
+        }
         if values.is_empty() {
             return Ok(());
         }
-        self.queue.send(values).map_err(|_| Error::Cancelled)
+        let records = values.len() as u64;
+        self.queue.send(values).map_err(|_| Error::Cancelled)?;
+        self.sent.add(records);
+        Ok(())
     }
     fn is_blocked(&self) -> bool {
         self.queue.len() >= self.capacity_batches
-    }
-    fn finish(&mut self) -> Result<Vec<()>> {
-        Ok(Vec::new())
     }
 }
 
@@ -121,13 +150,26 @@ mod tests {
         for i in 0..10 {
             writers[i % 2].write(&mut vec![i, i + 100].into()).unwrap();
         }
-        for writer in &mut writers {
-            assert!(writer.finish().unwrap().is_empty());
-        }
         drop(writers);
-        sink.commit(Vec::new(), &ctx).unwrap();
+        sink.finish(&ctx).unwrap();
         let all: Vec<usize> = records.collect();
         assert_eq!(all, (0..10).flat_map(|i| [i, i + 100]).collect::<Vec<_>>());
+    }
+
+    /// C12: a unit that is tried again sends what its attempts before it have not sent.
+    #[test]
+    fn an_attempt_leaves_out_what_those_before_it_have_sent() {
+        let (sink, records) = CollectSink::new(9);
+        let ctx = |attempt, unit| SinkContext { attempt, unit, ..context() };
+        for (attempt, until) in [(0, 3), (1, 2), (2, 7)] {
+            let mut writer = sink.writer(&ctx(attempt, 0)).unwrap();
+            for i in (0..until).step_by(2) {
+                writer.write(&mut (i..(i + 2).min(until)).collect::<Vec<_>>().into()).unwrap();
+            }
+        }
+        sink.writer(&ctx(0, 1)).unwrap().write(&mut vec![100].into()).unwrap();
+        Sink::<i32>::finish(&sink, &context()).unwrap();
+        assert_eq!(records.collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 6, 100]);
     }
 
     /// P7: a slow reader bounds the memory.

@@ -15,6 +15,8 @@ use std::sync::Arc;
 type Output = Arc<dyn Fn(&[u8]) -> io::Result<()> + Send + Sync>;
 
 /// Prints records. With more than one subtask every line starts with the number of its subtask, from 1: `2> value`.
+///
+/// Records are printed at once, so those behind the last checkpoint are printed again after a failure: each at least once.
 pub struct PrintSink<L = DebugLine> {
     format: L,
     output: Output,
@@ -74,9 +76,6 @@ impl<T: Data, L: LineFormat<T>> Sink<T> for PrintSink<L> {
         let (format, output) = (self.format.clone(), self.output.clone());
         Ok(PrintWriter { format, output, prefix, lines: Vec::new() })
     }
-    fn commit(&self, _committables: Vec<()>, _ctx: &SinkContext) -> Result<()> {
-        Ok(())
-    }
 }
 
 /// Prints the records of one subtask.
@@ -95,9 +94,6 @@ impl<T: Data, L: LineFormat<T>> SinkWriter<T> for PrintWriter<L> {
         append_lines(&self.format, &self.prefix, &batch.values, &mut self.lines)?;
         batch.clear();
         (self.output)(&self.lines).map_err(|e| Error::io("write", "standard output", e))
-    }
-    fn finish(&mut self) -> Result<Vec<()>> {
-        Ok(Vec::new())
     }
 }
 

@@ -9,7 +9,9 @@ use std::sync::Mutex;
 /// Calls a closure with each record. Every writer, so every attempt of every subtask, calls a fresh clone of it:
 /// what the closure owns is not shared between them, what it refers to (an `Arc`) is.
 ///
-/// The closure sees records before the job has succeeded, and again those that are repeated after a failure.
+/// The closure sees records before the job has succeeded, and again those that are repeated after a failure: with
+/// checkpoints those behind the last one. Each record comes at least once; a closure for which the second time changes nothing,
+/// such as one that writes a value under its key, has the effect of exactly once.
 pub struct FnSink<C> {
     /// Behind a lock so that the closure need not be `Sync`; taken once per writer.
     call: Mutex<C>,
@@ -79,9 +81,6 @@ impl<T: Data, C: TakeRecord<T>> Sink<T> for FnSink<C> {
     fn writer(&self, _ctx: &SinkContext) -> Result<FnWriter<C>> {
         Ok(FnWriter { call: self.call.lock().unwrap_or_else(|e| e.into_inner()).clone() })
     }
-    fn commit(&self, _committables: Vec<()>, _ctx: &SinkContext) -> Result<()> {
-        Ok(())
-    }
 }
 
 /// Calls the closure of one subtask.
@@ -96,9 +95,6 @@ impl<T: Data, C: TakeRecord<T>> SinkWriter<T> for FnWriter<C> {
         let written = batch.values.drain(..).try_for_each(|record| self.call.take(record));
         batch.clear();
         written
-    }
-    fn finish(&mut self) -> Result<Vec<()>> {
-        Ok(Vec::new())
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the tests of sinks share.
 
 use super::SinkContext;
+use crate::base::clock::VirtualClock;
 use crate::base::metrics::Counters;
 use crate::base::vfs::{MemVfs, SharedVfs};
 use std::sync::Arc;
@@ -18,7 +19,12 @@ pub(crate) fn context_on(vfs: SharedVfs) -> SinkContext {
         parallelism: 1,
         unit: 0,
         attempt: 0,
+        checkpoints: false,
+        restored: false,
+        from_start: true,
+        committing: false,
         vfs,
+        clock: Arc::new(VirtualClock::default()),
         counters: Counters::new(),
     }
 }

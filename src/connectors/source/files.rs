@@ -13,6 +13,8 @@ use crate::base::vfs::Vfs;
 use glob::Pattern;
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::time::UNIX_EPOCH;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Deeper than people nest directories, shallow enough to stop at a link that leads back to its parent.
 const DEPTH_MAX: usize = 64;
@@ -54,6 +56,32 @@ pub(crate) fn expand(vfs: &dyn Vfs, inputs: &[PathBuf], recursive: bool) -> Resu
         vfs.open(&file.path).map_err(|e| Error::io("open input", &file.path, e))?;
     }
     Ok(files)
+}
+
+/// Bytes of each sample of a fingerprint.
+const SAMPLE_BYTES: u64 = 16 << 10;
+
+/// What tells that a file is still the one it was: its size, its time, and a checksum of its beginning, middle and end.
+pub(crate) fn fingerprint(vfs: &dyn Vfs, path: &Path) -> Result<(String, String)> {
+    let metadata = vfs.metadata(path).map_err(|e| Error::io("read input", path, e))?;
+    let file = vfs.open(path).map_err(|e| Error::io("open input", path, e))?;
+    let last = metadata.len.saturating_sub(SAMPLE_BYTES);
+    let mut checksum = 0;
+    for offset in [0, last / 2, last] {
+        let mut sample = vec![0; SAMPLE_BYTES.min(metadata.len) as usize];
+        match file.read_exact_at(&mut sample, offset) {
+            // It has become shorter since its size was asked for: the checksum says so.
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => sample.clear(),
+            read => read.map_err(|e| Error::io("read input", path, e))?,
+        }
+        checksum = xxh3_64_with_seed(&sample, checksum);
+    }
+    let modified = metadata.modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let text = format!(
+        "of {} bytes, modified {modified} ns after 1970, with checksum {checksum:016x}",
+        metadata.len
+    );
+    Ok((format!("input file '{}'", path.display()), text))
 }
 
 /// A path as bytes: names of files need not be UTF-8, which serde asks of a path.

@@ -9,7 +9,7 @@
 //! Costs and limits: per line one allocation, which is the record; per reader a buffer of 256 KiB, or up to twice
 //! the longest line. Continuing inside a compressed file decompresses it from its start again.
 
-use super::files::{expand, path_bytes};
+use super::files::{expand, fingerprint, path_bytes};
 use super::{BYTES_READ, Boundedness, Poll, Source, SourceContext, SourceOutput, SplitReader};
 use crate::base::error::{Error, Result};
 use crate::base::memory::ByteSize;
@@ -17,6 +17,7 @@ use crate::base::metrics::Counter;
 use crate::connectors::format::compression::{ByteInput, Compression};
 use crate::connectors::format::lines::{Block, Cut, LineCutter};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Bytes a poll reads at most, so that a subtask is never away for long.
@@ -205,6 +206,15 @@ impl Source for TextSource {
             _ if split.position >= split.end => 0,
             _ => split.file_bytes,
         }
+    }
+
+    fn fingerprint(&self, splits: &[TextSplit], ctx: &SourceContext) -> Result<Vec<(String, String)>> {
+        let files: BTreeSet<&Path> = splits.iter().map(TextSplit::path).collect();
+        let mut prints: Vec<_> =
+            files.into_iter().map(|path| fingerprint(&*ctx.vfs, path)).collect::<Result<_>>()?;
+        // How files were cut decides which subtask reads what.
+        prints.push((format!("number of splits of '{}'", self.describe()), splits.len().to_string()));
+        Ok(prints)
     }
 
     fn open(&self, split: TextSplit, ctx: &SourceContext) -> Result<TextReader> {

@@ -5,7 +5,7 @@
 //! A call that yields is kept and repeated.
 //! Invariant: a control element is put behind everything that the operator emitted before it.
 
-use crate::base::batch::{BATCH_RECORDS, CheckpointId, Element, ErasedBatch};
+use crate::base::batch::{BATCH_RECORDS, Barrier, CheckpointId, Element, ErasedBatch};
 use crate::base::data::{Timestamp, WATERMARK_MAX};
 use crate::base::error::Result;
 use crate::executors::job::StepMetrics;
@@ -32,7 +32,10 @@ pub(super) struct Link {
     pub(super) merge: WatermarkMerge,
     /// Feeders that have not ended, for each logical input.
     pub(super) open: Vec<usize>,
-    pub(super) barrier: Option<(CheckpointId, usize)>,
+    /// The barrier that has come from some feeders, and from how many.
+    pub(super) barrier: Option<(Barrier, usize)>,
+    /// The checkpoint for which the operator has more to write.
+    pub(super) unfinished: Option<CheckpointId>,
     /// Leaves after what the operator has emitted.
     pub(super) control: VecDeque<Element>,
     pub(super) targets: Vec<Target>,
@@ -80,9 +83,8 @@ impl Tally {
     }
 
     pub(super) fn publish(&mut self, metrics: &StepMetrics) {
-        metrics.records_in.add(std::mem::take(&mut self.records_in));
-        metrics.records_out.add(std::mem::take(&mut self.records_out));
-        metrics.bytes_out.add(std::mem::take(&mut self.bytes_out));
+        let Tally { records_in, records_out, bytes_out } = std::mem::take(self);
+        metrics.count(records_in, records_out, bytes_out);
     }
 }
 
@@ -135,10 +137,15 @@ impl Pace {
 /// The call that is to be made, or repeated.
 pub(super) enum Call {
     None,
-    Process { feeder: usize, batch: ErasedBatch },
+    Process {
+        feeder: usize,
+        batch: ErasedBatch,
+    },
     Watermark(Timestamp),
     ProcessingTime(Timestamp),
     EndOfInput(usize),
+    /// The link is to be cut: what the chain does, not the link; see `cut`.
+    Cut(Barrier),
 }
 
 /// A consumer of one of the outputs.
@@ -186,7 +193,7 @@ impl Link {
 
     fn make_call(&mut self) -> Result<Progress> {
         let progress = match &mut self.call {
-            Call::None => return Ok(Progress::Done),
+            Call::None | Call::Cut(_) => return Ok(Progress::Done),
             Call::Process { feeder, batch } => {
                 let input = self.feeders[*feeder].0;
                 let before = batch.len();
@@ -245,16 +252,13 @@ impl Link {
             Element::Watermark(watermark) => self.merge.watermark_of(feeder, watermark),
             Element::Idle => self.merge.idle(feeder),
             Element::Active => self.merge.active(feeder),
-            Element::Barrier(id) => {
+            Element::Barrier(barrier) => {
                 let seen = match self.barrier {
-                    Some((current, seen)) if current == id => seen + 1,
+                    Some((current, seen)) if current.id == barrier.id => seen + 1,
                     _ => 1,
                 };
-                self.barrier = Some((id, seen));
-                if seen >= self.open.iter().sum() {
-                    self.barrier = None;
-                    self.forward(Element::Barrier(id));
-                }
+                self.barrier = Some((barrier, seen));
+                self.cut_if_aligned();
                 return;
             }
             Element::End => {
@@ -279,6 +283,11 @@ impl Link {
         let idle = change.idle.filter(|_| !self.makes_watermarks);
         let status = idle.map(|idle| if idle { Element::Idle } else { Element::Active });
         match change.watermark {
+            // After a restore the feeders promise again what they had promised before.
+            Some(watermark) if watermark <= self.context.watermark && !self.makes_watermarks => {
+                self.forward(Element::Watermark(watermark));
+                status.into_iter().for_each(|status| self.forward(status));
+            }
             Some(watermark) => {
                 self.call = Call::Watermark(watermark);
                 self.after = status;
@@ -287,7 +296,17 @@ impl Link {
         }
     }
 
-    fn forward(&mut self, element: Element) {
+    /// The feeders of a link are the inputs of a gate, which has aligned them, or a single one.
+    fn cut_if_aligned(&mut self) {
+        if let Some((barrier, seen)) = self.barrier
+            && seen >= self.open.iter().sum()
+        {
+            self.barrier = None;
+            self.call = Call::Cut(barrier);
+        }
+    }
+
+    pub(super) fn forward(&mut self, element: Element) {
         self.operator.out().flush();
         self.control.push_back(element);
     }

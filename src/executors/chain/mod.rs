@@ -7,9 +7,12 @@
 //! Invariants: a step's control elements leave after everything it emitted before them; a queue holds at most
 //! `QUEUE_ELEMENTS` elements, so memory in a chain is bounded by its length.
 
+mod cut;
 mod link;
 mod whereabouts;
 
+use cut::Cuts;
+pub use cut::Taken;
 pub use whereabouts::Whereabouts;
 
 use super::job::{Cancellation, JobEnvironment};
@@ -17,11 +20,12 @@ use crate::base::accumulator::AttemptAccumulators;
 use crate::base::batch::{Element, ErasedBatch};
 use crate::base::data::{Timestamp, WATERMARK_MAX, WATERMARK_MIN};
 use crate::base::error::{Error, Result};
+use crate::base::mutant;
 use crate::operator::output::Port;
 use crate::operator::source::Poll;
 use crate::operator::{Context, Progress};
 use crate::plan::{Edge, PhysicalPlan, StepOperation, Task};
-use crate::semantics::state::{OperatorSnapshot, StateScope};
+use crate::semantics::state::StateScope;
 use crate::semantics::time::WatermarkMerge;
 use crate::services::shuffle::ShuffleContext;
 use link::{Call, Consumer, Link, Pace, Tally, Target};
@@ -83,6 +87,7 @@ pub struct Chain {
     calls: u64,
     /// Links that have been closed.
     closed: usize,
+    cuts: Cuts,
 }
 
 /// What came of moving a link's output on.
@@ -156,6 +161,7 @@ impl Chain {
                 call: Call::None,
                 open,
                 barrier: None,
+                unfinished: None,
                 control: VecDeque::new(),
                 targets,
                 metrics: job.metrics[id].clone(),
@@ -175,6 +181,7 @@ impl Chain {
             perfect_watermarks: at.perfect_watermarks,
             calls: 0,
             closed: 0,
+            cuts: Cuts::default(),
         })
     }
 
@@ -186,31 +193,6 @@ impl Chain {
             let opened = link.operator.open(&mut link.context);
             link.next_timer = link.operator.next_timer();
             opened.map_err(|e| self.named(e))?;
-        }
-        Ok(())
-    }
-
-    /// What each operator keeps, by the number of its step in the plan. The chain must have been run until it is
-    /// drained, and flushed: what is under way between operators is in no snapshot.
-    pub fn snapshot(&mut self) -> Result<Vec<(usize, OperatorSnapshot)>> {
-        let mut snapshots = Vec::with_capacity(self.links.len());
-        for i in 0..self.links.len() {
-            self.at.set(i);
-            let snapshot = self.links[i].operator.snapshot().map_err(|e| self.named(e))?;
-            snapshots.push((self.links[i].step, snapshot));
-        }
-        Ok(snapshots)
-    }
-
-    /// Gives each operator for whose step there is a snapshot that snapshot: after `open`, before the first element.
-    pub fn restore<'a>(&mut self, snapshot_of: impl Fn(usize) -> Option<&'a OperatorSnapshot>) -> Result<()> {
-        for i in 0..self.links.len() {
-            let link = &mut self.links[i];
-            let Some(snapshot) = snapshot_of(link.step) else { continue };
-            self.at.set(i);
-            let restored = link.operator.restore(snapshot, &mut link.context);
-            link.next_timer = link.operator.next_timer();
-            restored.map_err(|e| self.named(e))?;
         }
         Ok(())
     }
@@ -235,6 +217,13 @@ impl Chain {
     pub fn finish(&mut self) -> Result<()> {
         self.close()?;
         self.accumulators.take().map_or(Ok(()), |accumulators| accumulators.publish())
+    }
+
+    /// Closes all operators after the last record and hands out what user code accumulated. It is complete when the
+    /// chain was dropped, and with it the functions of the user.
+    pub fn end(&mut self) -> Result<Option<AttemptAccumulators>> {
+        self.close()?;
+        Ok(self.accumulators.take())
     }
 
     /// Name of the operator that was called last, and the subtask.
@@ -373,7 +362,11 @@ impl Chain {
                     any = true;
                     self.calls += 1;
                     if progress == Progress::Done {
-                        self.recycle(i);
+                        match self.links[i].call {
+                            Call::Process { .. } => self.recycle(i),
+                            Call::Cut(_) => self.cut(i)?,
+                            _ => {}
+                        }
                     }
                     // What it emitted moves next.
                     i += 1;
@@ -397,6 +390,11 @@ impl Chain {
             }
             let perfect = self.perfect_watermarks;
             let link = &mut self.links[i];
+            if mutant::is("watermark_first") && matches!(link.control.front(), Some(Element::Watermark(_))) {
+                let overtakes = link.control.pop_front();
+                overtakes.into_iter().try_for_each(|watermark| self.send_control(i, watermark))?;
+                continue;
+            }
             match link.operator.out().take() {
                 Some((port, Element::Batch(batch))) => {
                     let totals = link.operator.out().totals();
@@ -466,9 +464,6 @@ impl Chain {
 
     /// Gives a batch that link `i` has emptied back to the operator that filled it.
     fn recycle(&mut self, i: usize) {
-        if !matches!(self.links[i].call, Call::Process { .. }) {
-            return;
-        }
         if let Call::Process { feeder, batch } = std::mem::replace(&mut self.links[i].call, Call::None)
             && let Some((from, port)) = self.links[i].feeders[feeder].1
         {

@@ -6,8 +6,10 @@
 //! all of its channels have ended, behind the watermark's maximum.
 
 use super::channel::Channel;
-use crate::base::batch::{CheckpointId, Element};
+use crate::base::batch::{Barrier, Element};
 use crate::base::data::WATERMARK_MAX;
+use crate::base::failpoint;
+use crate::base::mutant;
 use crate::semantics::time::{MergeChange, WatermarkMerge};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,6 +23,14 @@ struct Receiver {
     ended: bool,
 }
 
+impl Receiver {
+    /// Whether its channel is to be read; one that is aligned is not, where inputs wait for each other.
+    #[inline(always)]
+    fn is_readable(&self, waits: bool) -> bool {
+        !(self.ended || self.aligned && waits)
+    }
+}
+
 /// Merges channels. Reads them in turn, one element each.
 pub struct InputGate {
     receivers: Vec<Receiver>,
@@ -28,14 +38,18 @@ pub struct InputGate {
     /// Channels that have not ended, for each input.
     open: Vec<usize>,
     next: usize,
-    aligning: Option<CheckpointId>,
+    aligning: Option<Barrier>,
+    /// Whether a channel whose barrier has come waits for the others.
+    waits: bool,
     /// Merged elements that follow from what was read.
     ready: VecDeque<(usize, Element)>,
 }
 
 impl InputGate {
     /// A gate for `inputs` logical inputs with the given channels, each with its input.
-    pub fn new(inputs: usize, channels: Vec<(usize, Arc<Channel>)>) -> Self {
+    /// Unless it `waits`, a channel whose barrier has come is read on while those of others are missing: records behind the
+    /// barrier may then be part of the checkpoint.
+    pub fn new(inputs: usize, channels: Vec<(usize, Arc<Channel>)>, waits: bool) -> Self {
         let mut open = vec![0; inputs];
         let mut receivers = Vec::with_capacity(channels.len());
         for (input, channel) in channels {
@@ -47,7 +61,8 @@ impl InputGate {
         for (input, _) in open.iter().enumerate().filter(|(_, channels)| **channels == 0) {
             ready.extend([(input, Element::Watermark(WATERMARK_MAX)), (input, Element::End)]);
         }
-        InputGate { receivers, merges, open, next: 0, aligning: None, ready }
+        let waits = waits && !mutant::is("alignment_skipped");
+        InputGate { receivers, merges, open, next: 0, aligning: None, waits, ready }
     }
 
     /// The next element with its logical input; none if all channels that may be read are empty.
@@ -72,7 +87,7 @@ impl InputGate {
                     let change = self.merges[input].active(index);
                     self.apply(input, change);
                 }
-                Element::Barrier(id) => self.align(receiver, id),
+                Element::Barrier(barrier) => self.align(receiver, barrier),
                 Element::End => {
                     self.receivers[receiver].ended = true;
                     let change = self.merges[input].end(index);
@@ -89,7 +104,7 @@ impl InputGate {
 
     /// Whether no channel that may be read has anything.
     pub fn is_empty(&self) -> bool {
-        let mut readable = self.receivers.iter().filter(|r| !r.aligned && !r.ended);
+        let mut readable = self.receivers.iter().filter(|r| r.is_readable(self.waits));
         self.ready.is_empty() && readable.all(|r| r.channel.is_empty())
     }
 
@@ -99,8 +114,7 @@ impl InputGate {
             let i = self.next;
             self.next = if i + 1 == n { 0 } else { i + 1 };
             let receiver = &self.receivers[i];
-            if !receiver.aligned
-                && !receiver.ended
+            if receiver.is_readable(self.waits)
                 && let Some(element) = receiver.channel.receive()
             {
                 return Some((i, element));
@@ -120,24 +134,30 @@ impl InputGate {
         }
     }
 
-    fn align(&mut self, receiver: usize, id: CheckpointId) {
+    fn align(&mut self, receiver: usize, barrier: Barrier) {
         match self.aligning {
-            Some(current) if id < current => return,
-            Some(current) if id > current => self.receivers.iter_mut().for_each(|r| r.aligned = false),
+            Some(current) if barrier.id < current.id => return,
+            Some(current) if barrier.id > current.id => {
+                self.receivers.iter_mut().for_each(|r| r.aligned = false)
+            }
             _ => {}
         }
-        self.aligning = Some(id);
+        if self.aligning.is_none() {
+            failpoint::pass("barrier.first");
+        }
+        self.aligning = Some(barrier);
         self.receivers[receiver].aligned = true;
         self.release_if_aligned();
     }
 
     fn release_if_aligned(&mut self) {
-        let Some(id) = self.aligning else { return };
+        let Some(barrier) = self.aligning else { return };
         if self.receivers.iter().all(|r| r.aligned || r.ended) {
+            failpoint::pass("barrier.aligned");
             self.aligning = None;
             self.receivers.iter_mut().for_each(|r| r.aligned = false);
             for input in (0..self.open.len()).filter(|&i| self.open[i] > 0) {
-                self.ready.push_back((input, Element::Barrier(id)));
+                self.ready.push_back((input, Element::Barrier(barrier)));
             }
         }
     }
@@ -152,11 +172,15 @@ mod tests {
     fn gate(channels: usize) -> (InputGate, Vec<Arc<Channel>>) {
         let all: Vec<_> =
             (0..channels).map(|_| Channel::new(16, Waker::default(), Waker::default())).collect();
-        (InputGate::new(1, all.iter().map(|c| (0, c.clone())).collect()), all)
+        (InputGate::new(1, all.iter().map(|c| (0, c.clone())).collect(), true), all)
     }
 
     fn batch(n: u64) -> Element {
         Element::Batch(Box::new(Batch::from(vec![n])))
+    }
+
+    fn barrier(id: u64) -> Element {
+        Element::Barrier(Barrier { id, full: true })
     }
 
     fn kinds(gate: &mut InputGate) -> Vec<&'static str> {
@@ -167,18 +191,50 @@ mod tests {
     #[test]
     fn barriers_are_aligned_by_id() {
         let (mut gate, channels) = gate(2);
-        for element in [batch(1), Element::Barrier(7), batch(2)] {
+        for element in [batch(1), barrier(7), batch(2)] {
             assert!(channels[0].send(element).is_ok());
         }
         assert_eq!(kinds(&mut gate), ["batch"]);
-        assert!(channels[1].send(batch(3)).is_ok() && channels[1].send(Element::Barrier(7)).is_ok());
+        assert!(channels[1].send(batch(3)).is_ok() && channels[1].send(barrier(7)).is_ok());
         assert_eq!(kinds(&mut gate), ["batch", "barrier", "batch"]);
+    }
+
+    /// C2: at least once, nobody waits, and the barrier still goes on when it has come from all.
+    #[test]
+    fn without_waiting_barriers_are_counted() {
+        let (mut gate, channels) = gate(2);
+        gate.waits = false;
+        for element in [batch(1), barrier(7), batch(2), barrier(8), batch(3)] {
+            assert!(channels[0].send(element).is_ok());
+        }
+        assert_eq!(kinds(&mut gate), ["batch", "batch", "batch"]);
+        for element in [barrier(7), batch(4), barrier(8)] {
+            assert!(channels[1].send(element).is_ok());
+        }
+        assert_eq!(kinds(&mut gate), ["batch", "barrier"], "7 was given up when 8 came");
+        assert!(gate.is_empty());
+    }
+
+    /// C3: a newer barrier gives up an older one, whose channels go on being read.
+    #[test]
+    fn a_newer_barrier_ends_the_wait_for_an_older_one() {
+        let (mut gate, channels) = gate(2);
+        for element in [barrier(1), batch(1)] {
+            assert!(channels[0].send(element).is_ok());
+        }
+        assert!(kinds(&mut gate).is_empty() && gate.is_empty());
+        for element in [barrier(2), batch(2)] {
+            assert!(channels[1].send(element).is_ok());
+        }
+        assert_eq!(kinds(&mut gate), ["batch"], "the first channel is read again, the second waits");
+        assert!(channels[0].send(barrier(2)).is_ok());
+        assert_eq!(kinds(&mut gate), ["barrier", "batch"]);
     }
 
     #[test]
     fn an_ended_channel_is_not_waited_for() {
         let (mut gate, channels) = gate(2);
-        assert!(channels[0].send(Element::Barrier(1)).is_ok());
+        assert!(channels[0].send(barrier(1)).is_ok());
         assert!(channels[1].send(Element::Watermark(WATERMARK_MAX)).is_ok());
         assert!(channels[1].send(Element::End).is_ok());
         assert_eq!(kinds(&mut gate), ["barrier"]);

@@ -6,11 +6,14 @@
 //! and that is back-pressure.
 
 pub mod channel;
+pub mod checkpoints;
+pub mod control;
 mod exit;
 mod gate;
+pub mod run;
 pub mod simulation;
 pub mod subtask;
 pub mod threads;
 mod wiring;
 
-pub use wiring::{Wiring, wire};
+pub use wiring::{Wires, Wiring, wire, wire_with};

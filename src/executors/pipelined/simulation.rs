@@ -3,7 +3,9 @@
 //! The same seed gives the same trace, byte for byte, and the same job result; other seeds give other schedules,
 //! other channel sizes and other step budgets. It is how a job's races are found and replayed.
 
+use super::checkpoints::Verdict;
 use super::subtask::StepState;
+use super::threads::Checkpointing;
 use super::wiring::Wiring;
 use crate::base::clock::VirtualClock;
 use crate::base::error::{Error, Result};
@@ -39,6 +41,14 @@ pub struct Trace {
 }
 
 impl Trace {
+    /// Goes on after the trace of an attempt before.
+    pub fn after(self, before: Trace) -> Trace {
+        match before.steps {
+            0 => self,
+            _ => Trace { hash: hash_of(&(before.hash, self.hash)), steps: before.steps + self.steps },
+        }
+    }
+
     fn record(&mut self, subtask: usize, state: StepState, elements: u64, now: Duration) {
         let state = match state {
             StepState::Ready => 0u8,
@@ -58,26 +68,50 @@ impl Trace {
     }
 }
 
-/// Runs all subtasks to their end in the order of `random`.
-pub fn run(
-    mut wiring: Wiring,
-    random: &mut Random,
-    clock: &Arc<VirtualClock>,
-    cancellation: &Cancellation,
-) -> Result<Trace> {
-    let outcome = drive(&mut wiring, random, clock, cancellation);
-    wiring.subtasks.iter_mut().for_each(|subtask| subtask.abandon());
-    outcome
+/// Called behind each step of a simulation, with the number of the step and the time: an error is a failure of the job
+/// at that place.
+pub type StepHook = Arc<dyn Fn(u64, Duration) -> Result<()> + Send + Sync>;
+
+/// What a simulated attempt is run with.
+pub struct Simulated<'a> {
+    /// Draws what comes next.
+    pub random: &'a mut Random,
+    /// The clock, which the simulation moves.
+    pub clock: &'a Arc<VirtualClock>,
+    /// A wish to stop.
+    pub cancellation: &'a Cancellation,
+    /// The checkpoints; state is written inline, whenever the schedule says so.
+    pub checkpointing: Option<Checkpointing<'a>>,
+    /// Fails the job where a test wants it to.
+    pub hook: Option<StepHook>,
 }
 
-fn drive(
-    wiring: &mut Wiring,
-    random: &mut Random,
-    clock: &Arc<VirtualClock>,
-    cancellation: &Cancellation,
-) -> Result<Trace> {
-    use crate::base::clock::Clock;
+/// Runs all subtasks to their end, or to where the job was asked to stop, in the order of the simulation. The trace is
+/// there also after a failure.
+pub fn run(mut wiring: Wiring, simulated: Simulated<'_>) -> (Trace, Result<Verdict>) {
     let mut trace = Trace::default();
+    let outcome = drive(&mut wiring, simulated, &mut trace);
+    wiring.subtasks.iter_mut().for_each(|subtask| subtask.abandon());
+    (trace, outcome)
+}
+
+/// Lets the writer take some messages, and the shell hear of it.
+fn write(checkpointing: &mut Checkpointing<'_>, messages: usize) -> Result<Verdict> {
+    let Checkpointing { shell, writer, messages: queue } = checkpointing;
+    for message in queue.try_iter().take(messages) {
+        if let Some(news) = writer.handle(message) {
+            let verdict = shell.news(news)?;
+            if verdict != Verdict::GoesOn {
+                return Ok(verdict);
+            }
+        }
+    }
+    shell.tick()
+}
+
+fn drive(wiring: &mut Wiring, simulated: Simulated<'_>, trace: &mut Trace) -> Result<Verdict> {
+    use crate::base::clock::Clock;
+    let Simulated { random, clock, cancellation, mut checkpointing, hook } = simulated;
     let mut open: Vec<usize> = (0..wiring.subtasks.len()).collect();
     let mut stalled = 0;
     let mut since_progress = 0;
@@ -88,6 +122,15 @@ fn drive(
         let before = subtask.elements();
         let state = subtask.step(1 + random.below(4))?;
         trace.record(open[at], state, subtask.elements(), clock.monotonic());
+        if let Some(hook) = &hook {
+            hook(trace.steps, clock.monotonic())?;
+        }
+        if let Some(checkpointing) = &mut checkpointing {
+            let verdict = write(checkpointing, random.below(4))?;
+            if verdict != Verdict::GoesOn {
+                return Ok(verdict);
+            }
+        }
         let moved = subtask.elements() > before || state != StepState::Waiting(None);
         if state == StepState::Done {
             open.remove(at);
@@ -108,5 +151,15 @@ fn drive(
             }
         }
     }
-    Ok(trace)
+    let Some(checkpointing) = &mut checkpointing else { return Ok(Verdict::Finished) };
+    // What was handed over last becomes the last checkpoint; one that fails is tried again.
+    for _ in 0..STALLED_ROUNDS_MAX {
+        cancellation.check()?;
+        let verdict = write(checkpointing, usize::MAX)?;
+        if verdict != Verdict::GoesOn {
+            return Ok(verdict);
+        }
+        clock.advance(Duration::from_millis(1));
+    }
+    Err(Error::Internal("the last checkpoint of a simulated job does not come".into()))
 }

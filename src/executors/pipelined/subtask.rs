@@ -5,8 +5,9 @@
 //! says "only when full").
 //! A step runs inside the subtask's span, so that what user code logs tells job, operators and subtask.
 
+use super::checkpoints::{Port, Restored};
 use super::gate::InputGate;
-use crate::base::batch::Element;
+use crate::base::batch::{Barrier, Element};
 use crate::base::clock::Clock;
 use crate::base::config::BufferTimeout;
 use crate::base::data::{Timestamp, WATERMARK_MAX};
@@ -15,7 +16,7 @@ use crate::executors::chain::{Chain, ChainState, Whereabouts};
 use crate::executors::job::JobEnvironment;
 use crate::executors::times::{Lack, Stopwatch, TaskTimes};
 use crate::operator::source::Poll;
-use crate::semantics::state::OperatorSnapshot;
+use crate::semantics::state::{OperatorSnapshot, OperatorState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +43,10 @@ enum Head {
     Gate { gate: InputGate, inputs_open: usize },
     /// Everything has been read.
     Ended,
+    /// It had finished before the attempt began: all there is to do is to say so.
+    Before,
+    /// It has said so.
+    Passed,
 }
 
 /// One parallel instance of a task.
@@ -70,6 +75,19 @@ pub struct Subtask {
     lack: Lack,
     times: Arc<Vec<TaskTimes>>,
     span: tracing::Span,
+    checkpoints: Option<Checkpointing>,
+    restored: Option<Arc<Restored>>,
+}
+
+/// Of a subtask that takes part in checkpoints.
+struct Checkpointing {
+    port: Port,
+    /// Steps whose state is kept when the subtask has finished.
+    keeps: Vec<usize>,
+    /// Its source reads nothing more.
+    stopped: bool,
+    /// What the subtask keeps has been handed over.
+    finished: bool,
 }
 
 impl Subtask {
@@ -108,6 +126,23 @@ impl Subtask {
             lack: Lack::Input,
             times: job.times.clone(),
             span,
+            checkpoints: None,
+            restored: None,
+        }
+    }
+
+    /// Makes it take part in checkpoints; the state of the steps `keeps` is part of them after its end.
+    pub(super) fn takes_checkpoints(&mut self, port: Port, keeps: Vec<usize>) {
+        self.checkpoints = Some(Checkpointing { port, keeps, stopped: false, finished: false });
+    }
+
+    /// Makes it go on from a checkpoint, at which it may have `finished`.
+    pub(super) fn goes_on_from(&mut self, restored: Arc<Restored>, finished: bool) {
+        if finished {
+            self.head = Head::Before;
+            self.checkpoints = None;
+        } else {
+            self.restored = Some(restored);
         }
     }
 
@@ -141,20 +176,24 @@ impl Subtask {
     fn open_chain(&mut self) -> Result<()> {
         if !std::mem::replace(&mut self.opened, true) {
             self.chain.open()?;
+            if let Some(restored) = self.restored.take() {
+                self.chain.restore(|step| restored.state(step))?;
+                self.chain.resume_time(|step| restored.watermark(step));
+            }
         }
         Ok(())
     }
 
     /// What each operator keeps, by the number of its step in the plan; see [`Chain::snapshot`].
     pub fn snapshot(&mut self) -> Result<Vec<(usize, OperatorSnapshot)>> {
-        self.guarded(|subtask| subtask.chain.snapshot())
+        self.guarded(|subtask| subtask.chain.snapshot(Barrier { id: 0, full: true }))
     }
 
-    /// Opens the operators and gives them their snapshots; see [`Chain::restore`].
-    pub fn restore<'a>(&mut self, snapshot_of: impl Fn(usize) -> Option<&'a OperatorSnapshot>) -> Result<()> {
+    /// Opens the operators and gives them their state; see [`Chain::restore`].
+    pub fn restore<'a>(&mut self, state_of: impl Fn(usize) -> Option<&'a OperatorState>) -> Result<()> {
         self.guarded(|subtask| {
             subtask.open_chain()?;
-            subtask.chain.restore(snapshot_of)
+            subtask.chain.restore(state_of)
         })
     }
 
@@ -193,18 +232,90 @@ impl Subtask {
     }
 
     /// Lets a barrier out of the source of this subtask, if it has one.
-    pub fn inject_barrier(&mut self, id: u64) {
+    ///
+    /// # Errors
+    /// What the snapshot of the source says.
+    pub fn inject_barrier(&mut self, barrier: Barrier) -> Result<()> {
         if let Head::Source(source) = self.head {
-            self.chain.inject(source, Element::Barrier(id));
+            return self.guarded(|subtask| subtask.chain.cut_source(source, barrier));
         }
+        Ok(())
+    }
+
+    /// Looks at what is asked of the subtask for checkpoints, and hands over what it has taken.
+    fn checkpoint(&mut self) -> Result<()> {
+        let Some(Checkpointing { port, stopped, .. }) = &mut self.checkpoints else { return Ok(()) };
+        if port.has_orders() {
+            let orders = port.orders(&mut self.chain);
+            *stopped = orders.stopped;
+            if let Head::Source(source) = self.head {
+                for barrier in orders.barriers {
+                    self.chain.cut_source(source, barrier)?;
+                }
+                if orders.drain {
+                    self.chain.end_source(source);
+                    self.head = Head::Ended;
+                }
+            }
+            if let Some(completed) = orders.completed {
+                self.chain.checkpoint_complete(completed)?;
+            }
+        }
+        if port.send(&mut self.chain) && self.chain.is_writing() {
+            self.chain.slice()?;
+            port.send(&mut self.chain);
+        }
+        Ok(())
+    }
+
+    /// Hands over what the subtask keeps at its end, behind what it has taken before. True when that is done.
+    fn hand_over(&mut self) -> Result<bool> {
+        let Some(Checkpointing { port, keeps, finished, .. }) = &mut self.checkpoints else {
+            return Ok(true);
+        };
+        if !port.send(&mut self.chain) {
+            return Ok(false);
+        }
+        if self.chain.is_writing() {
+            self.chain.slice()?;
+            return Ok(false);
+        }
+        if std::mem::replace(finished, true) {
+            return Ok(true);
+        }
+        // It belongs to the first checkpoint after the last one that the subtask has seen, and to all later ones.
+        let barrier = Barrier { id: self.chain.newest_barrier() + 1, full: true };
+        let states = self.chain.snapshot_of(barrier, keeps)?;
+        Ok(port.finished(states))
     }
 
     fn advance(&mut self, budget: usize) -> Result<StepState> {
+        let state = self.advance_elements(budget)?;
+        Ok(match (&mut self.checkpoints, state) {
+            // What is left of a snapshot is written while there is nothing else to do.
+            (Some(checkpoints), StepState::Waiting(wait)) => {
+                let unsent = !checkpoints.port.send(&mut self.chain);
+                match (unsent, self.chain.is_writing()) {
+                    (true, _) => StepState::Waiting(Some(wait.unwrap_or(EXTERNAL_WAIT).min(EXTERNAL_WAIT))),
+                    (false, true) => StepState::Ready,
+                    (false, false) => state,
+                }
+            }
+            (_, state) => state,
+        })
+    }
+
+    fn advance_elements(&mut self, budget: usize) -> Result<StepState> {
         if self.closed {
             return Ok(StepState::Done);
         }
-        self.open_chain()?;
+        if !matches!(self.head, Head::Before | Head::Passed) {
+            self.open_chain()?;
+        }
         for _ in 0..budget.max(1) {
+            if self.checkpoints.is_some() {
+                self.checkpoint()?;
+            }
             match self.chain.run()? {
                 ChainState::Drained => {}
                 ChainState::Full => return Ok(self.no_room(None)),
@@ -216,7 +327,7 @@ impl Subtask {
                 let input_is_empty = match &self.head {
                     Head::Source(_) => self.source_idle,
                     Head::Gate { gate, .. } => gate.is_empty(),
-                    Head::Ended => true,
+                    Head::Ended | Head::Before | Head::Passed => true,
                 };
                 self.chain.clock_reached(self.clock.now_ms(), input_is_empty);
                 self.unflushed = true;
@@ -230,7 +341,9 @@ impl Subtask {
                 }
                 continue;
             }
+            let stopped = self.checkpoints.as_ref().is_some_and(|c| c.stopped);
             match &mut self.head {
+                Head::Source(_) if stopped => return self.idle(None),
                 Head::Source(source) => {
                     let source = *source;
                     let polled = self.chain.poll(source)?;
@@ -264,7 +377,22 @@ impl Subtask {
                     if !self.chain.exits_drained() {
                         return Ok(self.no_room(None));
                     }
+                    if !self.hand_over()? {
+                        return Ok(self.no_room(Some(EXTERNAL_WAIT)));
+                    }
                     self.chain.finish()?;
+                    self.closed = true;
+                    return Ok(StepState::Done);
+                }
+                Head::Before => {
+                    // Behind it there is nothing of the chain: it is neither opened nor closed.
+                    self.chain.pass_end()?;
+                    self.head = Head::Passed;
+                }
+                Head::Passed => {
+                    if !self.chain.exits_drained() {
+                        return Ok(self.no_room(None));
+                    }
                     self.closed = true;
                     return Ok(StepState::Done);
                 }

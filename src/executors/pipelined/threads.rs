@@ -3,13 +3,14 @@
 //! A slot holds one subtask of each task of a slot group; the worker steps those that are ready, downstream first,
 //! and parks when none is. Tasks whose user code may block get a thread for each subtask.
 
+use super::checkpoints::{Message, News, Shell, Verdict, Writer};
 use super::subtask::{StepState, Subtask};
 use super::wiring::Wiring;
 use crate::base::error::{Error, Result};
 use crate::executors::chain::Whereabouts;
 use crate::executors::job::Cancellation;
 use crate::plan::PhysicalPlan;
-use crossbeam::channel::{RecvTimeoutError, Sender, unbounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use crossbeam::sync::{Parker, Unparker};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,6 +26,36 @@ const SLOW_STEP: Duration = Duration::from_millis(100);
 const PARK_MAX: Duration = Duration::from_millis(50);
 /// How long a cancelled job waits for user code to return.
 const CANCEL_GRACE: Duration = Duration::from_secs(1);
+/// How long a job that may be restarted does.
+const RESTART_GRACE: Duration = Duration::from_secs(30);
+/// How often the job's thread looks at what nobody tells it.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// The checkpoints of a running attempt: what decides, what writes, and the queue between subtasks and writer.
+pub struct Checkpointing<'a> {
+    /// Decides.
+    pub shell: Shell<'a>,
+    /// Writes, on a thread of its own.
+    pub writer: Writer,
+    /// What it reads.
+    pub messages: Receiver<Message>,
+}
+
+/// How an attempt ended.
+pub struct Ended {
+    /// Whether it finished or stopped, or the first failure.
+    pub result: Result<Verdict>,
+    /// Whether all threads have ended: otherwise there must not be another attempt.
+    pub all_ended: bool,
+}
+
+/// What the job's thread hears.
+enum Event {
+    /// A worker has ended.
+    Ended(usize, Result<()>),
+    /// The writer has done something. It says no more than it was sent, and that is bounded.
+    News(News),
+}
 
 /// What a worker is doing, for the thread that waits for it.
 struct Watched {
@@ -34,14 +65,15 @@ struct Watched {
     current: Arc<AtomicUsize>,
 }
 
-/// Runs all subtasks to their end. The first error stops the others and is returned. `tick` is called first
-/// and every now and then.
+/// Runs all subtasks to their end, or to where the job was asked to stop, which is the answer. The first error stops the
+/// others and is returned. `tick` is called first and every now and then.
 pub fn run(
     plan: &PhysicalPlan,
     wiring: Wiring,
     cancellation: &Cancellation,
+    checkpointing: Option<Checkpointing<'_>>,
     tick: &mut dyn FnMut(),
-) -> Result<()> {
+) -> Ended {
     let workers = assign(plan, wiring);
     let (ended, endings) = unbounded();
     // Failure of one worker stops the others, which is not the same as a wish of the user to stop.
@@ -73,26 +105,40 @@ pub fn run(
             }
         }
     }
+    let mut background = None;
+    let mut shell = checkpointing.map(|Checkpointing { shell, writer, messages }| {
+        let (news, stopping) = (ended.clone(), stop.clone());
+        let write = move || write(writer, &messages, &news, &stopping);
+        match std::thread::Builder::new().name("checkpoints".into()).spawn(write) {
+            Ok(thread) => background = Some(thread),
+            Err(e) => {
+                stop.cancel();
+                result = Err(Error::Memory(format!("cannot start the thread that writes checkpoints: {e}")));
+            }
+        }
+        shell
+    });
     drop(ended);
+    let mut verdict = if shell.is_some() { Verdict::GoesOn } else { Verdict::Finished };
     let wake_all = || watched.iter().for_each(|worker| worker.unparker.unpark());
     let mut open: Vec<usize> = (0..threads.len()).collect();
     let mut deadline: Option<Instant> = None;
     tick();
-    while !open.is_empty() {
-        match endings.recv_timeout(Duration::from_millis(20)) {
-            Ok((id, outcome)) => {
+    // With checkpoints it is not over before the last one is complete.
+    while !open.is_empty() || verdict == Verdict::GoesOn && result.is_ok() && !cancellation.is_cancelled() {
+        let until_next = shell.as_ref().and_then(Shell::until_next).unwrap_or(LOOK);
+        let mut judged = Ok(verdict);
+        match endings.recv_timeout(LOOK.min(until_next)) {
+            Ok(Event::Ended(id, outcome)) => {
                 open.retain(|&worker| worker != id);
                 if let Some(thread) = threads[id].take() {
                     let _ = thread.join();
                 }
-                if let Err(e) = outcome {
-                    // A failure that names its operator says more than a panic while cleaning up.
-                    let vague = |e: &Error| matches!(e, Error::Cancelled | Error::Panic(_));
-                    if result.as_ref().err().is_none_or(|first| vague(first) && !vague(&e)) {
-                        result = Err(e);
-                    }
-                    stop.cancel();
-                    wake_all();
+                judged = outcome.map(|()| verdict);
+            }
+            Ok(Event::News(news)) => {
+                if let (Some(shell), Ok(()), Verdict::GoesOn) = (&mut shell, &result, verdict) {
+                    judged = guarded(|| shell.news(news));
                 }
             }
             Err(RecvTimeoutError::Timeout) => tick(),
@@ -101,13 +147,39 @@ pub fn run(
                 break;
             }
         }
+        if let (Some(shell), Ok(()), Ok(Verdict::GoesOn)) = (&mut shell, &result, &judged) {
+            judged = guarded(|| shell.tick());
+            if shell.take_wake() {
+                wake_all();
+            }
+        }
+        match judged {
+            Ok(judged) => {
+                verdict = judged;
+                if verdict == Verdict::Stopped && !stop.is_cancelled() {
+                    stop.cancel();
+                }
+            }
+            Err(e) => {
+                // A failure that names its operator says more than a panic while cleaning up.
+                let vague = |e: &Error| matches!(e, Error::Cancelled | Error::Panic(_));
+                if result.as_ref().err().is_none_or(|first| vague(first) && !vague(&e)) {
+                    result = Err(e);
+                }
+                stop.cancel();
+            }
+        }
         if stop.is_cancelled() || cancellation.is_cancelled() {
             wake_all();
-            let until = *deadline.get_or_insert_with(|| Instant::now() + CANCEL_GRACE);
-            if Instant::now() > until {
+            // Before a restart all must have ended.
+            let grace = match shell.is_some() && !cancellation.is_cancelled() {
+                true => RESTART_GRACE,
+                false => CANCEL_GRACE,
+            };
+            if deadline.get_or_insert_with(Instant::now).elapsed() > grace {
                 for worker in open.iter().map(|&worker| &watched[worker]) {
                     let stuck =
-                        worker.subtasks[worker.current.load(Ordering::Relaxed)].does_not_return(CANCEL_GRACE);
+                        worker.subtasks[worker.current.load(Ordering::Relaxed)].does_not_return(grace);
                     if result.is_ok() || matches!(result, Err(Error::Cancelled)) {
                         result = Err(stuck);
                     }
@@ -116,7 +188,39 @@ pub fn run(
             }
         }
     }
-    if result.is_ok() { cancellation.check() } else { result }
+    if let Some(shell) = &mut shell {
+        shell.close();
+    }
+    if result.is_err() || cancellation.is_cancelled() {
+        stop.cancel();
+    }
+    if let Some(background) = background {
+        let _ = background.join();
+    }
+    let result =
+        if result.is_ok() { cancellation.check().map(|()| verdict) } else { result.map(|()| verdict) };
+    Ended { result, all_ended: open.is_empty() }
+}
+
+/// Sinks commit on the job's thread: code of the user, whose panic must not leave the workers behind.
+fn guarded(call: impl FnOnce() -> Result<Verdict>) -> Result<Verdict> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| Err(Error::panic(payload)))
+}
+
+/// Writes what subtasks have taken, until nobody sends any more or the attempt is over.
+fn write(mut writer: Writer, messages: &Receiver<Message>, news: &Sender<Event>, stop: &Cancellation) {
+    while !stop.is_cancelled() {
+        let message = match messages.recv_timeout(LOOK) {
+            Ok(message) => message,
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        if let Some(done) = writer.handle(message)
+            && news.send(Event::News(done)).is_err()
+        {
+            return;
+        }
+    }
 }
 
 struct Worker {
@@ -153,13 +257,13 @@ impl Worker {
         stop: &Cancellation,
         cancellation: &Cancellation,
         current: &AtomicUsize,
-        ended: &Sender<(usize, Result<()>)>,
+        ended: &Sender<Event>,
     ) {
         let outcome = self.drive(stop, cancellation, current);
         self.subtasks.iter_mut().for_each(Subtask::abandon);
         // User code has destructors, too: whatever they do, the end of the worker must be known.
         let dropped = catch_unwind(AssertUnwindSafe(|| drop(self))).map_err(Error::panic);
-        let _ = ended.send((id, outcome.and(dropped)));
+        let _ = ended.send(Event::Ended(id, outcome.and(dropped)));
     }
 
     fn drive(

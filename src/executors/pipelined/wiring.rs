@@ -1,6 +1,7 @@
 //! Wiring: from a physical plan to subtasks joined by channels.
 
 use super::channel::{Channel, Waker};
+use super::checkpoints::{Port, Restored, keeps_state_at_end};
 use super::exit::ChannelExit;
 use super::gate::InputGate;
 use super::subtask::Subtask;
@@ -23,11 +24,42 @@ pub struct Wiring {
     pub wakers: Vec<Waker>,
 }
 
-/// Builds all subtasks. `channel_elements` is asked once for each channel.
+/// How subtasks are joined, and what an attempt begins with.
+pub struct Wires<'a> {
+    /// How long a record may wait in a batch that is not full.
+    pub timeout: BufferTimeout,
+    /// Number of the attempt.
+    pub attempt: usize,
+    /// Whether inputs wait for each other at a barrier.
+    pub aligned: bool,
+    /// What the attempt goes on from.
+    pub restored: Option<Arc<Restored>>,
+    /// The port of a subtask, where the job takes checkpoints.
+    pub port: &'a dyn Fn(usize) -> Option<Port>,
+}
+
+impl Wires<'_> {
+    /// Of a job that takes no checkpoints.
+    pub fn new(timeout: BufferTimeout) -> Wires<'static> {
+        Wires { timeout, attempt: 0, aligned: true, restored: None, port: &|_| None }
+    }
+}
+
+/// Builds all subtasks of a job that takes no checkpoints. `channel_elements` is asked once for each channel.
 pub fn wire(
     plan: &PhysicalPlan,
     job: &JobEnvironment,
     timeout: BufferTimeout,
+    channel_elements: impl FnMut() -> usize,
+) -> Result<Wiring> {
+    wire_with(plan, job, Wires::new(timeout), channel_elements)
+}
+
+/// Builds all subtasks. `channel_elements` is asked once for each channel.
+pub fn wire_with(
+    plan: &PhysicalPlan,
+    job: &JobEnvironment,
+    wires: Wires<'_>,
     mut channel_elements: impl FnMut() -> usize,
 ) -> Result<Wiring> {
     let mut first = Vec::with_capacity(plan.tasks.len());
@@ -62,15 +94,16 @@ pub fn wire(
             let at = ChainPosition {
                 subtask: index,
                 unit: 0,
-                attempt: 0,
+                attempt: wires.attempt,
                 table_bytes: share,
                 spill: Some(ShuffleContext {
                     vfs: job.vfs.clone(),
                     dir: dir.clone(),
+                    name: None,
                     identity: Identity {
                         job: hash_of(job.context.id.as_str()),
                         stage: task.id as u32,
-                        attempt: 0,
+                        attempt: wires.attempt as u32,
                         producer: index as u32,
                     },
                     share_bytes: usize::try_from(share).unwrap_or(usize::MAX),
@@ -102,7 +135,8 @@ pub fn wire(
                     }
                 }
             }
-            let gate = (head.inputs > 0).then(|| (InputGate::new(head.inputs, inputs), head.inputs));
+            let gate =
+                (head.inputs > 0).then(|| (InputGate::new(head.inputs, inputs, wires.aligned), head.inputs));
             // Workers are in no span of their own.
             let span = tracing::info_span!(
                 parent: job.span.id(),
@@ -111,7 +145,16 @@ pub fn wire(
                 operators = %task.name,
                 subtask = index,
             );
-            subtasks.push(Subtask::new(task.id, index, chain, gate, job, span, timeout));
+            let mut subtask = Subtask::new(task.id, index, chain, gate, job, span, wires.timeout);
+            if let Some(port) = (wires.port)(subtasks.len()) {
+                let keeps = task.steps.iter().copied().filter(|&step| keeps_state_at_end(plan, step));
+                subtask.takes_checkpoints(port, keeps.collect());
+            }
+            if let Some(restored) = &wires.restored {
+                let finished = restored.is_finished(task.id, index);
+                subtask.goes_on_from(restored.clone(), finished);
+            }
+            subtasks.push(subtask);
         }
     }
     Ok(Wiring { subtasks, wakers })

@@ -49,6 +49,11 @@ pub fn partitions(edge: &Edge, consumer: &StageLayout) -> usize {
     }
 }
 
+/// Whether several units read the same partition of an edge, so that none of them is the last.
+pub fn is_shared(edge: &Edge) -> bool {
+    matches!(edge.partitioning, Partitioning::Broadcast | Partitioning::Range)
+}
+
 /// The partition that a unit reads of an edge, if any. A broadcast is read by every unit of a step whose
 /// other records are divided among them, and else once by each subtask.
 pub fn partition_of_unit(

@@ -1,9 +1,14 @@
 //! Run: drives the stages of a job on a pool of threads, or one unit after the other in a seeded order.
 
-use super::kept::{self, Kept, Left};
-use super::layout::{StageLayout, partition_of_unit};
-use super::schedule::{Schedule, UnitId};
-use super::unit::{UnitContext, UnitOutputs};
+use super::attempt::{Finished, edges_into, run_attempt};
+use super::kept::Kept;
+use super::layout::StageLayout;
+use super::ledger::Ledger;
+use super::recovery::Policy;
+use super::schedule::{Attempt, Schedule, UnitId};
+use super::summary::Summary;
+use super::totals::StageTotals;
+use super::unit::UnitContext;
 use crate::base::clock::VirtualClock;
 use crate::base::config::Settings;
 use crate::base::error::{Error, Result};
@@ -11,13 +16,11 @@ use crate::base::memory::MemoryBudget;
 use crate::executors::job::JobEnvironment;
 use crate::executors::pipelined::simulation::Random;
 use crate::executors::report::{ProgressPhase, StageStats};
-use crate::executors::times::{Lack, Stopwatch};
-use crate::operator::exchange::{Partitioning, RowWriter};
-use crate::plan::{Edge, PhysicalPlan};
-use crate::services::shuffle::ShuffleStats;
+use crate::executors::resume::ResumableJob;
+use crate::plan::PhysicalPlan;
 use crossbeam::channel::{RecvTimeoutError, unbounded};
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// How long a cancelled job waits for user code to return.
@@ -31,29 +34,37 @@ pub struct StagedOutcome {
     pub stages: Vec<StageStats>,
     /// The most memory that finished outputs held at once.
     pub budget_peak_bytes: u64,
+    /// What the units have counted.
+    pub summaries: Vec<Summary>,
 }
 
-/// What a finished unit hands over.
-type Finished = (UnitId, Result<Vec<Left>>);
-
-/// Runs all stages. With a seed, on this thread, in an order drawn from it and under a virtual clock.
+/// Runs all stages, or what a process before this one has left of them. With a seed, on this thread, in an order drawn from it and under a virtual clock.
 pub fn run(
     plan: &Arc<PhysicalPlan>,
     job: &JobEnvironment,
     settings: &Settings,
     simulated: Option<(Arc<VirtualClock>, u64)>,
+    resumable: Option<&ResumableJob>,
     tick: &mut dyn FnMut(ProgressPhase),
 ) -> Result<StagedOutcome> {
     let workers = plan.parallelism;
     let budget = settings.memory.0;
     let layouts: Vec<StageLayout> = plan.tasks.iter().map(|task| StageLayout::of(plan, task)).collect();
     let retained = MemoryBudget::new(budget / 2);
-    let (clock, seed) = simulated.unzip();
+    let ledger = match resumable {
+        Some(job) => {
+            let directory = job.directory();
+            Some(Ledger::open(directory.vfs().clone(), directory.stages(), job.id())?)
+        }
+        None => None,
+    };
+    let clock = simulated.as_ref().map(|(clock, _)| clock.clone());
     let unit_context = Arc::new(UnitContext {
         plan: plan.clone(),
         job: job.clone(),
         layouts: layouts.clone(),
         temp_dir: settings.temp_dir.clone(),
+        stages_dir: resumable.map(|job| (job.directory().stages(), job.directory().attempt())),
         share_bytes: budget / 2 / workers as u64,
         running: Mutex::default(),
         wait: Box::new(move |time| match &clock {
@@ -64,137 +75,93 @@ pub fn run(
     });
     let mut state = State {
         plan,
+        job,
         schedule: Schedule::new(plan.tasks.iter().zip(&layouts).map(|(task, layout)| {
             let inputs = edges_into(plan, task.id).map(|e| plan.steps[e.from].task);
             (inputs.collect(), layout.units())
         })),
         layouts,
         kept: Arc::new(Mutex::new(Kept::new(retained.clone()))),
-        stats: plan.tasks.iter().map(|_| (ShuffleStats::default(), None, Duration::ZERO)).collect(),
+        stages: plan.tasks.iter().map(|_| StageTotals::default()).collect(),
+        summaries: BTreeMap::new(),
+        policy: Policy::new(settings.restart_strategy.clone()),
+        held: Vec::new(),
+        durable: plan.tasks.iter().map(|task| is_durable(job, &task.steps)).collect(),
+        ledger: None,
     };
-    match seed {
-        Some(seed) => state.run_in_turn(&unit_context, &mut Random::new(seed))?,
+    if let Some(ledger) = ledger {
+        match resumable.is_some_and(ResumableJob::is_resumed) {
+            true => state.restore(&ledger)?,
+            false => ledger.clear()?,
+        }
+        state.ledger = Some(ledger);
+    }
+    match simulated {
+        Some((clock, seed)) => state.run_in_turn(&unit_context, &mut Random::new(seed), &clock)?,
         None => state.run_on_pool(&unit_context, workers, tick)?,
     }
     // A wish that came while the last unit ran.
     job.cancellation.check()?;
-    Ok(StagedOutcome { stages: state.stage_stats(job), budget_peak_bytes: retained.peak() })
+    if !state.schedule.is_finished() {
+        return Err(Error::Internal("a staged run ended before its last stage".into()));
+    }
+    state.summaries.values().try_for_each(|summary| summary.take_in(job))?;
+    let (stages, budget_peak_bytes) = (state.stage_stats(), retained.peak());
+    Ok(StagedOutcome { stages, budget_peak_bytes, summaries: state.summaries.into_values().collect() })
 }
 
-/// The edges that a stage reads from others.
-fn edges_into(plan: &PhysicalPlan, stage: usize) -> impl Iterator<Item = &Edge> {
-    plan.edges.iter().filter(move |e| !e.local && plan.steps[e.to].task == stage)
+/// What the thread that runs the job knows of it.
+pub struct State<'a> {
+    pub plan: &'a PhysicalPlan,
+    pub job: &'a JobEnvironment,
+    pub schedule: Schedule,
+    pub layouts: Vec<StageLayout>,
+    pub kept: Arc<Mutex<Kept>>,
+    pub stages: Vec<StageTotals>,
+    /// Of units that are done.
+    pub summaries: BTreeMap<UnitId, Summary>,
+    pub policy: Policy,
+    /// Units that wait for another try, with the time of it.
+    pub held: Vec<(Duration, UnitId)>,
+    /// By stage: whether all of its sinks can be committed by another process.
+    pub durable: Vec<bool>,
+    /// Where finished units are written down, if the job has a directory.
+    pub ledger: Option<Ledger>,
 }
 
-struct State<'a> {
-    plan: &'a PhysicalPlan,
-    schedule: Schedule,
-    layouts: Vec<StageLayout>,
-    kept: Arc<Mutex<Kept>>,
-    /// Totals, start and duration of each stage.
-    stats: Vec<(ShuffleStats, Option<Instant>, Duration)>,
-}
-
-/// Runs one unit and ends its outputs: in memory where the budget has room, else on disk.
-fn run_unit(context: &UnitContext, id: UnitId, kept: &Mutex<Kept>) -> Finished {
-    let (inputs, budget) = {
-        let kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-        (kept.inputs(edges_into(&context.plan, id.stage).map(|e| e.id)), kept.budget())
-    };
-    let task = &context.plan.tasks[id.stage];
-    let subtask = context.layouts[id.stage].subtask(id.unit);
-    // Threads of the pool are in no span of their own.
-    let span = tracing::info_span!(
-        parent: context.job.span.id(),
-        "unit",
-        stage = id.stage,
-        unit = id.unit,
-        operators = %task.name,
-        subtask,
-    );
-    let _in_span = span.enter();
-    let mut watch = Stopwatch::start(context.job.times.clone(), id.stage, context.job.clock.clone());
-    // Sorting compares keys and may drop records: code of the user, outside of any operator.
-    let outcome = catch_unwind(AssertUnwindSafe(|| {
-        let writers = context.run(task, id.unit, &inputs, &mut watch)?;
-        finish(context, id, writers, &budget)
-    }));
-    let outcome =
-        outcome.unwrap_or_else(|payload| Err(Error::panic(payload).in_operator(&task.name, subtask)));
-    watch.pause(true, Lack::Input);
-    context.running().remove(&(id.stage, id.unit));
-    (id, outcome)
-}
-
-fn finish(
-    context: &UnitContext,
-    id: UnitId,
-    writers: UnitOutputs,
-    budget: &MemoryBudget,
-) -> Result<Vec<Left>> {
-    let share = context.part_bytes(&context.plan.tasks[id.stage]);
-    let end = |(edge, writer): (usize, Box<dyn RowWriter>)| {
-        let (output, reservation) = kept::finish(budget, share, |remainder| writer.finish(remainder))
-            .map_err(|e| {
-                let step = &context.plan.steps[context.plan.edges[edge].from];
-                e.in_operator(&step.name, context.layouts[id.stage].subtask(id.unit))
-            })?;
-        Ok(Left { edge, output, reservation })
-    };
-    writers.into_iter().map(end).collect()
+/// Whether another process can commit what these steps write.
+fn is_durable(job: &JobEnvironment, steps: &[usize]) -> bool {
+    steps.iter().filter_map(|step| job.sinks.get(step)).all(|sink| sink.outlives_process())
 }
 
 impl State<'_> {
-    fn started(&mut self, units: &[UnitId]) {
-        for unit in units {
-            self.stats[unit.stage].1.get_or_insert_with(Instant::now);
+    fn start(&mut self) -> Vec<Attempt> {
+        let attempts = self.schedule.start();
+        for attempt in &attempts {
+            self.stages[attempt.id.stage].started();
         }
+        attempts
     }
 
-    /// Takes the outputs of a unit over; when its stage is complete they can be read, and what nobody will read any
-    /// more is dropped.
-    fn finished(&mut self, (id, outcome): Finished) -> Result<()> {
-        let outputs = outcome?;
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        for left in outputs {
-            add(&mut self.stats[id.stage].0, left.output.stats());
-            kept.put(id.unit, left);
-        }
-        let shared = [Partitioning::Broadcast, Partitioning::Range];
-        for edge in edges_into(self.plan, id.stage).filter(|e| !shared.contains(&e.partitioning)) {
-            // Only this unit reads its partition.
-            let divided = self.plan.steps[edge.to].divided;
-            if let Some(partition) = partition_of_unit(edge, divided, &self.layouts[id.stage], id.unit) {
-                kept.release(edge.id, partition);
-            }
-        }
-        if self.schedule.done(id) {
-            if let Some(start) = self.stats[id.stage].1 {
-                self.stats[id.stage].2 = start.elapsed();
-            }
-            for edge in
-                self.plan.edges.iter().filter(|e| !e.local && self.plan.steps[e.from].task == id.stage)
-            {
-                kept.complete(edge.id);
-            }
-            edges_into(self.plan, id.stage).for_each(|edge| kept.forget(edge.id));
-        }
-        Ok(())
-    }
-
-    fn run_in_turn(&mut self, context: &Arc<UnitContext>, random: &mut Random) -> Result<()> {
-        let mut ready: Vec<UnitId> = Vec::new();
+    fn run_in_turn(
+        &mut self,
+        context: &Arc<UnitContext>,
+        random: &mut Random,
+        clock: &VirtualClock,
+    ) -> Result<()> {
+        let mut ready: Vec<Attempt> = Vec::new();
         loop {
-            let new = self.schedule.start();
-            self.started(&new);
-            ready.extend(new);
-            if ready.is_empty() {
-                return Ok(());
-            }
+            let next = self.release_held();
+            ready.extend(self.start());
             context.job.cancellation.check()?;
-            let id = ready.swap_remove(random.below(ready.len()));
+            if ready.is_empty() {
+                let Some(next) = next else { return Ok(()) };
+                clock.advance(next.saturating_sub(context.job.clock.monotonic()));
+                continue;
+            }
+            let attempt = ready.swap_remove(random.below(ready.len()));
             let kept = self.kept.clone();
-            self.finished(run_unit(context, id, &kept))?;
+            self.finished(run_attempt(context, attempt, &kept))?;
         }
     }
 
@@ -212,32 +179,34 @@ impl State<'_> {
                 Error::Memory(format!("cannot start {workers} worker threads: {e}; use a lower parallelism"))
             })?;
         let (send, receive) = unbounded::<Finished>();
-        let mut running: Vec<UnitId> = Vec::new();
+        let mut running = 0;
         let mut result = Ok(());
         let mut deadline: Option<Instant> = None;
         loop {
+            let mut look = LOOK;
             if result.is_ok() {
-                let new = self.schedule.start();
-                self.started(&new);
-                for id in new {
-                    running.push(id);
+                if let Some(next) = self.release_held() {
+                    look = look.min(next.saturating_sub(context.job.clock.monotonic()));
+                }
+                for attempt in self.start() {
+                    running += 1;
                     let (send, context, kept) = (send.clone(), context.clone(), self.kept.clone());
                     // First in, first out: units of an earlier stage before those of a later one.
                     pool.spawn_fifo(move || {
                         let finished = match context.job.cancellation.check() {
-                            Ok(()) => run_unit(&context, id, &kept),
-                            Err(e) => (id, Err(e)),
+                            Ok(()) => run_attempt(&context, attempt, &kept),
+                            Err(e) => Finished { attempt, outcome: e.into() },
                         };
                         let _ = send.send(finished);
                     });
                 }
             }
-            if running.is_empty() {
+            if running == 0 && (result.is_err() || self.held.is_empty()) {
                 break;
             }
-            match receive.recv_timeout(LOOK) {
+            match receive.recv_timeout(look) {
                 Ok(finished) => {
-                    running.retain(|id| *id != finished.0);
+                    running -= 1;
                     if result.is_err() {
                         continue;
                     }
@@ -252,6 +221,10 @@ impl State<'_> {
             }
             tick(self.phase());
             if context.job.cancellation.is_cancelled() {
+                if result.is_ok() && running == 0 {
+                    // Only units that wait for another try are left.
+                    return Err(Error::Cancelled);
+                }
                 let until = *deadline.get_or_insert_with(|| Instant::now() + CANCEL_GRACE);
                 if Instant::now() > until {
                     for unit in context.running().values() {
@@ -281,35 +254,29 @@ impl State<'_> {
         ProgressPhase::Batch { stages_done, stages_total, units_done, units_total, running }
     }
 
-    fn stage_stats(&self, job: &JobEnvironment) -> Vec<StageStats> {
+    fn stage_stats(&self) -> Vec<StageStats> {
         self.plan
             .tasks
             .iter()
-            .zip(&self.stats)
-            .map(|(task, (totals, _, duration))| {
+            .zip(&self.stages)
+            .map(|(task, totals)| {
                 let last = task.steps.iter().filter(|&&s| self.plan.edges_from(s).all(|e| !e.local));
+                let sum = totals.sum();
                 StageStats {
                     id: task.id,
                     name: task.name.clone(),
                     operators: task.steps.iter().map(|&s| self.plan.steps[s].name.clone()).collect(),
                     units: self.layouts[task.id].units(),
-                    attempts: self.layouts[task.id].units(),
-                    duration: *duration,
-                    shuffle_bytes: totals.stored_bytes,
-                    spilled_bytes: totals.spilled_bytes,
-                    spills: totals.spills,
-                    records_out: last.map(|&s| job.metrics[s].records_out.get()).sum(),
+                    attempts: self.schedule.attempts(task.id),
+                    duration: totals.duration,
+                    shuffle_rows: sum.rows,
+                    shuffle_bytes: sum.stored_bytes,
+                    skew: totals.skew(),
+                    spilled_bytes: sum.spilled_bytes,
+                    spills: sum.spills,
+                    records_out: last.map(|&s| self.job.metrics[s].records_out.get()).sum(),
                 }
             })
             .collect()
     }
-}
-
-fn add(total: &mut ShuffleStats, more: ShuffleStats) {
-    total.rows += more.rows;
-    total.raw_bytes += more.raw_bytes;
-    total.stored_bytes += more.stored_bytes;
-    total.spilled_bytes += more.spilled_bytes;
-    total.runs += more.runs;
-    total.spills += more.spills;
 }

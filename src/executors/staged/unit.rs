@@ -7,12 +7,15 @@
 
 use super::kept::Outputs;
 use super::layout::{StageLayout, partition_of_unit, partitions};
+use super::schedule::{Attempt, UnitId};
+use super::summary::Summary;
+use crate::base::accumulator::{Accumulated, AttemptAccumulators};
 use crate::base::batch::{BATCH_RECORDS, Element, ErasedBatch};
 use crate::base::data::WATERMARK_MAX;
 use crate::base::error::{Error, Result};
 use crate::base::hash::{hash_of, key_group, subtask_of_group};
 use crate::executors::chain::{Chain, ChainPosition, ChainState, Exit, Whereabouts};
-use crate::executors::job::JobEnvironment;
+use crate::executors::job::{JobEnvironment, StepMetrics};
 use crate::executors::times::{Lack, Stopwatch};
 use crate::operator::exchange::{
     Partitioning, ReadState, RouteContext, RowReader, RowWriter, WriteContext, consumers_of,
@@ -34,6 +37,8 @@ pub struct UnitContext {
     pub job: JobEnvironment,
     pub layouts: Vec<StageLayout>,
     pub temp_dir: PathBuf,
+    /// Where finished outputs go that outlive the process, and its number among those of the job.
+    pub stages_dir: Option<(PathBuf, u64)>,
     /// Memory of one worker.
     pub share_bytes: u64,
     /// Where the units that run are, by stage and unit.
@@ -42,8 +47,13 @@ pub struct UnitContext {
     pub wait: Box<dyn Fn(Duration) + Send + Sync>,
 }
 
-/// A finished unit: the writers of its edges, still to be ended.
+/// The writers of a unit's edges, still to be ended.
 pub type UnitOutputs = Vec<(usize, Box<dyn RowWriter>)>;
+
+/// How the files of a unit are called.
+pub fn unit_name(id: UnitId) -> String {
+    format!("stage{:03}-unit{:05}", id.stage, id.unit)
+}
 
 type SharedWriter = Arc<Mutex<Option<Box<dyn RowWriter>>>>;
 
@@ -82,30 +92,64 @@ impl UnitContext {
         self.share_bytes / (exits + tables + merges).max(1) as u64
     }
 
-    /// Runs one attempt. A panic of user code becomes an error.
+    /// Runs one attempt. A panic of user code becomes an error. What a failed attempt has counted is taken back.
     pub fn run(
         &self,
         task: &Task,
-        unit: usize,
+        attempt: Attempt,
         inputs: &Outputs,
         watch: &mut Stopwatch,
-    ) -> Result<UnitOutputs> {
+    ) -> Result<(UnitOutputs, Summary)> {
+        let mut metrics = (*self.job.metrics).clone();
+        for &step in &task.steps {
+            metrics[step] = StepMetrics::of_attempt(&metrics[step]);
+        }
+        let job = JobEnvironment { metrics: Arc::new(metrics), ..self.job.clone() };
+        let ran = self.drive(&job, task, attempt, inputs, watch);
+        let mut summary = Summary::of(task, &job.metrics);
+        match ran {
+            Ok((writers, accumulated)) => {
+                summary.accumulated = accumulated;
+                for &step in &task.steps {
+                    if let Some(name) = job.metrics[step].operator_type.get() {
+                        let _ = self.job.metrics[step].operator_type.set(name);
+                    }
+                }
+                Ok((writers, summary))
+            }
+            Err(e) => {
+                summary.take_back(&self.job);
+                Err(e)
+            }
+        }
+    }
+
+    fn drive(
+        &self,
+        job: &JobEnvironment,
+        task: &Task,
+        attempt: Attempt,
+        inputs: &Outputs,
+        watch: &mut Stopwatch,
+    ) -> Result<(UnitOutputs, Vec<Accumulated>)> {
         let layout = self.layouts[task.id];
+        let unit = attempt.id.unit;
         let share = self.part_bytes(task);
         let at = ChainPosition {
             subtask: layout.subtask(unit),
             unit: unit % layout.units_per_subtask,
-            attempt: 0,
+            attempt: attempt.number as usize,
             table_bytes: share,
-            spill: Some(self.shuffle_context(task.id, unit, share)),
+            spill: Some(self.shuffle_context(attempt, share)),
             short_calls: false,
             perfect_watermarks: true,
         };
         let mut writers: Vec<(usize, SharedWriter)> = Vec::new();
         let mut refused = Ok(());
-        let mut chain = Chain::new(&self.plan, task, at, &self.job, |edge| {
-            let writer =
-                self.write_context(edge, task, unit, share).map(|context| edge.exchange.row_writer(context));
+        let mut chain = Chain::new(&self.plan, task, at, job, |edge| {
+            let writer = self
+                .write_context(edge, task, attempt, share)
+                .map(|context| edge.exchange.row_writer(context));
             let writer: SharedWriter = Arc::new(Mutex::new(writer.map_err(|e| refused = Err(e)).ok()));
             writers.push((edge.id, writer.clone()));
             Box::new(RowExit { writer })
@@ -114,26 +158,30 @@ impl UnitContext {
         self.running().insert((task.id, unit), chain.whereabouts());
         let driven = catch_unwind(AssertUnwindSafe(|| {
             chain.open()?;
-            self.feed(&mut chain, task, unit, inputs, watch)?;
-            chain.finish()
+            self.feed(&mut chain, task, attempt, inputs, watch)?;
+            chain.end()
         }));
         let outcome = driven.unwrap_or_else(|payload| {
             let (operator, subtask) = chain.last_called();
             Err(Error::panic(payload).in_operator(operator, subtask))
         });
-        if let Err(e) = outcome {
-            // A destructor that panics, too, does not hide the failure.
-            let _ = catch_unwind(AssertUnwindSafe(|| chain.close()));
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(chain)));
-            return Err(e);
-        }
+        let accumulators = match outcome {
+            Ok(accumulators) => accumulators,
+            Err(e) => {
+                // A destructor that panics, too, does not hide the failure.
+                let _ = catch_unwind(AssertUnwindSafe(|| chain.close()));
+                let _ = catch_unwind(AssertUnwindSafe(|| drop(chain)));
+                return Err(e);
+            }
+        };
         drop(chain);
+        let accumulated = accumulators.map_or(Ok(Vec::new()), AttemptAccumulators::take)?;
         let mut outputs = Vec::with_capacity(writers.len());
         for (edge, writer) in writers {
             let writer = writer.lock().unwrap_or_else(PoisonError::into_inner).take();
             outputs.push((edge, writer.ok_or_else(|| Error::Internal("an edge lost its writer".into()))?));
         }
-        Ok(outputs)
+        Ok((outputs, accumulated))
     }
 
     /// Where the units that run are, by stage and unit.
@@ -141,22 +189,38 @@ impl UnitContext {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn shuffle_context(&self, stage: usize, unit: usize, share: u64) -> ShuffleContext {
+    /// For what an attempt holds while it runs: in files without a name.
+    fn shuffle_context(&self, attempt: Attempt, share: u64) -> ShuffleContext {
+        let process = self.stages_dir.as_ref().map_or(0, |(_, process)| *process);
         ShuffleContext {
             vfs: self.job.vfs.clone(),
             dir: self.temp_dir.clone(),
+            name: None,
             identity: Identity {
-                job: hash_of(self.job.context.id.as_str()),
-                stage: stage as u32,
-                attempt: 0,
-                producer: unit as u32,
+                // Attempts of another process of the job are other attempts.
+                job: hash_of(&(self.job.context.id.as_str(), process)),
+                stage: attempt.id.stage as u32,
+                attempt: attempt.number,
+                producer: attempt.id.unit as u32,
             },
             share_bytes: usize::try_from(share).unwrap_or(usize::MAX),
             timestamps: false,
         }
     }
 
-    fn write_context(&self, edge: &Edge, task: &Task, unit: usize, share: u64) -> Result<WriteContext> {
+    /// For what an attempt leaves on an edge: in files with a name if there is a job directory.
+    fn edge_context(&self, attempt: Attempt, edge: usize, share: u64) -> ShuffleContext {
+        let mut context = self.shuffle_context(attempt, share);
+        if let Some((dir, process)) = &self.stages_dir {
+            context.dir.clone_from(dir);
+            let Attempt { id, number } = attempt;
+            context.name = Some(format!("{}-edge{edge}-attempt{process}.{number}", unit_name(id)).into());
+        }
+        context
+    }
+
+    fn write_context(&self, edge: &Edge, task: &Task, attempt: Attempt, share: u64) -> Result<WriteContext> {
+        let unit = attempt.id.unit;
         let to = &self.plan.steps[edge.to];
         let (producer, consumer) = (&self.layouts[task.id], &self.layouts[to.task]);
         let subtask = producer.subtask(unit);
@@ -183,7 +247,7 @@ impl UnitContext {
             },
             first_partition: consumers.start,
             partitions: partitions(edge, consumer),
-            shuffle: self.shuffle_context(task.id, unit, share),
+            shuffle: self.edge_context(attempt, edge.id, share),
             ranges,
         })
     }
@@ -192,15 +256,16 @@ impl UnitContext {
         &self,
         chain: &mut Chain,
         task: &Task,
-        unit: usize,
+        attempt: Attempt,
         outputs: &Outputs,
         watch: &mut Stopwatch,
     ) -> Result<()> {
+        let unit = attempt.id.unit;
         let mut sides = self.sides(task);
         sides.sort();
         let broadcast = sides.partition_point(|side| side.rank == Side::BROADCAST);
         let (broadcast, others) = sides.split_at(broadcast);
-        self.feed_sides(chain, task, unit, outputs, broadcast)?;
+        self.feed_sides(chain, task, attempt, outputs, broadcast)?;
         for source in chain.sources() {
             if self.layouts[task.id].is_first(unit) {
                 self.read_source(chain, source, watch)?;
@@ -210,7 +275,7 @@ impl UnitContext {
                 self.run_chain(chain)?;
             }
         }
-        self.feed_sides(chain, task, unit, outputs, others)
+        self.feed_sides(chain, task, attempt, outputs, others)
     }
 
     /// Reads inputs of a stage that come from others, in their order.
@@ -218,10 +283,11 @@ impl UnitContext {
         &self,
         chain: &mut Chain,
         task: &Task,
-        unit: usize,
+        attempt: Attempt,
         outputs: &Outputs,
         sides: &[Side],
     ) -> Result<()> {
+        let unit = attempt.id.unit;
         let share = self.part_bytes(task);
         let layout = self.layouts[task.id];
         for together in sides.chunk_by(|a, b| a.is_read_with(b)) {
@@ -229,7 +295,7 @@ impl UnitContext {
             let link =
                 chain.link_of_step(step.id).ok_or_else(|| Error::Internal("a stage lost a step".into()))?;
             let inputs: Vec<usize> = together.iter().map(|side| side.input).collect();
-            let place = Place { step, link, layout: &layout, unit, outputs, share };
+            let place = Place { step, link, layout: &layout, attempt, unit, outputs, share };
             self.read_inputs(chain, &place, &inputs)
                 .map_err(|e| e.in_operator(&step.name, layout.subtask(unit)))?;
             for &input in &inputs {
@@ -319,7 +385,7 @@ impl UnitContext {
             return Ok(());
         }
         let order = order.ok_or_else(|| Error::Internal("a hash edge has no key".into()))?;
-        let context = self.shuffle_context(place.step.task, place.unit, place.share);
+        let context = self.shuffle_context(place.attempt, place.share);
         let mut rows = Merge::open(context, place.unit, &merge_inputs, order)?;
         self.read_keyed(chain, place, &mut rows, &mut lanes)
     }
@@ -350,11 +416,11 @@ impl UnitContext {
             return Ok(());
         };
         let inputs = producers(&[edge], 0, place.outputs)?;
-        let cut = RangeCut::new(place.layout.subtasks, partition, &inputs)?;
+        let cut = RangeCut::new(place.layout.subtasks, &inputs);
         let Some(hashes) = cut.hashes(place.layout.subtask(place.unit)) else { return Ok(()) };
         let order = edge.exchange.key_order();
         let order = order.ok_or_else(|| Error::Internal("a range edge has no key".into()))?;
-        let context = self.shuffle_context(place.step.task, place.unit, place.share);
+        let context = self.shuffle_context(place.attempt, place.share);
         let mut rows = Merge::open_range(context, partition, &inputs, order, hashes)?;
         if rows.next_row()?.is_none() {
             return Ok(());
@@ -429,6 +495,7 @@ struct Place<'a> {
     step: &'a Step,
     link: usize,
     layout: &'a StageLayout,
+    attempt: Attempt,
     unit: usize,
     outputs: &'a Outputs,
     share: u64,

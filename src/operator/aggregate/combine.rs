@@ -13,6 +13,7 @@ use crate::base::batch::Batch;
 use crate::base::data::{Data, Key, Timestamp};
 use crate::base::error::{Error, Result};
 use crate::base::hash::hash_of;
+use crate::base::mutant;
 use crate::operator::exchange::KeySelector;
 use crate::operator::{Context, Operator, Out, Progress};
 use crate::semantics::state::{KeyTable, Slot, Upsert};
@@ -170,7 +171,7 @@ impl<K: Key, T: Data, F: Fold<K, T>> Operator for Combine<K, T, F> {
             self.draining = Some(0);
             return Ok(Progress::Yielded);
         }
-        if self.gave_up || (timed && F::ORDERED) {
+        if self.gave_up || (timed && F::ORDERED && !mutant::is("combined_by_arrival")) {
             self.pass_on(batch, out);
             return Ok(Progress::Done);
         }

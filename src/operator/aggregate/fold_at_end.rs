@@ -3,17 +3,18 @@
 //! Order of the results: that of the keys' first records.
 
 use super::Fold;
-use super::rolling::{ACCUMULATORS, Restored};
-use crate::base::batch::Batch;
+use crate::base::batch::{Barrier, Batch};
 use crate::base::data::{Data, Key};
 use crate::base::error::Result;
 use crate::base::hash::hash_of;
 use crate::operator::exchange::KeySelector;
 use crate::operator::{Context, Operator, Out, Progress};
-use crate::semantics::state::{KeyTable, OperatorSnapshot, Slot, Upsert};
+use crate::semantics::state::{KeyTable, OperatorSnapshot, OperatorState, Slot, Upsert};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+/// The section of a snapshot that holds a pair of key and accumulator for each key.
+const ACCUMULATORS: &str = "accumulators";
 /// Entries handed to the output before it is asked whether it is full.
 const DRAIN_ENTRIES: usize = 256;
 
@@ -95,20 +96,14 @@ impl<K: Key, T: Data, F: Fold<K, T>> Operator for FoldAtEnd<K, T, F> {
         }
     }
 
-    fn snapshot(&mut self) -> Result<OperatorSnapshot> {
-        let mut snapshot = OperatorSnapshot::default();
+    fn snapshot(&mut self, _barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
         for (_, _, key, acc) in self.table.iter() {
-            snapshot.put(ACCUMULATORS, &(key, acc))?;
+            into.put(ACCUMULATORS, &(key, acc))?;
         }
-        Ok(snapshot)
+        Ok(Progress::Done)
     }
 
-    fn restore(&mut self, snapshot: &OperatorSnapshot, _ctx: &mut Context) -> Result<()> {
-        for entry in snapshot.entries::<(K, F::Acc)>(ACCUMULATORS) {
-            let (key, acc) = entry?;
-            let hashes = [hash_of(&key)];
-            self.table.upsert_batch(&hashes, &mut Restored { key, acc: Some(acc) })?;
-        }
-        Ok(())
+    fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {
+        self.table.insert_all(state.entries(ACCUMULATORS), |hash| ctx.runtime.owns(hash))
     }
 }

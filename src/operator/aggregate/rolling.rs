@@ -1,24 +1,25 @@
 //! Rolling: an updated result for each record. State per key: the accumulator, beside its key in one table.
 
 use super::Fold;
-use crate::base::batch::Batch;
+use crate::base::batch::{Barrier, Batch};
 use crate::base::data::{Data, Key, Timestamp};
-use crate::base::error::{Error, Result};
+use crate::base::error::Result;
 use crate::base::hash::hash_of;
 use crate::operator::exchange::KeySelector;
-use crate::operator::{Context, Operator, Out, Progress};
-use crate::semantics::state::{KeyTable, OperatorSnapshot, Slot, Upsert};
+use crate::operator::{Context, Operator, Out, Progress, SNAPSHOT_SLICE_BYTES};
+use crate::semantics::state::{Changes, KeyTable, OperatorSnapshot, OperatorState, Slot, Upsert};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 /// The section of a snapshot that holds a pair of key and accumulator for each key.
-pub(super) const ACCUMULATORS: &str = "accumulators";
+const ACCUMULATORS: &str = "accumulators";
 
 /// Folds each record into its key's accumulator and emits the result with the record's timestamp.
 pub struct Rolling<K, T, F: Fold<K, T>> {
     fold: F,
     selector: Arc<dyn KeySelector<T, K>>,
     table: KeyTable<K, F::Acc>,
+    changes: Changes,
     keys: Vec<K>,
     types: PhantomData<fn(T)>,
 }
@@ -26,12 +27,14 @@ pub struct Rolling<K, T, F: Fold<K, T>> {
 impl<K: Key, T: Data, F: Fold<K, T>> Rolling<K, T, F> {
     /// The operator around a fold.
     pub fn new(fold: F, selector: Arc<dyn KeySelector<T, K>>) -> Self {
-        Rolling { fold, selector, table: KeyTable::new(), keys: Vec::new(), types: PhantomData }
+        let (table, changes) = (KeyTable::new(), Changes::new());
+        Rolling { fold, selector, table, changes, keys: Vec::new(), types: PhantomData }
     }
 }
 
 struct Rows<'a, K, T, F: Fold<K, T>, I: Iterator<Item = T>> {
     fold: &'a mut F,
+    changes: &'a mut Changes,
     keys: &'a [K],
     timestamps: &'a [Timestamp],
     records: I,
@@ -51,39 +54,22 @@ impl<K: Key, T: Data, F: Fold<K, T>, I: Iterator<Item = T>> Upsert<K, F::Acc> fo
         self.keys[i] == *key
     }
     #[inline(always)]
-    fn found(&mut self, i: usize, _slot: Slot, acc: &mut F::Acc) -> Result<()> {
+    fn found(&mut self, i: usize, slot: Slot, acc: &mut F::Acc) -> Result<()> {
         let record = self.next()?;
+        self.changes.changing(slot, |copies| copies.put_slot(slot, Some(&(&self.keys[i], &*acc))))?;
         self.fold.add(acc, record);
         let result = self.fold.result(&self.keys[i], acc);
         self.out.push(result, self.timestamps.get(i).copied());
         Ok(())
     }
     #[inline(always)]
-    fn insert(&mut self, i: usize, _slot: Slot) -> Result<(K, F::Acc)> {
+    fn insert(&mut self, i: usize, slot: Slot) -> Result<(K, F::Acc)> {
         let record = self.next()?;
+        self.changes.creating(slot)?;
         let acc = self.fold.create(record);
         let result = self.fold.result(&self.keys[i], &acc);
         self.out.push(result, self.timestamps.get(i).copied());
         Ok((self.keys[i].clone(), acc))
-    }
-}
-
-/// An entry of a snapshot.
-pub(super) struct Restored<K, A> {
-    pub(super) key: K,
-    pub(super) acc: Option<A>,
-}
-
-impl<K: Key, A> Upsert<K, A> for Restored<K, A> {
-    fn is_key(&self, _: usize, key: &K) -> bool {
-        self.key == *key
-    }
-    fn found(&mut self, _: usize, _: Slot, _: &mut A) -> Result<()> {
-        Err(Error::Internal("a snapshot has two accumulators of one key".into()))
-    }
-    fn insert(&mut self, _: usize, _: Slot) -> Result<(K, A)> {
-        let acc = self.acc.take().ok_or_else(super::combine::out_of_records)?;
-        Ok((self.key.clone(), acc))
     }
 }
 
@@ -105,6 +91,7 @@ impl<K: Key, T: Data, F: Fold<K, T>> Operator for Rolling<K, T, F> {
         }
         let mut rows = Rows {
             fold: &mut self.fold,
+            changes: &mut self.changes,
             keys: &self.keys,
             timestamps: &batch.timestamps,
             records: batch.values.drain(..),
@@ -116,20 +103,25 @@ impl<K: Key, T: Data, F: Fold<K, T>> Operator for Rolling<K, T, F> {
         Ok(Progress::Done)
     }
 
-    fn snapshot(&mut self) -> Result<OperatorSnapshot> {
-        let mut snapshot = OperatorSnapshot::default();
-        for (_, _, key, acc) in self.table.iter() {
-            snapshot.put(ACCUMULATORS, &(key, acc))?;
-        }
-        Ok(snapshot)
+    fn snapshot(&mut self, barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
+        self.changes.cut(barrier.full, self.table.slots());
+        self.snapshot_more(into)
     }
 
-    fn restore(&mut self, snapshot: &OperatorSnapshot, _ctx: &mut Context) -> Result<()> {
-        for entry in snapshot.entries::<(K, F::Acc)>(ACCUMULATORS) {
-            let (key, acc) = entry?;
-            let hashes = [hash_of(&key)];
-            self.table.upsert_batch(&hashes, &mut Restored { key, acc: Some(acc) })?;
-        }
-        Ok(())
+    fn snapshot_more(&mut self, into: &mut OperatorSnapshot) -> Result<Progress> {
+        let table = &self.table;
+        let section = into.section(ACCUMULATORS);
+        let done =
+            self.changes.write(section, SNAPSHOT_SLICE_BYTES, |slot, into| table.put_entry(slot, into))?;
+        Ok(if done { Progress::Done } else { Progress::Yielded })
+    }
+
+    fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {
+        self.table.reserve(state.table_len(ACCUMULATORS) / ctx.runtime.parallelism());
+        let entries = state.table::<(K, F::Acc)>(ACCUMULATORS);
+        self.table.insert_all(entries.map(|entry| Ok(entry?.2)), |hash| ctx.runtime.owns(hash))
     }
 }
+
+#[cfg(test)]
+mod speed;

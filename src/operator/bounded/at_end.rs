@@ -5,16 +5,20 @@
 //! the share allows, then on disk. At the end one merge reads all inputs: key by key with `end_of_key` after each, or,
 //! where only the order matters, from the first to the last.
 //! Invariant: the operator sees what it would see in BATCH at the same place.
+//! A snapshot holds all records that were kept so far, each time, and is restored at any parallelism: grouped ones go to the
+//! subtask of their key, others in turn.
 //! Costs: each record is encoded and decoded once. Half of the share for what is written, half for the merge.
 
-use crate::base::batch::{BATCH_RECORDS, ErasedBatch};
+use crate::base::batch::{BATCH_RECORDS, Barrier, ErasedBatch};
 use crate::base::data::{Timestamp, WATERMARK_MAX, WATERMARK_MIN};
 use crate::base::error::{Error, Result};
 use crate::operator::erased::AnyOperator;
-use crate::operator::exchange::{ExchangeType, ReadState, RouteContext, RowReader, RowWriter, WriteContext};
+use crate::operator::exchange::{
+    ExchangeType, Partitioning, ReadState, RouteContext, RowReader, RowWriter, WriteContext,
+};
 use crate::operator::output::AnyOut;
 use crate::operator::{Context, Progress};
-use crate::semantics::state::OperatorSnapshot;
+use crate::semantics::state::{OperatorSnapshot, OperatorState};
 use crate::services::shuffle::{
     Concat, Merge, MergeInput, Partitioning as Ranges, Remainder, ShuffleContext, ShuffleOutput,
 };
@@ -27,6 +31,8 @@ pub enum Arrangement {
     Grouped,
     /// In the order of the key, without regard to where one ends.
     Sorted,
+    /// The same, in a single subtask that all records come to.
+    SortedInOne,
     /// The inputs one after the other, the last one first, each in the order of arrival.
     LastInputFirst,
 }
@@ -38,6 +44,7 @@ pub struct AtEnd {
     lanes: Vec<Lane>,
     open: usize,
     stage: Stage,
+    subtask: usize,
 }
 
 /// One input.
@@ -82,7 +89,7 @@ impl AtEnd {
         };
         let lanes: Vec<Lane> = exchanges.iter().map(lane).collect();
         let open = lanes.len();
-        Box::new(AtEnd { inner, arrangement, lanes, open, stage: Stage::Reading })
+        Box::new(AtEnd { inner, arrangement, lanes, open, stage: Stage::Reading, subtask: 0 })
     }
 
     fn shuffle_context(ctx: &Context, share_bytes: u64) -> Result<ShuffleContext> {
@@ -212,6 +219,11 @@ impl Lane {
         self.writer.as_mut().ok_or_else(|| Error::Internal("a writer that was just made is gone".into()))
     }
 
+    /// Whether each subtask has all records of the input.
+    fn is_copied(&self) -> bool {
+        self.exchange.partitioning() == Partitioning::Broadcast
+    }
+
     /// Ends what is being written.
     fn seal(&mut self, remainder: Remainder) -> Result<()> {
         if let Some(writer) = self.writer.take() {
@@ -223,6 +235,7 @@ impl Lane {
 
 impl AnyOperator for AtEnd {
     fn open(&mut self, ctx: &mut Context) -> Result<()> {
+        self.subtask = ctx.runtime.subtask_index();
         self.inner.open(ctx)
     }
 
@@ -261,32 +274,44 @@ impl AnyOperator for AtEnd {
         }
     }
 
-    fn snapshot(&mut self) -> Result<OperatorSnapshot> {
-        let mut snapshot = OperatorSnapshot::default();
+    fn snapshot(&mut self, _barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
         for (input, lane) in self.lanes.iter_mut().enumerate() {
             // What more comes has the memory for itself.
             lane.seal(Remainder::Disk)?;
+            if lane.is_copied() && self.subtask != 0 {
+                continue;
+            }
             let section = section(input);
             for (producer, output) in lane.outputs.iter().enumerate() {
                 let output = MergeInput { input, producer, output: output.clone() };
                 let mut rows = Concat::new(0, &[output]);
                 while let Some(row) = rows.next_row()? {
-                    snapshot.put(&section, &(row.timestamp, row.value))?;
+                    into.put(&section, &(row.timestamp, row.hash, row.value))?;
                 }
             }
         }
-        Ok(snapshot)
+        Ok(Progress::Done)
     }
 
-    fn restore(&mut self, snapshot: &OperatorSnapshot, ctx: &mut Context) -> Result<()> {
+    fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {
         let share = ctx.memory_bytes / 2 / self.lanes.len().max(1) as u64;
+        let (subtask, parallelism) = (ctx.runtime.subtask_index(), ctx.runtime.parallelism().max(1));
         for (input, lane) in self.lanes.iter_mut().enumerate() {
-            for entry in snapshot.entries::<(Option<Timestamp>, Vec<u8>)>(&section(input)) {
-                let (timestamp, value) = entry?;
-                lane.reader.read_value(&value, timestamp, &mut lane.batch)?;
-                lane.writer(ctx, share)?;
-                if let Some(writer) = &mut lane.writer {
-                    writer.write(&mut lane.batch)?;
+            let section = section(input);
+            let entries = state.entries::<(Option<Timestamp>, u64, Vec<u8>)>(&section);
+            for (index, entry) in entries.enumerate() {
+                let (timestamp, hash, value) = entry?;
+                let is_own = match self.arrangement {
+                    Arrangement::Grouped => ctx.runtime.owns(hash),
+                    Arrangement::SortedInOne => subtask == 0,
+                    _ => lane.is_copied() || index % parallelism == subtask,
+                };
+                if is_own {
+                    lane.reader.read_value(&value, timestamp, &mut lane.batch)?;
+                    lane.writer(ctx, share)?;
+                    if let Some(writer) = &mut lane.writer {
+                        writer.write(&mut lane.batch)?;
+                    }
                 }
             }
         }

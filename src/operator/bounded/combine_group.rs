@@ -5,14 +5,14 @@
 
 use super::group::draw;
 use super::records::Records;
-use crate::base::batch::Batch;
+use crate::base::batch::{Barrier, Batch};
 use crate::base::data::{Data, Key};
 use crate::base::error::{Error, Result};
 use crate::base::hash::hash_of;
 use crate::operator::aggregate::HeapEstimate;
 use crate::operator::exchange::KeySelector;
 use crate::operator::{Context, Operator, Out, Progress};
-use crate::semantics::state::{KeyTable, OperatorSnapshot, Slot, Upsert};
+use crate::semantics::state::{KeyTable, OperatorSnapshot, OperatorState, Slot, Upsert};
 use std::sync::Arc;
 
 /// The section of a snapshot that holds the groups.
@@ -147,16 +147,15 @@ where
         Ok(self.drain(out))
     }
 
-    fn snapshot(&mut self) -> Result<OperatorSnapshot> {
-        let mut snapshot = OperatorSnapshot::default();
+    fn snapshot(&mut self, _barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
         for (_, _, key, records) in self.table.iter() {
-            snapshot.put(GROUPS, &(key, records))?;
+            into.put(GROUPS, &(key, records))?;
         }
-        Ok(snapshot)
+        Ok(Progress::Done)
     }
 
-    fn restore(&mut self, snapshot: &OperatorSnapshot, _ctx: &mut Context) -> Result<()> {
-        for entry in snapshot.entries::<(K, Vec<T>)>(GROUPS) {
+    fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {
+        for entry in super::share::<(K, Vec<T>)>(state, GROUPS, ctx) {
             let (key, records) = entry?;
             self.records += records.len() as u64;
             records.iter().for_each(|record| self.heap.inserted(record));

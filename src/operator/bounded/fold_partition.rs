@@ -1,11 +1,11 @@
 //! FoldPartition, CountAll, FirstN, TopN: results of a subtask from few numbers or few records.
 
-use crate::base::batch::Batch;
+use crate::base::batch::{Barrier, Batch};
 use crate::base::data::Data;
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::operator::aggregate::{Aggregator, Fold};
 use crate::operator::{Context, Operator, Out, Progress};
-use crate::semantics::state::OperatorSnapshot;
+use crate::semantics::state::{OperatorSnapshot, OperatorState};
 use std::cmp::Ordering;
 
 /// An [`Aggregator`] as a fold whose result comes alone.
@@ -35,13 +35,6 @@ impl<T: Data, A: Aggregator<T>> Fold<(), T> for Whole<A> {
 
 /// The section of a snapshot that holds what was kept so far.
 const KEPT: &str = "kept";
-
-/// A snapshot of a few entries.
-fn snapshot_of<'a, E: Data>(entries: impl IntoIterator<Item = &'a E>) -> Result<OperatorSnapshot> {
-    let mut snapshot = OperatorSnapshot::default();
-    entries.into_iter().try_for_each(|entry| snapshot.put(KEPT, entry))?;
-    Ok(snapshot)
-}
 
 /// Folds all records of a subtask; nothing comes out where there was none.
 pub struct FoldPartition<T, F: Fold<(), T>> {
@@ -86,12 +79,13 @@ impl<T: Data, F: Fold<(), T>> Operator for FoldPartition<T, F> {
     fn emits_at_end(&self) -> bool {
         true
     }
-    fn snapshot(&mut self) -> Result<OperatorSnapshot> {
-        snapshot_of(&self.acc)
+    fn snapshot(&mut self, _barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
+        self.acc.iter().try_for_each(|acc| into.put(KEPT, acc))?;
+        Ok(Progress::Done)
     }
-    fn restore(&mut self, snapshot: &OperatorSnapshot, _ctx: &mut Context) -> Result<()> {
-        // Several, where those of several subtasks were given to this one.
-        for acc in snapshot.entries(KEPT) {
+    fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {
+        // Several, where there were more subtasks.
+        for acc in super::share(state, KEPT, ctx) {
             match &mut self.acc {
                 Some(before) => self.fold.merge(before, acc?),
                 none => *none = Some(acc?),
@@ -129,11 +123,12 @@ impl Operator for CountAll {
     fn emits_at_end(&self) -> bool {
         true
     }
-    fn snapshot(&mut self) -> Result<OperatorSnapshot> {
-        snapshot_of([&self.0])
+    fn snapshot(&mut self, _barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
+        into.put(KEPT, &self.0)?;
+        Ok(Progress::Done)
     }
-    fn restore(&mut self, snapshot: &OperatorSnapshot, _ctx: &mut Context) -> Result<()> {
-        snapshot.entries::<u64>(KEPT).try_for_each(|n| {
+    fn restore(&mut self, state: &OperatorState, _ctx: &mut Context) -> Result<()> {
+        state.entries::<u64>(KEPT).try_for_each(|n| {
             self.0 += n?;
             Ok(())
         })
@@ -166,14 +161,16 @@ impl<T: Data> Operator for FirstN<T> {
         batch.clear();
         Ok(Progress::Done)
     }
-    fn snapshot(&mut self) -> Result<OperatorSnapshot> {
-        snapshot_of([&self.left])
+    fn snapshot(&mut self, _barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
+        into.put(KEPT, &self.left)?;
+        Ok(Progress::Done)
     }
-    fn restore(&mut self, snapshot: &OperatorSnapshot, _ctx: &mut Context) -> Result<()> {
-        snapshot.entries(KEPT).try_for_each(|left| {
-            self.left = left?;
-            Ok(())
-        })
+    fn restore(&mut self, state: &OperatorState, _ctx: &mut Context) -> Result<()> {
+        // Of several subtasks the one that may pass the most: the one behind them passes no more than all in all.
+        let most = state.entries::<u64>(KEPT).try_fold(None, |most, left| Ok(most.max(Some(left?))));
+        let most: Option<u64> = most.map_err(|e: Error| e)?;
+        self.left = most.unwrap_or(self.left);
+        Ok(())
     }
 }
 
@@ -259,11 +256,13 @@ impl<T: Data, K: Ord + Clone + Send + 'static, F: FnMut(&T) -> K + Send + 'stati
     fn emits_at_end(&self) -> bool {
         true
     }
-    fn snapshot(&mut self) -> Result<OperatorSnapshot> {
-        snapshot_of(self.largest.iter().flat_map(|largest| largest.kept.iter().map(|(_, record)| record)))
+    fn snapshot(&mut self, _barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
+        let kept = self.largest.iter().flat_map(|largest| &largest.kept);
+        kept.into_iter().try_for_each(|(_, record)| into.put(KEPT, record))?;
+        Ok(Progress::Done)
     }
-    fn restore(&mut self, snapshot: &OperatorSnapshot, _ctx: &mut Context) -> Result<()> {
-        for record in snapshot.entries::<T>(KEPT) {
+    fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {
+        for record in super::share::<T>(state, KEPT, ctx) {
             let record = record?;
             if let Some(largest) = &mut self.largest {
                 largest.add((self.key)(&record), record);

@@ -5,12 +5,12 @@
 
 use super::records::Records;
 use super::spool::Spool;
-use crate::base::batch::Batch;
+use crate::base::batch::{Barrier, Batch};
 use crate::base::data::{Data, Key};
 use crate::base::error::Result;
 use crate::operator::exchange::KeySelector;
 use crate::operator::{Context, Operator, Out, Progress};
-use crate::semantics::state::OperatorSnapshot;
+use crate::semantics::state::{OperatorSnapshot, OperatorState};
 use std::sync::Arc;
 
 /// Draws results until the output is full or there are no more.
@@ -146,14 +146,13 @@ where
         Ok(Progress::Done)
     }
 
-    fn snapshot(&mut self) -> Result<OperatorSnapshot> {
-        let mut snapshot = OperatorSnapshot::default();
-        self.records.show(|record| snapshot.put(RECORDS, record))?;
-        Ok(snapshot)
+    fn snapshot(&mut self, _barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
+        self.records.show(|record| into.put(RECORDS, record))?;
+        Ok(Progress::Done)
     }
 
-    fn restore(&mut self, snapshot: &OperatorSnapshot, ctx: &mut Context) -> Result<()> {
-        snapshot.entries(RECORDS).try_for_each(|record| self.records.push(record?, ctx))
+    fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {
+        super::share(state, RECORDS, ctx).try_for_each(|record| self.records.push(record?, ctx))
     }
 
     fn emits_at_end(&self) -> bool {

@@ -28,3 +28,14 @@ pub use merge_join::{CoGroup, MergeJoin, SemiJoin};
 pub use pairs::{FullOuter, Inner, LeftOuter, Pairing, RightOuter};
 pub use pass::Pass;
 pub use records::Records;
+
+use super::Context;
+use crate::base::data::Data;
+use crate::base::error::Result;
+use crate::semantics::state::OperatorState;
+
+/// This subtask's share of entries that belong to none: in turn, as even as they go.
+fn share<T: Data>(state: &OperatorState, section: &str, ctx: &Context) -> impl Iterator<Item = Result<T>> {
+    let (subtask, parallelism) = (ctx.runtime.subtask_index(), ctx.runtime.parallelism().max(1));
+    state.entries(section).skip(subtask).step_by(parallelism)
+}

@@ -133,7 +133,7 @@ impl<T: Data, K: Key> ExchangeType for Keyed<T, K> {
     fn row_writer(&self, ctx: WriteContext) -> Box<dyn RowWriter> {
         match self.sorted {
             true => {
-                let order = SortOrder { hash: hash_of, keys: rows::key_order::<K>() };
+                let order = SortOrder { hash: hash_of, keys: rows::key_order::<K>(), sampled: false };
                 Box::new(KeyedWriter::new(self.selector.clone(), order, ctx))
             }
             false => Box::new(UnkeyedWriter::<T>::new(Select::hash(self.selector.clone(), &ctx.route), ctx)),

@@ -1,8 +1,9 @@
 //! Ranged: an edge whose stored rows are in the order of a sort key, of which each consumer reads a range.
 //!
 //! Method: a producer sorts its rows and does not cut them: the ranges are known only when all producers are done.
-//! A consumer finds its own in the index of their blocks (see [`RangeCut`](crate::services::shuffle::RangeCut)). So
-//! records are written once and no pass over them is needed for a sample.
+//! A consumer finds its own by the samples that the producers took (see
+//! [`RangeCut`](crate::services::shuffle::RangeCut)) and the index of their blocks. So records are written once, and no
+//! pass over them is needed for a sample.
 
 use super::rows::{KeyedWriter, SortOrder, TypedReader};
 use super::select::Select;
@@ -45,7 +46,7 @@ impl<T: Data, K: SortKey> ExchangeType for Ranged<T, K> {
         Box::new(Scatter::<T>::new(Select::unkeyed(Partitioning::Global, None, ctx), ctx.targets))
     }
     fn row_writer(&self, ctx: WriteContext) -> Box<dyn RowWriter> {
-        let order = SortOrder { hash: K::prefix, keys: Arc::new(K::compare_encoded) };
+        let order = SortOrder { hash: K::prefix, keys: Arc::new(K::compare_encoded), sampled: true };
         Box::new(KeyedWriter::new(self.selector.clone(), order, ctx))
     }
     fn row_reader(&self) -> Box<dyn RowReader> {

@@ -109,6 +109,15 @@ impl<B> Lazy<B> {
 pub(super) struct SortOrder<K> {
     pub(super) hash: fn(&K) -> u64,
     pub(super) keys: KeyOrder,
+    /// Whether a sample is taken, by which consumers cut ranges.
+    pub(super) sampled: bool,
+}
+
+impl<K> SortOrder<K> {
+    fn buffer(&self, context: ShuffleContext, ranges: &Ranges) -> SortBuffer {
+        let buffer = SortBuffer::new(context, ranges.clone(), self.keys.clone());
+        if self.sampled { buffer.sampled() } else { buffer }
+    }
 }
 
 /// Rows sorted by key.
@@ -155,9 +164,8 @@ impl<T: Data, K: Key> RowWriter for KeyedWriter<T, K> {
         }
         self.check.check(&batch.values, |value| self.selector.check(value))?;
         let (ranges, order) = (&self.ranges, &self.order);
-        let buffer = self.buffer.open(!batch.timestamps.is_empty(), |context| {
-            SortBuffer::new(context, ranges.clone(), order.keys.clone())
-        })?;
+        let buffer =
+            self.buffer.open(!batch.timestamps.is_empty(), |context| order.buffer(context, ranges))?;
         self.keys.clear();
         self.selector.keys(&batch.values, &mut self.keys);
         for (i, (value, key)) in batch.values.iter().zip(&self.keys).enumerate() {
@@ -173,8 +181,8 @@ impl<T: Data, K: Key> RowWriter for KeyedWriter<T, K> {
     }
 
     fn finish(self: Box<Self>, remainder: Remainder) -> Result<ShuffleOutput> {
-        let (ranges, order) = (self.ranges, self.order.keys);
-        self.buffer.into_buffer(|context| SortBuffer::new(context, ranges, order)).finish(remainder)
+        let (ranges, order) = (self.ranges, self.order);
+        self.buffer.into_buffer(|context| order.buffer(context, &ranges)).finish(remainder)
     }
 }
 

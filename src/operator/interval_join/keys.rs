@@ -4,13 +4,15 @@ use super::buffer::{Buffer, Item};
 use super::function::JoinFunction;
 use super::interval::Reach;
 use super::{Inputs, MAX, by_side};
-use crate::base::batch::Batch;
+use crate::base::batch::{Barrier, Batch};
 use crate::base::data::{Data, Key, Timestamp};
-use crate::base::error::Result;
+use crate::base::error::{Error, Result};
 use crate::base::hash::hash_of;
-use crate::operator::Out;
 use crate::operator::exchange::KeySelector;
-use crate::semantics::state::{KeyTable, OperatorSnapshot, Slot, StateScope, prefetch_element};
+use crate::operator::{Out, Progress, RuntimeContext, SNAPSHOT_SLICE_BYTES};
+use crate::semantics::state::{
+    Changes, KeyTable, OperatorSnapshot, OperatorState, Section, Slot, StateScope, prefetch_element,
+};
 
 /// Section of the snapshot with an entry for each key.
 const SECTION: &str = "interval join";
@@ -125,10 +127,32 @@ impl<L, R> Buffers<L, R> {
     }
 }
 
+/// The buffers of all keys, and what has changed of them.
+pub(super) struct AllKeys<K, L, R> {
+    table: KeyTable<K, Buffers<L, R>>,
+    changes: Changes,
+    /// What had expired at the last barrier.
+    expired: Expired,
+}
+
+impl<K: Key, L: Data, R: Data> AllKeys<K, L, R> {
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// The buffers of a slot are about to change: they are written first if a snapshot still needs them.
+    #[inline(always)]
+    fn changing(&mut self, slot: Slot) -> Result<()> {
+        let AllKeys { table, changes, expired } = self;
+        changes.changing(slot, |copies| put(table, *expired, slot, copies).map(drop))
+    }
+}
+
 /// The buffers by key.
 pub(super) enum Keys<K, L, R> {
     /// Of all keys.
-    All(KeyTable<K, Buffers<L, R>>),
+    All(AllKeys<K, L, R>),
     /// Of the key whose records come now.
     One(Option<K>, Buffers<L, R>),
 }
@@ -152,7 +176,11 @@ impl<K> Found<K> {
 impl<K: Key, L: Data, R: Data> Keys<K, L, R> {
     pub fn new(scope: StateScope) -> Self {
         match scope {
-            StateScope::AllKeys => Keys::All(KeyTable::new()),
+            StateScope::AllKeys => Keys::All(AllKeys {
+                table: KeyTable::new(),
+                changes: Changes::new(),
+                expired: by_side(None, None),
+            }),
             StateScope::OneKey => Keys::One(None, Buffers::default()),
         }
     }
@@ -165,7 +193,7 @@ impl<K: Key, L: Data, R: Data> Keys<K, L, R> {
         found: &mut Found<K>,
     ) -> Result<()> {
         match self {
-            Keys::All(table) => {
+            Keys::All(AllKeys { table, changes, .. }) => {
                 found.keys.clear();
                 selector.keys(&batch.values, &mut found.keys);
                 if batch.hashes.len() != batch.len() {
@@ -174,6 +202,7 @@ impl<K: Key, L: Data, R: Data> Keys<K, L, R> {
                 }
                 let Found { slots, keys, created, .. } = found;
                 table.resolve(keys, &batch.hashes, slots, created, Buffers::default)?;
+                created.iter().try_for_each(|&slot| changes.creating(slot))?;
                 slots.reverse();
             }
             Keys::One(key, _) => {
@@ -189,93 +218,127 @@ impl<K: Key, L: Data, R: Data> Keys<K, L, R> {
     }
 
     #[inline(always)]
-    pub fn get_mut(&mut self, slot: Slot) -> Option<&mut Buffers<L, R>> {
+    pub fn get(&self, slot: Slot) -> Option<&Buffers<L, R>> {
         match self {
-            Keys::All(table) => table.value_mut(slot),
+            Keys::All(all) => all.table.value(slot),
             Keys::One(_, buffers) => Some(buffers),
         }
     }
 
+    /// The buffers of a slot, to be changed.
+    #[inline(always)]
+    pub fn get_mut(&mut self, slot: Slot) -> Result<Option<&mut Buffers<L, R>>> {
+        Ok(match self {
+            Keys::All(all) => {
+                all.changing(slot)?;
+                all.table.value_mut(slot)
+            }
+            Keys::One(_, buffers) => Some(buffers),
+        })
+    }
+
     /// Starts loading entries.
     pub fn prefetch_entries(&self, slots: impl Iterator<Item = Slot>) {
-        if let Keys::All(table) = self {
-            slots.for_each(|slot| table.prefetch(slot));
+        if let Keys::All(all) = self {
+            slots.for_each(|slot| all.table.prefetch(slot));
         }
     }
 
     /// Starts loading the ends of buffers whose entries are there.
     pub fn prefetch_buffers(&self, slots: impl Iterator<Item = Slot>) {
-        if let Keys::All(table) = self {
-            slots.filter_map(|slot| table.value(slot)).for_each(Buffers::prefetch);
+        if let Keys::All(all) = self {
+            slots.filter_map(|slot| all.table.value(slot)).for_each(Buffers::prefetch);
         }
     }
 
     /// Forgets those of the emptied keys that are still empty.
-    pub fn release(&mut self, emptied: &mut Vec<Slot>) {
-        if let Keys::All(table) = self {
+    pub fn release(&mut self, emptied: &mut Vec<Slot>) -> Result<()> {
+        if let Keys::All(all) = self {
             for &slot in &*emptied {
-                if table.value(slot).is_some_and(Buffers::is_empty) {
-                    table.remove(slot);
+                if all.table.value(slot).is_some_and(Buffers::is_empty) {
+                    all.changing(slot)?;
+                    all.table.remove(slot);
                 }
             }
-            table.end_batch();
+            all.table.end_batch();
         }
         emptied.clear();
+        Ok(())
     }
 
-    /// Writes the records that have not expired.
-    pub fn snapshot(&self, expired: Expired) -> Result<OperatorSnapshot> {
-        fn live<T>(buffer: &Buffer<T>, expired: Option<Timestamp>) -> Vec<(Timestamp, bool, &T)> {
-            let live = buffer.items.iter().filter(|item| expired.is_none_or(|to| item.ts > to));
-            live.map(|item| (item.ts, item.matched, &item.value)).collect()
-        }
-        let mut snapshot = OperatorSnapshot::default();
-        let mut put = |key: &K, buffers: &Buffers<L, R>| {
-            let (left, right) = (live(&buffers.left, expired.left), live(&buffers.right, expired.right));
-            if left.is_empty() && right.is_empty() {
-                return Ok(());
+    /// The cut at a barrier: the records that have not expired.
+    pub fn snapshot(
+        &mut self,
+        barrier: Barrier,
+        expired: Expired,
+        into: &mut OperatorSnapshot,
+    ) -> Result<Progress> {
+        let all = match self {
+            Keys::All(all) => all,
+            Keys::One(None, _) => return Ok(Progress::Done),
+            Keys::One(Some(_), _) => {
+                return Err(Error::Internal("a snapshot was asked for in the middle of a key".into()));
             }
-            snapshot.put(SECTION, &(key, left, right))
         };
-        match self {
-            Keys::All(table) => table.iter().try_for_each(|(_, _, key, buffers)| put(key, buffers))?,
-            Keys::One(Some(key), buffers) => put(key, buffers)?,
-            Keys::One(None, _) => (),
-        }
-        Ok(snapshot)
+        all.changes.cut(barrier.full, all.table.slots());
+        all.expired = expired;
+        self.snapshot_more(into)
+    }
+
+    /// Writes more of the cut.
+    pub fn snapshot_more(&mut self, into: &mut OperatorSnapshot) -> Result<Progress> {
+        let Keys::All(AllKeys { table, changes, expired }) = self else { return Ok(Progress::Done) };
+        let section = into.section(SECTION);
+        let done =
+            changes.write(section, SNAPSHOT_SLICE_BYTES, |slot, into| put(table, *expired, slot, into))?;
+        Ok(if done { Progress::Done } else { Progress::Yielded })
     }
 
     /// Takes up what [`Keys::snapshot`] wrote; `restored` is called for each key.
     pub fn restore(
         &mut self,
-        snapshot: &OperatorSnapshot,
+        state: &OperatorState,
+        runtime: &RuntimeContext,
         mut restored: impl FnMut(Slot, &mut Buffers<L, R>),
     ) -> Result<()> {
-        fn fill<T>(buffer: &mut Buffer<T>, items: Vec<(Timestamp, bool, T)>) {
+        fn filled<T>(items: Vec<(Timestamp, bool, T)>) -> Buffer<T> {
+            let mut buffer = Buffer::default();
             items.into_iter().for_each(|(ts, matched, value)| buffer.insert(Item { ts, matched, value }));
+            buffer
         }
-        let (mut slots, mut created) = (Vec::new(), Vec::new());
-        for entry in snapshot.entries::<Entry<K, L, R>>(SECTION) {
-            let (key, left, right) = entry?;
-            let slot = match self {
-                Keys::All(table) => {
-                    let hash = hash_of(&key);
-                    table.resolve(&[key], &[hash], &mut slots, &mut created, Buffers::default)?;
-                    slots.first().copied().unwrap_or(0)
-                }
-                Keys::One(current, _) => {
-                    *current = Some(key);
-                    0
-                }
-            };
-            if let Some(buffers) = self.get_mut(slot) {
-                fill(&mut buffers.left, left);
-                fill(&mut buffers.right, right);
+        let Keys::All(AllKeys { table, .. }) = self else { return Ok(()) };
+        table.reserve(state.table_len(SECTION) / runtime.parallelism());
+        let entries = state.table::<Entry<K, L, R>>(SECTION).map(|entry| {
+            let (_, _, (key, left, right)) = entry?;
+            Ok((key, Buffers { left: filled(left), right: filled(right), timer: MAX }))
+        });
+        // What had nothing but expired records is not kept.
+        let live = entries.filter(|entry| entry.as_ref().map_or(true, |(_, buffers)| !buffers.is_empty()));
+        table.insert_all(live, |hash| runtime.owns(hash))?;
+        for slot in 0..table.slots() {
+            if let Some(buffers) = table.value_mut(slot) {
                 restored(slot, buffers);
             }
         }
         Ok(())
     }
+}
+
+/// Writes a key with its records, but for those that have expired; false if the slot is empty.
+fn put<K: Key, L: Data, R: Data>(
+    table: &KeyTable<K, Buffers<L, R>>,
+    expired: Expired,
+    slot: Slot,
+    into: &mut Section,
+) -> Result<bool> {
+    fn live<T>(buffer: &Buffer<T>, expired: Option<Timestamp>) -> Vec<(Timestamp, bool, &T)> {
+        let live = buffer.items.iter().filter(|item| expired.is_none_or(|to| item.ts > to));
+        live.map(|item| (item.ts, item.matched, &item.value)).collect()
+    }
+    let Some((key, buffers)) = table.key(slot).zip(table.value(slot)) else { return Ok(false) };
+    let (left, right) = (live(&buffers.left, expired.left), live(&buffers.right, expired.right));
+    into.put_slot(slot, Some(&(key, left, right)))?;
+    Ok(true)
 }
 
 /// What has expired at a watermark.

@@ -28,11 +28,11 @@ mod side;
 use super::exchange::KeySelector;
 use super::side_output::SideOutput;
 use super::{Context, Out, Progress, TwoInputOperator};
-use crate::base::batch::Batch;
+use crate::base::batch::{Barrier, Batch};
 use crate::base::data::{Data, Key, Timestamp, WATERMARK_MAX, WATERMARK_MIN};
 use crate::base::error::{Error, Result};
 use crate::base::metrics::Counter;
-use crate::semantics::state::{OperatorSnapshot, Slot, StateScope};
+use crate::semantics::state::{OperatorSnapshot, OperatorState, Slot, StateScope};
 use crate::semantics::time::Timers;
 use buffer::Item;
 pub use function::{FullOuter, Inner, JoinFunction, LeftOuter, RightOuter};
@@ -175,7 +175,7 @@ impl<K: Key, L: Data, R: Data, F: JoinFunction<L, R>> IntervalJoin<K, L, R, F> {
         }
         self.looked_up = false;
         batch.clear();
-        self.keys.release(&mut self.found.emptied);
+        self.keys.release(&mut self.found.emptied)?;
         Ok(Progress::Done)
     }
 
@@ -206,7 +206,7 @@ impl<K: Key, L: Data, R: Data, F: JoinFunction<L, R>> IntervalJoin<K, L, R, F> {
         let (own_outer, other_outer) = S::outer::<F>();
         let reach = *S::setting(&self.reach);
         let (from, to) = reach.around(ts);
-        let buffers = self.keys.get_mut(slot).ok_or_else(lost_key)?;
+        let buffers = self.keys.get_mut(slot)?.ok_or_else(lost_key)?;
         let Cursor { mut next, mut matched } = match self.cursor.take() {
             Some(cursor) => cursor,
             None => {
@@ -262,7 +262,7 @@ impl<K: Key, L: Data, R: Data, F: JoinFunction<L, R>> IntervalJoin<K, L, R, F> {
     }
 
     /// Lets the records of the keys whose timers are due expire.
-    fn fire(&mut self, out: &mut Out<F::Out>) -> Progress {
+    fn fire(&mut self, out: &mut Out<F::Out>) -> Result<Progress> {
         let mut fired = 0_usize;
         loop {
             let slot = match self.firing.take() {
@@ -274,17 +274,17 @@ impl<K: Key, L: Data, R: Data, F: JoinFunction<L, R>> IntervalJoin<K, L, R, F> {
                     }
                     fired += 1;
                     let Some(timer) = self.timers.pop_due() else { break };
-                    match self.keys.get_mut(timer.slot) {
+                    match self.keys.get(timer.slot) {
                         Some(buffers) if buffers.timer == timer.time => timer.slot,
                         // The key asked for an earlier one since, or is another.
                         _ => continue,
                     }
                 }
             };
-            let Some(buffers) = self.keys.get_mut(slot) else { continue };
+            let Some(buffers) = self.keys.get_mut(slot)? else { continue };
             if !buffers.expire(self.expired, self.reach, &mut self.function, out) {
                 self.firing = Some(slot);
-                return Progress::Yielded;
+                return Ok(Progress::Yielded);
             }
             buffers.left.shrink();
             buffers.right.shrink();
@@ -297,8 +297,8 @@ impl<K: Key, L: Data, R: Data, F: JoinFunction<L, R>> IntervalJoin<K, L, R, F> {
                 None => self.found.emptied.push(slot),
             }
         }
-        self.keys.release(&mut self.found.emptied);
-        Progress::Done
+        self.keys.release(&mut self.found.emptied)?;
+        Ok(Progress::Done)
     }
 }
 
@@ -356,7 +356,7 @@ impl<K: Key, L: Data, R: Data, F: JoinFunction<L, R>> TwoInputOperator for Inter
         }
         self.set_now(watermark);
         self.timers.advance(watermark);
-        Ok(self.fire(out))
+        self.fire(out)
     }
 
     fn end_of_key(&mut self, _ctx: &mut Context, out: &mut Out<F::Out>) -> Result<Progress> {
@@ -374,13 +374,17 @@ impl<K: Key, L: Data, R: Data, F: JoinFunction<L, R>> TwoInputOperator for Inter
         Ok(Progress::Done)
     }
 
-    fn snapshot(&mut self) -> Result<OperatorSnapshot> {
-        self.keys.snapshot(self.expired)
+    fn snapshot(&mut self, barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
+        self.keys.snapshot(barrier, self.expired, into)
     }
 
-    fn restore(&mut self, snapshot: &OperatorSnapshot, _ctx: &mut Context) -> Result<()> {
+    fn snapshot_more(&mut self, into: &mut OperatorSnapshot) -> Result<Progress> {
+        self.keys.snapshot_more(into)
+    }
+
+    fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {
         let (reach, sorted, timers) = (self.reach, self.sorted, &mut self.timers);
-        self.keys.restore(snapshot, |slot, buffers| {
+        self.keys.restore(state, &ctx.runtime, |slot, buffers| {
             if let Some(due) = buffers.due::<F>(reach)
                 && !sorted
             {

@@ -8,7 +8,11 @@
 //! the number of such keys has doubled, or no timer is left, so a look costs a constant for each call that made it
 //! necessary.
 
+use super::cleanup::Cleanup;
 use super::context::{KeyTimers, KeyedContext, Keys, TimerFired};
+use super::hooks::{Hooks, OperatorContext};
+use super::slots::{PREFETCH, Released};
+use super::snapshot::UnderWay;
 use crate::base::batch::Batch;
 use crate::base::data::{Data, Key, Timestamp, WATERMARK_MAX, WATERMARK_MIN};
 use crate::base::error::{Error, Result};
@@ -16,11 +20,11 @@ use crate::base::hash::hash_of;
 use crate::operator::collector::Collector;
 use crate::operator::exchange::KeySelector;
 use crate::operator::{Context, Out, Progress, UserResult};
-use crate::semantics::state::{KeyTable, KeyedScope, Slot, StateScope, States};
+use crate::semantics::state::{
+    Changes, KeyTable, KeyedScope, OperatorSnapshot, OperatorState, Slot, StateScope, States,
+};
 use crate::semantics::window::TimeDomain;
 
-/// Records, or timers, ahead of the current one whose state is being fetched.
-const PREFETCH: usize = 16;
 /// Keys that are kept by deleted timers before they are looked at.
 const LINGERING_MIN: usize = 1 << 10;
 /// Counts what [`KeyedContext`] says of timers at the end.
@@ -78,9 +82,9 @@ macro_rules! keyed_calls {
             out: &mut Out<Self::Out>,
         ) -> Result<Progress> {
             let function = &mut self.function;
-            self.backend
-                .get()?
-                .watermark(watermark, out, |timer, ctx, out| function.on_timer(timer, ctx, out))
+            let backend = self.backend.get()?;
+            backend.initialize(|state| function.initialize_state(state))?;
+            backend.watermark(watermark, out, |timer, ctx, out| function.on_timer(timer, ctx, out))
         }
         fn processing_time(
             &mut self,
@@ -89,26 +93,54 @@ macro_rules! keyed_calls {
             out: &mut Out<Self::Out>,
         ) -> Result<Progress> {
             let function = &mut self.function;
-            self.backend
-                .get()?
-                .processing_time(now, ctx, out, |timer, ctx, out| function.on_timer(timer, ctx, out))
+            let backend = self.backend.get()?;
+            backend.initialize(|state| function.initialize_state(state))?;
+            backend.processing_time(now, ctx, out, |timer, ctx, out| function.on_timer(timer, ctx, out))
         }
         fn next_timer(&self) -> Option<Timestamp> {
             self.backend.next_timer()
         }
         fn end_of_key(&mut self, _ctx: &mut Context, out: &mut Out<Self::Out>) -> Result<Progress> {
             let function = &mut self.function;
-            self.backend.get()?.end_of_key(out, |timer, ctx, out| function.on_timer(timer, ctx, out))
+            let backend = self.backend.get()?;
+            backend.initialize(|state| function.initialize_state(state))?;
+            backend.end_of_key(out, |timer, ctx, out| function.on_timer(timer, ctx, out))
         }
         fn end_of_input(&mut self, ctx: &mut Context, out: &mut Out<Self::Out>) -> Result<Progress> {
             let function = &mut self.function;
-            self.backend.get()?.end_of_input(ctx, out, |timer, ctx, out| function.on_timer(timer, ctx, out))
+            let backend = self.backend.get()?;
+            backend.initialize(|state| function.initialize_state(state))?;
+            backend.end_of_input(ctx, out, |timer, ctx, out| function.on_timer(timer, ctx, out))
         }
-        fn snapshot(&mut self) -> Result<OperatorSnapshot> {
-            self.backend.get()?.snapshot()
+        fn snapshot(
+            &mut self,
+            barrier: $crate::base::batch::Barrier,
+            into: &mut $crate::semantics::state::OperatorSnapshot,
+        ) -> Result<Progress> {
+            let function = &mut self.function;
+            let backend = self.backend.get()?;
+            backend.initialize(|state| function.initialize_state(state))?;
+            backend.snapshot_operator(into, |state| function.snapshot_state(state))?;
+            backend.snapshot(barrier, into)
         }
-        fn restore(&mut self, snapshot: &OperatorSnapshot, _ctx: &mut Context) -> Result<()> {
-            self.backend.get()?.restore(snapshot)
+        fn snapshot_more(
+            &mut self,
+            into: &mut $crate::semantics::state::OperatorSnapshot,
+        ) -> Result<Progress> {
+            self.backend.get()?.snapshot_more(into)
+        }
+        fn restore(
+            &mut self,
+            state: &$crate::semantics::state::OperatorState,
+            _ctx: &mut Context,
+        ) -> Result<()> {
+            let backend = self.backend.get()?;
+            backend.restore(state)?;
+            let function = &mut self.function;
+            backend.initialize(|state| function.initialize_state(state))
+        }
+        fn checkpoint_complete(&mut self, checkpoint: $crate::base::batch::CheckpointId) -> Result<()> {
+            self.function.checkpoint_complete(checkpoint).map_err(Error::User)
         }
         fn close(&mut self) -> Result<()> {
             self.function.close().map_err(Error::User)
@@ -134,17 +166,18 @@ enum Drain {
 pub(super) struct KeyedBackend<K> {
     pub(super) context: KeyedContext<K>,
     /// Slot of each record that is still in the batch, the next one last.
-    slots: Vec<Slot>,
+    pub(super) slots: Vec<Slot>,
     /// The keys of a batch, while they are looked up.
     batch_keys: Vec<K>,
     /// Slots of keys that are new in the batch.
-    created: Vec<Slot>,
+    pub(super) created: Vec<Slot>,
     looked_up: bool,
     drain: Drain,
     /// Slots without state that a timer held when they were looked at, maybe one that was deleted.
     lingering: Vec<Slot>,
     /// Number of those at which they are looked at again.
     lingering_max: usize,
+    hooks: Hooks,
 }
 
 impl<K: Key> KeyedBackend<K> {
@@ -154,6 +187,7 @@ impl<K: Key> KeyedBackend<K> {
             StateScope::OneKey => Keys::One(None),
         };
         let standing = matches!(keys, Keys::One(_)).then(|| ctx.clock.now_ms());
+        let cleanup = Cleanup::new(&states);
         KeyedBackend {
             context: KeyedContext {
                 scope: KeyedScope::new(states),
@@ -164,6 +198,9 @@ impl<K: Key> KeyedBackend<K> {
                 runtime: ctx.runtime.clone(),
                 clock: ctx.clock.clone(),
                 standing,
+                changes: Changes::new(),
+                under_way: UnderWay::default(),
+                cleanup,
             },
             slots: Vec::new(),
             batch_keys: Vec::new(),
@@ -172,7 +209,34 @@ impl<K: Key> KeyedBackend<K> {
             drain: Drain::No,
             lingering: Vec::new(),
             lingering_max: LINGERING_MIN,
+            hooks: Hooks::default(),
         }
+    }
+
+    /// Calls the function's `initialize_state`, if it was not called before.
+    #[inline(always)]
+    pub(super) fn initialize(
+        &mut self,
+        call: impl FnOnce(&mut OperatorContext<'_>) -> UserResult,
+    ) -> Result<()> {
+        let KeyedContext { scope, runtime, .. } = &mut self.context;
+        self.hooks.initialize(scope.states_mut(), runtime, call)
+    }
+
+    /// Calls the function's `snapshot_state`, and writes the lists of the subtask.
+    pub(super) fn snapshot_operator(
+        &mut self,
+        into: &mut OperatorSnapshot,
+        call: impl FnOnce(&mut OperatorContext<'_>) -> UserResult,
+    ) -> Result<()> {
+        let KeyedContext { scope, runtime, .. } = &mut self.context;
+        self.hooks.snapshot(scope.states_mut(), runtime, into, call)
+    }
+
+    /// Takes up the lists of the subtask.
+    pub(super) fn restore_operator(&mut self, state: &OperatorState) -> Result<()> {
+        let KeyedContext { scope, runtime, .. } = &mut self.context;
+        self.hooks.restore(scope.states_mut(), runtime, state)
     }
 
     /// Finds the slot of each record, then turns the batch around so that records are taken from its end.
@@ -186,6 +250,7 @@ impl<K: Key> KeyedBackend<K> {
                     batch.hashes.extend(self.batch_keys.iter().map(hash_of));
                 }
                 table.resolve(&self.batch_keys, &batch.hashes, &mut self.slots, &mut self.created, || ())?;
+                self.created.iter().try_for_each(|&slot| self.context.changes.creating(slot))?;
                 self.slots.reverse();
             }
             Keys::One(key) => {
@@ -215,6 +280,7 @@ impl<K: Key> KeyedBackend<K> {
         }
         let context = &mut self.context;
         context.watermark = ctx.watermark;
+        context.set_now();
         while !out.is_full() {
             let left = self.slots.len();
             if left.is_multiple_of(PREFETCH) {
@@ -222,15 +288,16 @@ impl<K: Key> KeyedBackend<K> {
                 context.prefetch(&self.slots[near.saturating_sub(PREFETCH)..near]);
             }
             let (Some((record, timestamp)), Some(slot)) = (batch.pop(), self.slots.pop()) else { break };
-            context.scope.set_slot(slot);
+            context.enter(slot)?;
             context.timestamp = timestamp;
             call(record, context, &mut Collector::new(out, timestamp)).map_err(Error::User)?;
+            context.leave()?;
         }
         if !batch.is_empty() {
             return Ok(Progress::Yielded);
         }
         self.looked_up = false;
-        self.release();
+        self.release()?;
         Ok(Progress::Done)
     }
 
@@ -249,7 +316,7 @@ impl<K: Key> KeyedBackend<K> {
         self.context.timers.event.advance(watermark);
         let progress = self.fire(TimeDomain::Event, out, call)?;
         if progress == Progress::Done {
-            self.end_of_advance();
+            self.end_of_advance()?;
         }
         Ok(progress)
     }
@@ -269,7 +336,7 @@ impl<K: Key> KeyedBackend<K> {
         self.context.timers.processing.advance(now);
         let progress = self.fire(TimeDomain::Processing, out, call)?;
         if progress == Progress::Done {
-            self.end_of_advance();
+            self.end_of_advance()?;
         }
         Ok(progress)
     }
@@ -291,7 +358,7 @@ impl<K: Key> KeyedBackend<K> {
             *key = None;
         }
         *watermark = WATERMARK_MIN;
-        self.release();
+        self.release()?;
         Ok(Progress::Done)
     }
 
@@ -305,7 +372,7 @@ impl<K: Key> KeyedBackend<K> {
         self.context.watermark = ctx.watermark;
         let progress = self.drain(out, call)?;
         if progress == Progress::Done {
-            self.release();
+            self.release()?;
         }
         Ok(progress)
     }
@@ -347,7 +414,7 @@ impl<K: Key> KeyedBackend<K> {
                 timers.event.clear();
                 timers.processing.clear();
             }
-            self.end_of_advance();
+            self.end_of_advance()?;
             return Ok(Progress::Done);
         }
     }
@@ -360,6 +427,7 @@ impl<K: Key> KeyedBackend<K> {
         mut call: impl FnMut(TimerFired, &mut KeyedContext<K>, &mut Collector<'_, U>) -> UserResult,
     ) -> Result<Progress> {
         let context = &mut self.context;
+        context.set_now();
         let mut fired = 0usize;
         loop {
             // Not if nothing is left, so that the advance has an end.
@@ -371,34 +439,35 @@ impl<K: Key> KeyedBackend<K> {
             }
             fired += 1;
             let Some(timer) = context.timers.of(domain).pop_due() else { return Ok(Progress::Done) };
-            context.scope.set_slot(timer.slot);
+            context.enter(timer.slot)?;
             // What comes out carries the time of event-time timers; the clock's time is not event time.
             context.timestamp = (domain == TimeDomain::Event).then_some(timer.time);
             let timestamp = context.timestamp;
             let timer_fired = TimerFired { time: timer.time, domain };
             call(timer_fired, context, &mut Collector::new(out, timestamp)).map_err(Error::User)?;
-            context.release(timer.slot);
+            context.leave()?;
+            context.release(timer.slot)?;
         }
     }
 
-    fn end_of_advance(&mut self) {
+    fn end_of_advance(&mut self) -> Result<()> {
         let timers = &mut self.context.timers;
         timers.draining = false;
         if timers.dropped > 0 {
             self.context.runtime.counter(DROPPED).add(std::mem::take(&mut timers.dropped));
         }
-        self.release();
+        self.release()
     }
 
     /// Forgets the keys that hold nothing any more, after a batch or an advance of time.
-    pub(super) fn release(&mut self) {
+    pub(super) fn release(&mut self) -> Result<()> {
         let context = &mut self.context;
         let mut touched = std::mem::take(&mut self.created);
         context.scope.take_cleared(&mut touched);
         if matches!(context.keys, Keys::All(_)) {
             for &slot in &touched {
                 // Where no timer was ever deleted, the one that holds the key will fire.
-                if context.release(slot) == Released::Held && context.timers.deletes {
+                if context.release(slot)? == Released::Held && context.timers.deletes {
                     self.lingering.push(slot);
                 }
             }
@@ -406,7 +475,15 @@ impl<K: Key> KeyedBackend<K> {
             if self.lingering.len() > self.lingering_max || none && !self.lingering.is_empty() {
                 self.lingering.sort_unstable();
                 self.lingering.dedup();
-                self.lingering.retain(|&slot| context.release(slot) == Released::Held);
+                let mut kept = 0;
+                for i in 0..self.lingering.len() {
+                    let slot = self.lingering[i];
+                    if context.release(slot)? == Released::Held {
+                        self.lingering[kept] = slot;
+                        kept += 1;
+                    }
+                }
+                self.lingering.truncate(kept);
                 self.lingering_max = 2 * self.lingering.len() + LINGERING_MIN;
             }
             if let Keys::All(table) = &mut context.keys {
@@ -415,59 +492,6 @@ impl<K: Key> KeyedBackend<K> {
         }
         touched.clear();
         self.created = touched;
-    }
-}
-
-/// What became of the key of a slot.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Released {
-    /// It is gone.
-    Gone,
-    /// It has state.
-    Used,
-    /// It has no state, and a timer.
-    Held,
-}
-
-impl<K: Key> KeyedContext<K> {
-    /// Forgets the key of a slot if it holds nothing.
-    #[inline]
-    fn release(&mut self, slot: Slot) -> Released {
-        if !self.scope.states().is_empty(slot) {
-            return Released::Used;
-        }
-        if self.timers.holds(slot) {
-            return Released::Held;
-        }
-        if let Keys::All(table) = &mut self.keys {
-            table.remove(slot);
-        }
-        Released::Gone
-    }
-
-    /// Fetches what calls with these slots will use.
-    #[inline(always)]
-    fn prefetch(&self, slots: &[Slot]) {
-        self.scope.states().prefetch(slots);
-        if !self.timers.event.is_empty() {
-            slots.iter().for_each(|&slot| self.timers.event.prefetch(slot));
-        }
-    }
-
-    /// Fetches keys and state of timers that fire soon.
-    #[inline]
-    fn prefetch_upcoming(&mut self, domain: TimeDomain) {
-        let mut slots = [0; PREFETCH];
-        let mut count = 0;
-        let upcoming = self.timers.of(domain).upcoming(2 * PREFETCH).skip(PREFETCH);
-        for (place, slot) in slots.iter_mut().zip(upcoming) {
-            *place = slot;
-            count += 1;
-        }
-        let slots = &slots[..count];
-        self.scope.states().prefetch(slots);
-        if let Keys::All(table) = &self.keys {
-            slots.iter().for_each(|&slot| table.prefetch(slot));
-        }
+        Ok(())
     }
 }

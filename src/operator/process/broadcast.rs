@@ -2,14 +2,15 @@
 //!
 //! Method: both sides reach the maps of the subtask through contexts of their own; that of the stream only reads.
 
+use super::hooks::Hooks;
 use super::snapshot::{restore_broadcast, snapshot_broadcast};
-use super::{Reversed, each};
-use crate::base::batch::Batch;
+use super::{OperatorContext, Reversed, each};
+use crate::base::batch::{Barrier, Batch, CheckpointId};
 use crate::base::data::{Data, Timestamp};
 use crate::base::error::{Error, Result};
 use crate::operator::collector::Collector;
 use crate::operator::{Context, Out, Progress, RuntimeContext, TwoInputOperator, UserResult};
-use crate::semantics::state::{BroadcastRead, BroadcastWrite, OperatorSnapshot, States};
+use crate::semantics::state::{BroadcastRead, BroadcastWrite, OperatorSnapshot, OperatorState, States};
 use qcell::QCellOwner;
 use std::marker::PhantomData;
 
@@ -66,6 +67,19 @@ pub trait BroadcastProcessFunction<In, R, Out: Data>: Send + 'static {
         ctx: &mut BroadcastContext<'_>,
         out: &mut Collector<'_, Out>,
     ) -> UserResult;
+    /// Once before the first record, also where nothing was kept before: takes up operator state. There is no current key.
+    fn initialize_state(&mut self, _state: &mut OperatorContext<'_>) -> UserResult {
+        Ok(())
+    }
+    /// A snapshot is taken: puts what the function keeps in fields into operator state. There is no current key.
+    fn snapshot_state(&mut self, _state: &mut OperatorContext<'_>) -> UserResult {
+        Ok(())
+    }
+    /// The checkpoint is complete: what was kept in its snapshot will not be lost. May be skipped for one that is followed by
+    /// another.
+    fn checkpoint_complete(&mut self, _checkpoint: CheckpointId) -> UserResult {
+        Ok(())
+    }
     /// After the last record, also after a failure.
     fn close(&mut self) -> UserResult {
         Ok(())
@@ -84,6 +98,15 @@ pub struct BroadcastContext<'a> {
     context: &'a Context,
     states: &'a mut States,
     timestamp: Option<Timestamp>,
+}
+
+impl BroadcastContext<'_> {
+    pub(super) fn states(&self) -> &States {
+        self.states
+    }
+    pub(super) fn states_mut(&mut self) -> &mut States {
+        self.states
+    }
 }
 
 macro_rules! clocks {
@@ -128,6 +151,9 @@ impl BroadcastWrite for BroadcastContext<'_> {
 pub struct BroadcastProcess<T, R, U, P> {
     function: P,
     states: States,
+    hooks: Hooks,
+    /// Once it is open.
+    runtime: Option<RuntimeContext>,
     reversed: Reversed,
     types: PhantomData<fn(T, R) -> U>,
 }
@@ -135,7 +161,8 @@ pub struct BroadcastProcess<T, R, U, P> {
 impl<T, R, U, P> BroadcastProcess<T, R, U, P> {
     /// The operator around `function`, whose state was declared in `states`.
     pub fn new(function: P, states: States) -> Self {
-        BroadcastProcess { function, states, reversed: Reversed::default(), types: PhantomData }
+        let (hooks, reversed) = (Hooks::default(), Reversed::default());
+        BroadcastProcess { function, states, hooks, runtime: None, reversed, types: PhantomData }
     }
 }
 
@@ -151,6 +178,7 @@ where
     type Out = U;
 
     fn open(&mut self, ctx: &mut Context) -> Result<()> {
+        self.runtime = Some(ctx.runtime.clone());
         self.function.open(&ctx.runtime).map_err(Error::User)
     }
 
@@ -160,7 +188,8 @@ where
         context: &mut Context,
         out: &mut Out<U>,
     ) -> Result<Progress> {
-        let BroadcastProcess { function, states, reversed, .. } = self;
+        let BroadcastProcess { function, states, hooks, reversed, .. } = self;
+        hooks.initialize(states, &context.runtime, |state| function.initialize_state(state))?;
         each(batch, reversed, out, |record, timestamp, out| {
             let context = ReadOnlyContext { context, states, timestamp };
             function.process(record, &context, &mut Collector::new(out, timestamp))
@@ -173,21 +202,39 @@ where
         context: &mut Context,
         out: &mut Out<U>,
     ) -> Result<Progress> {
-        let BroadcastProcess { function, states, reversed, .. } = self;
+        let BroadcastProcess { function, states, hooks, reversed, .. } = self;
+        hooks.initialize(states, &context.runtime, |state| function.initialize_state(state))?;
         each(batch, reversed, out, |record, timestamp, out| {
             let mut context = BroadcastContext { context, states, timestamp };
             function.process_broadcast(record, &mut context, &mut Collector::new(out, timestamp))
         })
     }
 
-    fn snapshot(&mut self) -> Result<OperatorSnapshot> {
-        let mut snapshot = OperatorSnapshot::default();
-        snapshot_broadcast(&self.states, &mut snapshot)?;
-        Ok(snapshot)
+    fn snapshot(&mut self, _barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
+        let BroadcastProcess { function, states, hooks, runtime, .. } = self;
+        if let Some(runtime) = runtime {
+            hooks.initialize(states, runtime, |state| function.initialize_state(state))?;
+            hooks.snapshot(states, runtime, into, |state| function.snapshot_state(state))?;
+        }
+        snapshot_broadcast(states, into)?;
+        Ok(Progress::Done)
     }
 
-    fn restore(&mut self, snapshot: &OperatorSnapshot, _ctx: &mut Context) -> Result<()> {
-        restore_broadcast(&mut self.states, snapshot)
+    fn checkpoint_complete(&mut self, checkpoint: CheckpointId) -> Result<()> {
+        self.function.checkpoint_complete(checkpoint).map_err(Error::User)
+    }
+
+    fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {
+        let BroadcastProcess { function, states, hooks, .. } = self;
+        restore_broadcast(states, state)?;
+        hooks.restore(states, &ctx.runtime, state)?;
+        hooks.initialize(states, &ctx.runtime, |state| function.initialize_state(state))
+    }
+
+    fn end_of_input(&mut self, ctx: &mut Context, _out: &mut Out<U>) -> Result<Progress> {
+        let BroadcastProcess { function, states, hooks, .. } = self;
+        hooks.initialize(states, &ctx.runtime, |state| function.initialize_state(state))?;
+        Ok(Progress::Done)
     }
 
     fn close(&mut self) -> Result<()> {

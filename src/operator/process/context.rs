@@ -3,10 +3,12 @@
 //! Method: the context is also where the engine keeps what belongs to keys, so that a call of user code gets it by
 //! one reference and state and timers are reached without a look-up.
 
+use super::cleanup::Cleanup;
+use super::snapshot::UnderWay;
 use crate::base::clock::Clock;
 use crate::base::data::{Key, Timestamp};
 use crate::operator::RuntimeContext;
-use crate::semantics::state::{BroadcastRead, KeyTable, KeyedAccess, KeyedScope, Slot};
+use crate::semantics::state::{BroadcastRead, Changes, KeyTable, KeyedAccess, KeyedScope, Slot};
 use crate::semantics::time::Timers;
 use crate::semantics::window::TimeDomain;
 use qcell::QCellOwner;
@@ -41,6 +43,11 @@ pub struct KeyedContext<K> {
     pub(super) clock: Arc<dyn Clock>,
     /// The time at which the clock stands still, where it does.
     pub(super) standing: Option<Timestamp>,
+    /// Of the keys, and of their state.
+    pub(super) changes: Changes,
+    pub(super) under_way: UnderWay,
+    /// The clean-up of states with a time to live.
+    pub(super) cleanup: Cleanup,
 }
 
 /// The keys that have state or timers.
@@ -152,16 +159,12 @@ impl<K: Key> KeyedContext<K> {
 
 impl<K> KeyedAccess for KeyedContext<K> {
     #[inline(always)]
-    fn state(&self) -> (&QCellOwner, Slot) {
-        self.scope.state()
+    fn scope(&self) -> &KeyedScope {
+        &self.scope
     }
     #[inline(always)]
-    fn state_mut(&mut self) -> (&mut QCellOwner, Slot) {
-        self.scope.state_mut()
-    }
-    #[inline]
-    fn cleared(&mut self) {
-        self.scope.cleared();
+    fn scope_mut(&mut self) -> &mut KeyedScope {
+        &mut self.scope
     }
 }
 

@@ -1,14 +1,15 @@
 //! KeyedProcess: a user function with state and timers for each key.
 
+use super::OperatorContext;
 use super::backend::{Backend, keyed_calls};
 use super::context::{KeyedContext, TimerFired};
-use crate::base::batch::Batch;
+use crate::base::batch::{Batch, CheckpointId};
 use crate::base::data::{Data, Key, Timestamp};
 use crate::base::error::{Error, Result};
 use crate::operator::collector::Collector;
 use crate::operator::exchange::KeySelector;
 use crate::operator::{Context, Operator, Out, Progress, RuntimeContext, UserResult};
-use crate::semantics::state::{OperatorSnapshot, States};
+use crate::semantics::state::States;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -67,6 +68,19 @@ pub trait KeyedProcessFunction<K: Key, In, Out: Data>: Send + 'static {
     ) -> UserResult {
         Ok(())
     }
+    /// Once before the first record, also where nothing was kept before: takes up operator state. There is no current key.
+    fn initialize_state(&mut self, _state: &mut OperatorContext<'_>) -> UserResult {
+        Ok(())
+    }
+    /// A snapshot is taken: puts what the function keeps in fields into operator state. There is no current key.
+    fn snapshot_state(&mut self, _state: &mut OperatorContext<'_>) -> UserResult {
+        Ok(())
+    }
+    /// The checkpoint is complete: what was kept in its snapshot will not be lost. May be skipped for one that is followed by
+    /// another.
+    fn checkpoint_complete(&mut self, _checkpoint: CheckpointId) -> UserResult {
+        Ok(())
+    }
     /// After the last call, also after a failure.
     fn close(&mut self) -> UserResult {
         Ok(())
@@ -96,8 +110,8 @@ impl<K: Key, T: Data, U: Data, P: KeyedProcessFunction<K, T, U>> Operator for Ke
 
     fn process(&mut self, batch: &mut Batch<T>, ctx: &mut Context, out: &mut Out<U>) -> Result<Progress> {
         let KeyedProcess { function, selector, backend, .. } = self;
-        backend
-            .get()?
-            .process(batch, &**selector, ctx, out, |record, ctx, out| function.process(record, ctx, out))
+        let backend = backend.get()?;
+        backend.initialize(|state| function.initialize_state(state))?;
+        backend.process(batch, &**selector, ctx, out, |record, ctx, out| function.process(record, ctx, out))
     }
 }

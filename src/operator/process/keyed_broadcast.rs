@@ -3,16 +3,14 @@
 
 use super::backend::{Backend, keyed_calls};
 use super::context::{KeyedContext, Keys, TimerFired};
-use super::{Reversed, each};
-use crate::base::batch::Batch;
+use super::{OperatorContext, Reversed, each};
+use crate::base::batch::{Batch, CheckpointId};
 use crate::base::data::{Data, Key, Timestamp};
 use crate::base::error::{Error, Result};
 use crate::operator::collector::Collector;
 use crate::operator::exchange::KeySelector;
 use crate::operator::{Context, Out, Progress, RuntimeContext, TwoInputOperator, UserResult};
-use crate::semantics::state::{
-    BroadcastRead, BroadcastWrite, KeyedAccess, KeyedScope, OperatorSnapshot, Slot, States,
-};
+use crate::semantics::state::{BroadcastRead, BroadcastWrite, KeyedAccess, KeyedScope, States};
 use qcell::QCellOwner;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -103,6 +101,19 @@ pub trait KeyedBroadcastProcessFunction<K: Key, In, R, Out: Data>: Send + 'stati
     ) -> UserResult {
         Ok(())
     }
+    /// Once before the first record, also where nothing was kept before: takes up operator state. There is no current key.
+    fn initialize_state(&mut self, _state: &mut OperatorContext<'_>) -> UserResult {
+        Ok(())
+    }
+    /// A snapshot is taken: puts what the function keeps in fields into operator state. There is no current key.
+    fn snapshot_state(&mut self, _state: &mut OperatorContext<'_>) -> UserResult {
+        Ok(())
+    }
+    /// The checkpoint is complete: what was kept in its snapshot will not be lost. May be skipped for one that is followed by
+    /// another.
+    fn checkpoint_complete(&mut self, _checkpoint: CheckpointId) -> UserResult {
+        Ok(())
+    }
     /// After the last call, also after a failure.
     fn close(&mut self) -> UserResult {
         Ok(())
@@ -113,6 +124,15 @@ pub trait KeyedBroadcastProcessFunction<K: Key, In, R, Out: Data>: Send + 'stati
 /// what is known of the record at hand.
 pub struct KeyedBroadcastContext<'a, K> {
     keyed: &'a mut KeyedContext<K>,
+}
+
+impl<K> KeyedBroadcastContext<'_, K> {
+    pub(super) fn keyed(&self) -> &KeyedContext<K> {
+        self.keyed
+    }
+    pub(super) fn keyed_mut(&mut self) -> &mut KeyedContext<K> {
+        self.keyed
+    }
 }
 
 impl<K: Key> KeyedBroadcastContext<'_, K> {
@@ -138,13 +158,15 @@ impl<K: Key> KeyedBroadcastContext<'_, K> {
     /// # Errors
     /// What `f` returns.
     pub fn for_each_key(&mut self, mut f: impl FnMut(&mut KeyState<'_, K>) -> UserResult) -> UserResult {
-        let KeyedContext { scope, keys, .. } = &mut *self.keyed;
-        let Keys::All(table) = keys else { return Ok(()) };
-        for (slot, _, key, ()) in table.iter() {
-            if !scope.states().is_empty(slot) {
-                scope.set_slot(slot);
-                f(&mut KeyState { key, scope })?;
+        let Keys::All(table) = &self.keyed.keys else { return Ok(()) };
+        for slot in 0..table.slots() {
+            let has_key = matches!(&self.keyed.keys, Keys::All(table) if table.key(slot).is_some());
+            if !has_key || self.keyed.scope.states().is_empty(slot) {
+                continue;
             }
+            self.keyed.enter(slot)?;
+            f(&mut KeyState { keyed: &mut *self.keyed })?;
+            self.keyed.leave()?;
         }
         Ok(())
     }
@@ -166,36 +188,31 @@ impl<K> BroadcastWrite for KeyedBroadcastContext<'_, K> {
 
 /// A key with its state, as [`KeyedBroadcastContext::for_each_key`] shows it.
 pub struct KeyState<'a, K> {
-    key: &'a K,
-    scope: &'a mut KeyedScope,
+    keyed: &'a mut KeyedContext<K>,
 }
 
-impl<K> KeyState<'_, K> {
+impl<K: Key> KeyState<'_, K> {
     /// The key.
     pub fn key(&self) -> &K {
-        self.key
+        self.keyed.key()
     }
 }
 
 impl<K> KeyedAccess for KeyState<'_, K> {
     #[inline(always)]
-    fn state(&self) -> (&QCellOwner, Slot) {
-        self.scope.state()
+    fn scope(&self) -> &KeyedScope {
+        &self.keyed.scope
     }
     #[inline(always)]
-    fn state_mut(&mut self) -> (&mut QCellOwner, Slot) {
-        self.scope.state_mut()
-    }
-    #[inline]
-    fn cleared(&mut self) {
-        self.scope.cleared();
+    fn scope_mut(&mut self) -> &mut KeyedScope {
+        &mut self.keyed.scope
     }
 }
 
 impl<K> BroadcastRead for KeyState<'_, K> {
     #[inline(always)]
     fn broadcast(&self) -> &QCellOwner {
-        self.scope.states().owner()
+        self.keyed.scope.states().owner()
     }
 }
 
@@ -242,9 +259,9 @@ where
         out: &mut Out<U>,
     ) -> Result<Progress> {
         let KeyedBroadcastProcess { function, selector, backend, .. } = self;
-        backend
-            .get()?
-            .process(batch, &**selector, ctx, out, |record, ctx, out| function.process(record, ctx, out))
+        let backend = backend.get()?;
+        backend.initialize(|state| function.initialize_state(state))?;
+        backend.process(batch, &**selector, ctx, out, |record, ctx, out| function.process(record, ctx, out))
     }
 
     fn process_right(
@@ -255,15 +272,17 @@ where
     ) -> Result<Progress> {
         let KeyedBroadcastProcess { function, backend, reversed, .. } = self;
         let backend = backend.get()?;
+        backend.initialize(|state| function.initialize_state(state))?;
         let keyed = &mut backend.context;
         keyed.watermark = ctx.watermark;
+        keyed.set_now();
         let progress = each(batch, reversed, out, |record, timestamp, out| {
             keyed.timestamp = timestamp;
             let mut context = KeyedBroadcastContext { keyed };
             function.process_broadcast(record, &mut context, &mut Collector::new(out, timestamp))
         })?;
         if progress == Progress::Done {
-            backend.release();
+            backend.release()?;
         }
         Ok(progress)
     }

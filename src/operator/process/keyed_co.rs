@@ -1,14 +1,15 @@
 //! KeyedCoProcess: a user function over two streams with state and timers for each key they have in common.
 
+use super::OperatorContext;
 use super::backend::{Backend, keyed_calls};
 use super::context::{KeyedContext, TimerFired};
-use crate::base::batch::Batch;
+use crate::base::batch::{Batch, CheckpointId};
 use crate::base::data::{Data, Key, Timestamp};
 use crate::base::error::{Error, Result};
 use crate::operator::collector::Collector;
 use crate::operator::exchange::KeySelector;
 use crate::operator::{Context, Out, Progress, RuntimeContext, TwoInputOperator, UserResult};
-use crate::semantics::state::{OperatorSnapshot, States};
+use crate::semantics::state::States;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -82,6 +83,19 @@ pub trait KeyedCoProcessFunction<K: Key, L, R, Out: Data>: Send + 'static {
     ) -> UserResult {
         Ok(())
     }
+    /// Once before the first record, also where nothing was kept before: takes up operator state. There is no current key.
+    fn initialize_state(&mut self, _state: &mut OperatorContext<'_>) -> UserResult {
+        Ok(())
+    }
+    /// A snapshot is taken: puts what the function keeps in fields into operator state. There is no current key.
+    fn snapshot_state(&mut self, _state: &mut OperatorContext<'_>) -> UserResult {
+        Ok(())
+    }
+    /// The checkpoint is complete: what was kept in its snapshot will not be lost. May be skipped for one that is followed by
+    /// another.
+    fn checkpoint_complete(&mut self, _checkpoint: CheckpointId) -> UserResult {
+        Ok(())
+    }
     /// After the last call, also after a failure.
     fn close(&mut self) -> UserResult {
         Ok(())
@@ -130,9 +144,9 @@ where
         out: &mut Out<U>,
     ) -> Result<Progress> {
         let KeyedCoProcess { function, left, backend, .. } = self;
-        backend
-            .get()?
-            .process(batch, &**left, ctx, out, |record, ctx, out| function.process_left(record, ctx, out))
+        let backend = backend.get()?;
+        backend.initialize(|state| function.initialize_state(state))?;
+        backend.process(batch, &**left, ctx, out, |record, ctx, out| function.process_left(record, ctx, out))
     }
 
     fn process_right(
@@ -142,8 +156,9 @@ where
         out: &mut Out<U>,
     ) -> Result<Progress> {
         let KeyedCoProcess { function, right, backend, .. } = self;
+        let backend = backend.get()?;
+        backend.initialize(|state| function.initialize_state(state))?;
         backend
-            .get()?
             .process(batch, &**right, ctx, out, |record, ctx, out| function.process_right(record, ctx, out))
     }
 }

@@ -14,12 +14,15 @@
 
 mod backend;
 mod broadcast;
+mod cleanup;
 mod co;
 mod context;
+mod hooks;
 mod keyed;
 mod keyed_broadcast;
 mod keyed_co;
 mod plain;
+mod slots;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -27,6 +30,7 @@ mod tests;
 pub use broadcast::{BroadcastContext, BroadcastProcess, BroadcastProcessFunction, ReadOnlyContext};
 pub use co::{CoFlatMap, CoMap, CoProcess, CoProcessFunction};
 pub use context::{KeyedContext, TimerFired};
+pub use hooks::OperatorContext;
 pub use keyed::{KeyedProcess, KeyedProcessFunction};
 pub use keyed_broadcast::{
     KeyState, KeyedBroadcastContext, KeyedBroadcastProcess, KeyedBroadcastProcessFunction,

@@ -1,11 +1,13 @@
 //! Process: a user function over records without a key.
 
-use super::{Reversed, each};
-use crate::base::batch::Batch;
+use super::hooks::Hooks;
+use super::{OperatorContext, Reversed, each};
+use crate::base::batch::{Barrier, Batch, CheckpointId};
 use crate::base::data::{Data, Timestamp};
 use crate::base::error::{Error, Result};
 use crate::operator::collector::Collector;
 use crate::operator::{Context, Operator, Out, Progress, RuntimeContext, UserResult};
+use crate::semantics::state::{OperatorSnapshot, OperatorState, States};
 use std::marker::PhantomData;
 
 /// A function over records without a key. One value serves one attempt of one subtask: `open`, then `process` for
@@ -34,6 +36,19 @@ pub trait ProcessFunction<In, Out: Data>: Send + 'static {
     }
     /// One record, with its timestamp and the current watermark in `ctx`.
     fn process(&mut self, record: In, ctx: &ProcessContext<'_>, out: &mut Collector<'_, Out>) -> UserResult;
+    /// Once before the first record, also where nothing was kept before: takes up operator state. There is no current key.
+    fn initialize_state(&mut self, _state: &mut OperatorContext<'_>) -> UserResult {
+        Ok(())
+    }
+    /// A snapshot is taken: puts what the function keeps in fields into operator state. There is no current key.
+    fn snapshot_state(&mut self, _state: &mut OperatorContext<'_>) -> UserResult {
+        Ok(())
+    }
+    /// The checkpoint is complete: what was kept in its snapshot will not be lost. May be skipped for one that is followed by
+    /// another.
+    fn checkpoint_complete(&mut self, _checkpoint: CheckpointId) -> UserResult {
+        Ok(())
+    }
     /// After the last record, also after a failure.
     fn close(&mut self) -> UserResult {
         Ok(())
@@ -72,6 +87,10 @@ impl<'a> ProcessContext<'a> {
 /// Runs a [`ProcessFunction`].
 pub struct Process<T, U, P> {
     function: P,
+    states: States,
+    hooks: Hooks,
+    /// Once it is open.
+    runtime: Option<RuntimeContext>,
     reversed: Reversed,
     types: PhantomData<fn(T) -> U>,
 }
@@ -79,7 +98,13 @@ pub struct Process<T, U, P> {
 impl<T, U, P> Process<T, U, P> {
     /// The operator around `function`.
     pub fn new(function: P) -> Self {
-        Process { function, reversed: Reversed::default(), types: PhantomData }
+        Process::with_states(function, States::default())
+    }
+
+    /// The operator around `function`, whose operator state was declared in `states`.
+    pub fn with_states(function: P, states: States) -> Self {
+        let (hooks, reversed) = (Hooks::default(), Reversed::default());
+        Process { function, states, hooks, runtime: None, reversed, types: PhantomData }
     }
 }
 
@@ -88,14 +113,42 @@ impl<T: Data, U: Data, P: ProcessFunction<T, U>> Operator for Process<T, U, P> {
     type Out = U;
 
     fn open(&mut self, ctx: &mut Context) -> Result<()> {
+        self.runtime = Some(ctx.runtime.clone());
         self.function.open(&ctx.runtime).map_err(Error::User)
     }
 
     fn process(&mut self, batch: &mut Batch<T>, ctx: &mut Context, out: &mut Out<U>) -> Result<Progress> {
-        each(batch, &mut self.reversed, out, |record, timestamp, out| {
+        let Process { function, states, hooks, reversed, .. } = self;
+        hooks.initialize(states, &ctx.runtime, |state| function.initialize_state(state))?;
+        each(batch, reversed, out, |record, timestamp, out| {
             let context = ProcessContext::new(ctx, timestamp);
-            self.function.process(record, &context, &mut Collector::new(out, timestamp))
+            function.process(record, &context, &mut Collector::new(out, timestamp))
         })
+    }
+
+    fn end_of_input(&mut self, ctx: &mut Context, _out: &mut Out<U>) -> Result<Progress> {
+        let Process { function, states, hooks, .. } = self;
+        hooks.initialize(states, &ctx.runtime, |state| function.initialize_state(state))?;
+        Ok(Progress::Done)
+    }
+
+    fn snapshot(&mut self, _barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
+        let Process { function, states, hooks, runtime, .. } = self;
+        if let Some(runtime) = runtime {
+            hooks.initialize(states, runtime, |state| function.initialize_state(state))?;
+            hooks.snapshot(states, runtime, into, |state| function.snapshot_state(state))?;
+        }
+        Ok(Progress::Done)
+    }
+
+    fn checkpoint_complete(&mut self, checkpoint: CheckpointId) -> Result<()> {
+        self.function.checkpoint_complete(checkpoint).map_err(Error::User)
+    }
+
+    fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {
+        let Process { function, states, hooks, .. } = self;
+        hooks.restore(states, &ctx.runtime, state)?;
+        hooks.initialize(states, &ctx.runtime, |state| function.initialize_state(state))
     }
 
     fn close(&mut self) -> Result<()> {

@@ -1,92 +1,214 @@
 //! What the backend of keys writes into a snapshot, and reads back.
 //!
-//! Method: one entry for each key that holds anything, with its state by name and its timers; the names are an
-//! entry of their own. A subtask takes up the keys that belong to it and leaves the others, so it can be given what
-//! all subtasks of an earlier run wrote, whatever their number was.
+//! Method: an entry of a table for each key, with the state it holds; what the states are called is an entry of its own.
+//! Timers are copied at the barrier, as the calls that made them, and written whole; they name the slots of their keys. A
+//! subtask takes up the keys that belong to it and leaves the others, so it can be given what all subtasks of an earlier run
+//! wrote, whatever their number was.
 
 use super::backend::KeyedBackend;
-use super::context::Keys;
+use super::context::{KeyedContext, Keys};
+use crate::base::batch::Barrier;
+use crate::base::codec;
 use crate::base::data::{Key, Timestamp};
 use crate::base::error::{Error, Result};
-use crate::base::hash::{hash_of, key_group, subtask_of_group};
-use crate::semantics::state::{OperatorSnapshot, Slot, States};
-use crate::semantics::time::Timers;
+use crate::base::hash::hash_of;
+use crate::operator::{Progress, SNAPSHOT_SLICE_BYTES};
+use crate::semantics::state::{
+    KeyTable, OperatorSnapshot, OperatorState, Section, Slot, States, StoredStates, WrittenState,
+};
+use crate::semantics::time::{TimerCall, TimerCalls};
 use crate::semantics::window::TimeDomain;
 
-/// Sections of the snapshot: the names of the states of keys, ...
-const NAMES: &str = "names";
-/// ... the keys with what they hold, ...
+/// Sections of the snapshot: what is said of the states of keys, ...
+const STATES: &str = "states";
+/// ... the keys with the state they hold, a table by slot, ...
 const KEYS: &str = "keys";
+/// ... the timers of each domain, as calls: slot, time, whether it was registered, ...
+const TIMERS: [(&str, TimeDomain); 2] =
+    [("event-time timers", TimeDomain::Event), ("processing-time timers", TimeDomain::Processing)];
 /// ... and broadcast state.
 const BROADCAST: &str = "broadcast";
 
-/// A key, its state in the order of the names, and its timers of event time and of the clock.
-type KeyEntry<K> = (K, Vec<Option<Vec<u8>>>, Vec<Timestamp>, Vec<Timestamp>);
+/// Keys that are restored together.
+const BATCH: usize = 1 << 10;
+/// The slot of a key that belongs to another subtask.
+const ELSEWHERE: Slot = Slot::MAX;
+
+/// The part of a snapshot under way that is not in the table of keys.
+#[derive(Default)]
+pub(super) struct UnderWay {
+    /// The time of a full snapshot, at which what has expired may be left out.
+    pub(super) live_at: Option<Timestamp>,
+    timers: [TimerCalls<()>; 2],
+}
+
+/// Writes a key with its state; false if the slot is empty.
+pub(super) fn put_key<K: Key>(
+    table: &KeyTable<K, ()>,
+    states: &States,
+    live_at: Option<Timestamp>,
+    slot: Slot,
+    into: &mut Section,
+) -> Result<bool> {
+    let Some(key) = table.key(slot) else { return Ok(false) };
+    into.put_slot_with(slot, |bytes| {
+        codec::encode(key, bytes)?;
+        states.encode_slot(slot, live_at, bytes)
+    })?;
+    Ok(true)
+}
 
 impl<K: Key> KeyedBackend<K> {
-    /// All keys with what they hold, and broadcast state.
-    pub(super) fn snapshot(&self) -> Result<OperatorSnapshot> {
-        let mut snapshot = OperatorSnapshot::default();
-        let states = self.context.scope.states();
-        snapshot_broadcast(states, &mut snapshot)?;
-        let Keys::All(table) = &self.context.keys else {
+    /// The cut at a barrier: all keys with what they hold, or those that have changed, all timers, and broadcast state.
+    pub(super) fn snapshot(&mut self, barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
+        let now = self.context.processing_time();
+        let KeyedContext { scope, keys, timers, changes, under_way, .. } = &mut self.context;
+        let Keys::All(table) = keys else {
             return Err(Error::Internal("a snapshot was asked for in the middle of a key".into()));
         };
-        let names: Vec<&str> = states.keyed_names().collect();
-        snapshot.put(NAMES, &names)?;
-        let mut event = BySlot::new(&self.context.timers.event);
-        let mut processing = BySlot::new(&self.context.timers.processing);
-        for (slot, _, key, ()) in table.iter() {
-            let (stored, event, processing) =
-                (states.snapshot_slot(slot)?, event.take(slot), processing.take(slot));
-            let is_empty = event.is_empty() && processing.is_empty() && stored.iter().all(Option::is_none);
-            if !is_empty {
-                snapshot.put(KEYS, &(key, stored, event, processing))?;
-            }
+        snapshot_broadcast(scope.states(), into)?;
+        into.put(STATES, &scope.states().written())?;
+        changes.cut(barrier.full, table.slots());
+        under_way.live_at = barrier.full.then_some(now);
+        for ((_, domain), copy) in TIMERS.into_iter().zip(&mut under_way.timers) {
+            timers.of(domain).copy_calls(copy);
         }
-        Ok(snapshot)
+        self.snapshot_more(into)
+    }
+
+    /// Writes more of the cut.
+    pub(super) fn snapshot_more(&mut self, into: &mut OperatorSnapshot) -> Result<Progress> {
+        let KeyedContext { scope, keys, changes, under_way, .. } = &mut self.context;
+        let Keys::All(table) = keys else { return Ok(Progress::Done) };
+        let section = into.section(KEYS);
+        let end = section.bytes().len() + SNAPSHOT_SLICE_BYTES;
+        let (states, live_at) = (scope.states(), under_way.live_at);
+        let put = |slot, into: &mut Section| put_key(table, states, live_at, slot, into);
+        if !changes.write(section, SNAPSHOT_SLICE_BYTES, put)? {
+            return Ok(Progress::Yielded);
+        }
+        let mut left = end.saturating_sub(section.bytes().len());
+        for ((name, _), copy) in TIMERS.into_iter().zip(&mut under_way.timers) {
+            let section = into.section(name);
+            let end = section.bytes().len() + left;
+            while section.bytes().len() < end {
+                let Some(TimerCall { time, slot, registers, .. }) = copy.take() else { break };
+                section.put(&(slot, time, registers))?;
+            }
+            if section.bytes().len() >= end {
+                return Ok(Progress::Yielded);
+            }
+            left = end.saturating_sub(section.bytes().len());
+        }
+        Ok(Progress::Done)
     }
 
     /// Takes up the keys of a snapshot that belong to this subtask, and broadcast state. Timers whose time has passed
     /// fire with the next advance.
-    pub(super) fn restore(&mut self, snapshot: &OperatorSnapshot) -> Result<()> {
-        let context = &mut self.context;
-        restore_broadcast(context.scope.states_mut(), snapshot)?;
-        let Keys::All(table) = &mut context.keys else { return Ok(()) };
-        let mut names: Option<Vec<String>> = None;
-        for written in snapshot.entries::<Vec<String>>(NAMES) {
-            let written = written?;
-            if names.as_ref().is_some_and(|names| *names != written) {
-                return Err(Error::user(
-                    "the subtasks of the operator declared different states when the snapshot was taken; \
-                     declare the same states in all subtasks",
-                ));
-            }
-            names = Some(written);
+    pub(super) fn restore(&mut self, state: &OperatorState) -> Result<()> {
+        self.restore_operator(state)?;
+        restore_broadcast(self.context.scope.states_mut(), state)?;
+        if matches!(self.context.keys, Keys::One(_)) {
+            return Ok(());
         }
-        let names = names.unwrap_or_default();
-        let (groups, parallelism) = (context.runtime.max_parallelism, context.runtime.parallelism);
-        let (mut slots, mut created) = (Vec::new(), Vec::new());
-        for entry in snapshot.entries::<KeyEntry<K>>(KEYS) {
-            let (key, stored, event, processing) = entry?;
+        let stored = stored_states(self.context.scope.states(), state)?;
+        let mut rows = Rows { keys: Vec::new(), hashes: Vec::new(), from: Vec::new(), stored: Vec::new() };
+        // The slots of the keys of each old subtask.
+        let mut slots: Vec<Vec<Slot>> = state.subtasks().iter().map(|_| Vec::new()).collect();
+        if let Keys::All(table) = &mut self.context.keys {
+            table.reserve(state.table_len(KEYS) / self.context.runtime.parallelism());
+        }
+        for entry in state.table_bytes(KEYS) {
+            let (subtask, slot, bytes) = entry?;
+            let (key, bytes) = codec::decode_front::<K>(bytes)?;
             let hash = hash_of(&key);
-            if subtask_of_group(key_group(hash, groups), parallelism, groups) != context.runtime.subtask {
+            if !self.context.runtime.owns(hash) {
                 continue;
             }
-            table.resolve(&[key], &[hash], &mut slots, &mut created, || ())?;
-            let Some(&slot) = slots.first() else { continue };
-            let columns: Vec<(&str, Vec<u8>)> = names
-                .iter()
-                .zip(stored)
-                .filter_map(|(name, bytes)| bytes.map(|bytes| (name.as_str(), bytes)))
-                .collect();
-            context.scope.states_mut().restore_slot(slot, &columns)?;
-            for (domain, times) in [(TimeDomain::Event, event), (TimeDomain::Processing, processing)] {
-                times.into_iter().for_each(|time| context.timers.of(domain).register(time, slot, ()));
+            rows.keys.push(key);
+            rows.hashes.push(hash);
+            rows.from.push((subtask, slot));
+            rows.stored.push(bytes);
+            if rows.keys.len() == BATCH {
+                self.restore_keys(&mut rows, &stored, &mut slots)?;
             }
         }
+        self.restore_keys(&mut rows, &stored, &mut slots)?;
+        for (subtask, slots) in state.subtasks().iter().zip(&slots) {
+            let Some(newest) = subtask.newest() else { continue };
+            for (name, domain) in TIMERS {
+                let calls = newest.entries::<(Slot, Timestamp, bool)>(name).filter_map(|call| match call {
+                    Ok((slot, time, registers)) => {
+                        let slot = slots.get(slot as usize).copied().filter(|&slot| slot != ELSEWHERE)?;
+                        Some(Ok(TimerCall { time, slot, registers, namespace: () }))
+                    }
+                    Err(e) => Some(Err(e)),
+                });
+                self.context.timers.of(domain).register_live(calls.collect::<Result<_>>()?);
+            }
+        }
+        // Keys that were held by a timer that had been deleted.
+        for slot in slots.into_iter().flatten().filter(|&slot| slot != ELSEWHERE) {
+            self.context.release(slot)?;
+        }
+        self.release()
+    }
+
+    /// Puts a batch of keys into the table, and their state into the columns.
+    fn restore_keys(
+        &mut self,
+        rows: &mut Rows<'_, K>,
+        stored: &StoredStates,
+        slots: &mut [Vec<Slot>],
+    ) -> Result<()> {
+        let Rows { keys, hashes, from, stored: bytes } = rows;
+        let KeyedContext { scope, keys: Keys::All(table), .. } = &mut self.context else { return Ok(()) };
+        table.resolve(keys, hashes, &mut self.slots, &mut self.created, || ())?;
+        if self.created.len() < keys.len() {
+            return Err(Error::Codec("a snapshot holds two entries of one key; it is damaged".into()));
+        }
+        scope.states().prefetch(&self.slots);
+        for ((&slot, &(subtask, old)), bytes) in self.slots.iter().zip(&*from).zip(&*bytes) {
+            scope.states_mut().decode_slot(slot, stored, bytes)?;
+            if let Some(slots) = slots.get_mut(subtask) {
+                if slots.len() <= old as usize {
+                    slots.resize(old as usize + 1, ELSEWHERE);
+                }
+                slots[old as usize] = slot;
+            }
+        }
+        self.slots.clear();
+        self.created.clear();
+        keys.clear();
+        hashes.clear();
+        from.clear();
+        bytes.clear();
         Ok(())
     }
+}
+
+/// Keys that are restored together, with the subtask and the slot they were in, and the bytes of their state.
+struct Rows<'a, K> {
+    keys: Vec<K>,
+    hashes: Vec<u64>,
+    from: Vec<(usize, Slot)>,
+    stored: Vec<&'a [u8]>,
+}
+
+/// What the snapshot says of the states of keys, the same for all subtasks.
+fn stored_states(states: &States, state: &OperatorState) -> Result<StoredStates> {
+    let mut all: Option<Vec<WrittenState>> = None;
+    for written in state.entries::<Vec<WrittenState>>(STATES) {
+        let written = written?;
+        if all.as_ref().is_some_and(|all| *all != written) {
+            return Err(Error::user(
+                "the subtasks of the operator declared different states when the snapshot was taken; \
+                 declare the same states in all subtasks",
+            ));
+        }
+        all = Some(written);
+    }
+    states.reader(all.unwrap_or_default())
 }
 
 /// Writes broadcast state.
@@ -98,35 +220,9 @@ pub(super) fn snapshot_broadcast(states: &States, into: &mut OperatorSnapshot) -
 }
 
 /// Reads broadcast state; of several copies of a map the last one counts.
-pub(super) fn restore_broadcast(states: &mut States, snapshot: &OperatorSnapshot) -> Result<()> {
-    for map in snapshot.entries::<(String, Vec<u8>)>(BROADCAST) {
+pub(super) fn restore_broadcast(states: &mut States, state: &OperatorState) -> Result<()> {
+    for map in state.entries::<(String, Vec<u8>)>(BROADCAST) {
         states.restore_broadcast(&[map?])?;
     }
     Ok(())
-}
-
-/// The times of all timers, slot by slot.
-struct BySlot {
-    timers: Vec<(Slot, Timestamp)>,
-    taken: usize,
-}
-
-impl BySlot {
-    fn new(timers: &Timers<()>) -> BySlot {
-        let mut timers: Vec<_> =
-            timers.iter_live().into_iter().map(|timer| (timer.slot, timer.time)).collect();
-        timers.sort_unstable();
-        BySlot { timers, taken: 0 }
-    }
-
-    /// The times of a slot, which is higher than that of the call before.
-    fn take(&mut self, slot: Slot) -> Vec<Timestamp> {
-        let left = self.timers.get(self.taken..).unwrap_or_default();
-        let before = left.partition_point(|timer| timer.0 < slot);
-        let left = left.get(before..).unwrap_or_default();
-        let count = left.iter().take_while(|timer| timer.0 == slot).count();
-        let times = left.iter().take(count).map(|timer| timer.1).collect();
-        self.taken += before + count;
-        times
-    }
 }

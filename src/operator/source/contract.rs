@@ -7,12 +7,14 @@
 
 use crate::base::batch::{BATCH_RECORDS, Batch};
 use crate::base::clock::Clock;
+use crate::base::codec::encode;
 use crate::base::data::{Data, Timestamp};
 use crate::base::error::Result;
 use crate::base::metrics::Counters;
 use crate::base::vfs::SharedVfs;
 use std::sync::Arc;
 use std::time::Duration;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// The counter in which a source counts the bytes that it has read: shown as the bytes in of its operator.
 pub const BYTES_READ: &str = "bytes_read";
@@ -49,6 +51,15 @@ pub trait Source: Send + Sync + 'static {
     /// after the other. An unbounded source is read at once in any case.
     fn reads_splits_at_once(&self) -> bool {
         false
+    }
+    /// What tells that the input is still what `splits` has found, as names and texts: a job is resumed only if all
+    /// of them are as they were. By default it is a checksum of the splits; name files, their size and time, and
+    /// a checksum of samples.
+    fn fingerprint(&self, splits: &[Self::Split], _ctx: &SourceContext) -> Result<Vec<(String, String)>> {
+        let mut bytes = Vec::new();
+        encode(&splits, &mut bytes)?;
+        let text = format!("{} splits with checksum {:016x}", splits.len(), xxh3_64(&bytes));
+        Ok(vec![(format!("input '{}'", self.describe()), text)])
     }
     /// Opens a split at its position.
     fn open(&self, split: Self::Split, ctx: &SourceContext) -> Result<Self::Reader>;

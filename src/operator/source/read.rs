@@ -5,17 +5,20 @@
 //! strategy.
 
 use super::contract::{Boundedness, Poll, Source, SourceContext, SourceOutput, SplitReader};
-use crate::base::batch::{Batch, Element, ErasedBatch};
-use crate::base::data::{Data, Timestamp, WATERMARK_MAX};
+use super::splits::{Dealing, Numbered, Share, Splits};
+use crate::base::batch::{Barrier, Batch, Element, ErasedBatch};
+use crate::base::data::{Data, Timestamp, WATERMARK_MAX, WATERMARK_MIN};
 use crate::base::error::{Error, Result};
+use crate::base::failpoint;
 use crate::operator::erased::AnyOperator;
 use crate::operator::output::AnyOut;
 use crate::operator::timestamps::to_ms;
 use crate::operator::{Context, Out, Progress};
+use crate::semantics::state::{OperatorSnapshot, OperatorState, Slot};
 use crate::semantics::time::{MergeChange, Timing, WatermarkMerge, WatermarkStrategy};
 use std::any::Any;
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// How splits come to subtasks.
@@ -47,6 +50,11 @@ pub trait AnySource: Send + Sync {
 pub trait SourceRun: Send + Sync {
     /// The reading operator of one subtask.
     fn operator(&self, subtask: usize) -> Box<dyn AnyOperator>;
+    /// As [`Source::fingerprint`], of the splits of this execution.
+    fn fingerprint(&self) -> Result<Vec<(String, String)>>;
+    /// Before a further attempt, or the first one if it goes on from a checkpoint: what is to be read is what is left
+    /// according to `state`, or everything if there is none. Subtasks that are marked `finished` do not run.
+    fn begin(&self, state: Option<&OperatorState>, finished: &[bool]) -> Result<()>;
 }
 
 impl<S: Source> AnySource for S {
@@ -71,54 +79,40 @@ impl<S: Source> AnySource for S {
         let streaming = assignment == SplitAssignment::OnDemand;
         let unbounded = Source::boundedness(&*self) == Boundedness::Unbounded;
         let together = unbounded || streaming && self.reads_splits_at_once();
-        let splits = if streaming && !together {
-            Splits::Shared(Arc::new(Mutex::new(splits.into())))
-        } else {
-            Splits::Own(assign_by_weight(splits, ctx.parallelism, |split| self.weight(split)))
-        };
-        Ok(Arc::new(Run { source: self, ctx, splits: Mutex::new(splits), together, strategy }))
+        let shared = streaming && !together;
+        let weight = |split: &S::Split| self.weight(split);
+        let splits = Splits::new(splits, &Dealing { shared, parallelism: ctx.parallelism, weight: &weight })?;
+        Ok(Arc::new(Run { source: self, ctx, splits: Mutex::new(splits), shared, together, strategy }))
     }
-}
-
-/// Gives each split, in order, to the subtask that has the least so far.
-fn assign_by_weight<P>(splits: Vec<P>, parallelism: usize, weight: impl Fn(&P) -> u64) -> Vec<VecDeque<P>> {
-    let mut own: Vec<(u64, VecDeque<P>)> = (0..parallelism).map(|_| (0, VecDeque::new())).collect();
-    for split in splits {
-        let weight = weight(&split).max(1);
-        if let Some(least) = own.iter_mut().min_by_key(|(total, _)| *total) {
-            least.0 = least.0.saturating_add(weight);
-            least.1.push_back(split);
-        }
-    }
-    own.into_iter().map(|(_, splits)| splits).collect()
-}
-
-type SplitQueue<P> = Arc<Mutex<VecDeque<P>>>;
-
-enum Splits<P> {
-    Shared(SplitQueue<P>),
-    /// Kept, so that a repeated attempt reads the same again.
-    Own(Vec<VecDeque<P>>),
 }
 
 struct Run<S: Source> {
     source: Arc<S>,
     ctx: SourceContext,
     splits: Mutex<Splits<S::Split>>,
+    shared: bool,
     together: bool,
     strategy: Option<WatermarkStrategy<S::Item>>,
 }
 
+impl<S: Source> Run<S> {
+    fn lock(&self) -> MutexGuard<'_, Splits<S::Split>> {
+        self.splits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl<S: Source> SourceRun for Run<S> {
+    fn fingerprint(&self) -> Result<Vec<(String, String)>> {
+        let splits = self.lock().all();
+        self.source.fingerprint(&splits, &self.ctx)
+    }
+
     fn operator(&self, subtask: usize) -> Box<dyn AnyOperator> {
-        let queue = match &*self.splits.lock().unwrap_or_else(PoisonError::into_inner) {
-            Splits::Shared(queue) => queue.clone(),
-            Splits::Own(own) => Arc::new(Mutex::new(own[subtask].clone())),
-        };
+        let share = self.lock().share(subtask);
         Box::new(SourceOperator {
             source: self.source.clone(),
             ctx: self.ctx.clone(),
-            queue,
+            share,
             together: self.together,
             strategy: self.strategy.clone(),
             readers: VecDeque::new(),
@@ -129,11 +123,23 @@ impl<S: Source> SourceRun for Run<S> {
             interval_ms: 0,
         })
     }
+
+    fn begin(&self, state: Option<&OperatorState>, finished: &[bool]) -> Result<()> {
+        let weight = |split: &S::Split| self.source.weight(split);
+        let dealing = Dealing { shared: self.shared, parallelism: self.ctx.parallelism, weight: &weight };
+        let splits = match state.filter(|state| !state.is_empty()) {
+            Some(state) => Splits::restored(state, &dealing, finished)?,
+            None => self.lock().again(&dealing),
+        };
+        *self.lock() = splits;
+        Ok(())
+    }
 }
 
 /// A split that is being read.
 struct OpenSplit<S: Source> {
     reader: S::Reader,
+    number: Slot,
     /// Its number in the merge of watermarks.
     input: usize,
     timing: Option<Timing<S::Item>>,
@@ -144,7 +150,7 @@ struct OpenSplit<S: Source> {
 struct SourceOperator<S: Source> {
     source: Arc<S>,
     ctx: SourceContext,
-    queue: SplitQueue<S::Split>,
+    share: Share<S::Split>,
     /// All splits are read at once, in turn; otherwise one after the other.
     together: bool,
     strategy: Option<WatermarkStrategy<S::Item>>,
@@ -176,19 +182,23 @@ impl<S: Source> SourceOperator<S> {
     fn open_splits(&mut self) -> Result<()> {
         let mut waiting = true;
         while self.together || self.readers.is_empty() {
-            let split = self.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-            let Some(split) = split else {
+            let Some(Numbered { number, split, watermark }) = self.share.queue.take() else {
                 waiting = false;
                 break;
             };
+            failpoint::check("source.open")?;
             let reader = self.source.open(split, &self.ctx)?;
             let timing = self.strategy.as_ref().map(|s| s.start(self.ctx.clock.monotonic()));
-            self.readers.push_back(OpenSplit { reader, input: self.merge.add(), timing, idle: false });
+            let input = self.merge.add();
+            if let Some(watermark) = watermark {
+                // Before all are open none of them says how far event time has come.
+                self.merge.hold(true);
+                self.merge.watermark_of(input, watermark);
+            }
+            self.readers.push_back(OpenSplit { reader, number, input, timing, idle: false });
         }
         // Another subtask may have taken the last one.
-        let held = waiting
-            && !self.readers.is_empty()
-            && !self.queue.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+        let held = waiting && !self.readers.is_empty() && !self.share.queue.is_empty();
         emit_of_open(self.merge.hold(held), &mut self.out);
         Ok(())
     }
@@ -281,6 +291,8 @@ fn pass_on<S: Source>(
 impl<S: Source> AnyOperator for SourceOperator<S> {
     fn open(&mut self, ctx: &mut Context) -> Result<()> {
         self.interval_ms = to_ms(ctx.runtime.job.auto_watermark_interval);
+        // Those of the attempt.
+        self.ctx.counters = ctx.runtime.counters.clone();
         Ok(())
     }
 
@@ -296,8 +308,8 @@ impl<S: Source> AnyOperator for SourceOperator<S> {
             match polled {
                 Poll::End => {
                     // The splits that wait hold the watermark back, or there are none.
-                    let held = !self.together
-                        && !self.queue.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+                    self.share.has_read(split.number);
+                    let held = !self.together && !self.share.queue.is_empty();
                     emit_of_open(self.merge.hold(held), &mut self.out);
                     emit_of_open(self.merge.end(split.input), &mut self.out);
                 }
@@ -350,6 +362,17 @@ impl<S: Source> AnyOperator for SourceOperator<S> {
     fn makes_watermarks(&self) -> bool {
         true
     }
+    fn snapshot(&mut self, barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
+        let merge = &self.merge;
+        let open = self.readers.iter().map(|open| {
+            let promised = merge.promised(open.input);
+            let watermark = (promised > WATERMARK_MIN).then_some(promised);
+            Numbered { number: open.number, split: open.reader.position(), watermark }
+        });
+        failpoint::check("source.position")?;
+        self.share.snapshot(barrier, open, into)?;
+        Ok(Progress::Done)
+    }
     fn close(&mut self) -> Result<()> {
         self.readers.clear();
         Ok(())
@@ -359,17 +382,5 @@ impl<S: Source> AnyOperator for SourceOperator<S> {
     }
     fn type_name(&self) -> &'static str {
         std::any::type_name::<S>()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn splits_go_to_the_subtask_with_the_least_weight() {
-        let own = assign_by_weight(vec![10u64, 1, 1, 1, 7, 2], 2, |w| *w);
-        assert_eq!(own, [VecDeque::from([10, 2]), VecDeque::from([1, 1, 1, 7])]);
-        assert_eq!(assign_by_weight(Vec::<u64>::new(), 3, |w| *w).len(), 3);
     }
 }

@@ -8,7 +8,6 @@ use crate::operator::collector::Collector;
 use crate::operator::{RuntimeContext, UserResult};
 use crate::semantics::state::{KeyedAccess, KeyedScope, Slot, StateDescriptor, States};
 use crate::semantics::window::Window;
-use qcell::QCellOwner;
 
 /// A function over what a firing window holds: its records, or one value if they were aggregated. One value serves one
 /// attempt of one subtask and all of its keys and windows; calls come from one thread at a time. Fields
@@ -19,7 +18,7 @@ pub trait ProcessWindowFunction<K: Key, In, Out: Data>: Send + 'static {
         Ok(())
     }
     /// A window of `key` fires. `records` are in the order in which they came, in BATCH by timestamp; windows that
-    /// have merged come one after the other. What is emitted carries the last timestamp of the window; in a
+    /// have merged come one after the other; there is none only if an evictor has left none. What is emitted carries the last timestamp of the window; in a
     /// global one that of its last record.
     fn process(
         &mut self,
@@ -75,15 +74,13 @@ impl WindowScope {
 
 impl KeyedAccess for WindowScope {
     #[inline(always)]
-    fn state(&self) -> (&QCellOwner, Slot) {
-        self.0.state()
+    fn scope(&self) -> &KeyedScope {
+        &self.0
     }
     #[inline(always)]
-    fn state_mut(&mut self) -> (&mut QCellOwner, Slot) {
-        self.0.state_mut()
+    fn scope_mut(&mut self) -> &mut KeyedScope {
+        &mut self.0
     }
-    // The operator looks whether state is left when the last window of a key goes.
-    fn cleared(&mut self) {}
 }
 
 /// The window that fires, and the state of its key and its own.
@@ -103,17 +100,36 @@ impl WindowContext {
             watermark: Timestamp::MIN,
             processing_time: 0,
             runtime,
-            key: WindowScope(KeyedScope::new(states.key)),
-            own: WindowScope(KeyedScope::new(states.window)),
+            // The operator looks whether state is left when the last window of a key goes.
+            key: WindowScope(KeyedScope::unnoted(states.key)),
+            own: WindowScope(KeyedScope::unnoted(states.window)),
         }
     }
     pub(super) fn set_time(&mut self, watermark: Timestamp, processing_time: Timestamp) {
         (self.watermark, self.processing_time) = (watermark, processing_time);
+        self.key.0.set_now(processing_time);
+        self.own.0.set_now(processing_time);
     }
     pub(super) fn set(&mut self, window: Window, key: Slot, own: Slot) {
         self.window = window;
         self.key.0.set_slot(key);
         self.own.0.set_slot(own);
+    }
+    pub(super) fn key_states(&self) -> &States {
+        self.key.0.states()
+    }
+    pub(super) fn window_states(&self) -> &States {
+        self.own.0.states()
+    }
+    /// Drops state of the key and of the window that was found to have expired.
+    #[inline]
+    pub(super) fn clean_up(&mut self) {
+        for WindowScope(scope) in [&mut self.key, &mut self.own] {
+            if scope.states().has_ttl() && scope.take_used().expired {
+                let (slot, now) = (scope.slot(), scope.now());
+                (0..scope.states().columns()).for_each(|column| scope.states_mut().purge(column, slot, now));
+            }
+        }
     }
     pub(super) fn key_scope(&mut self) -> &mut WindowScope {
         &mut self.key

@@ -11,15 +11,17 @@
 
 use super::slices::{divert, no_timestamps};
 use super::{WindowFold, Windowed};
-use crate::base::batch::Batch;
+use crate::base::batch::{Barrier, Batch};
 use crate::base::data::{Data, Key, Timestamp, WATERMARK_MIN};
-use crate::base::error::{Error, Result};
+use crate::base::error::Result;
 use crate::base::hash::hash_of;
 use crate::base::metrics::Counter;
 use crate::operator::exchange::KeySelector;
 use crate::operator::side_output::SideOutput;
-use crate::operator::{Context, Operator, Out, Progress};
-use crate::semantics::state::{KeyTable, OperatorSnapshot, Slot, StateScope, prefetch_reference};
+use crate::operator::{Context, Operator, Out, Progress, SNAPSHOT_SLICE_BYTES};
+use crate::semantics::state::{
+    Changes, KeyTable, OperatorSnapshot, OperatorState, Slot, StateScope, prefetch_reference,
+};
 use crate::semantics::time::Timers;
 use crate::semantics::window::{Window, WindowAssigner, merge_by};
 use serde::{Deserialize, Serialize};
@@ -51,11 +53,6 @@ impl<A> OfKey<A> {
         prefetch_reference(self.sessions.first());
         prefetch_reference(self.sessions.last());
     }
-
-    /// How many sessions, from the first on, end at or before `watermark`.
-    fn complete(&self, watermark: Timestamp) -> usize {
-        self.sessions.iter().take_while(|session| session.window.max_timestamp() <= watermark).count()
-    }
 }
 
 /// Folds the records of each key and session. Records whose session has fired are late.
@@ -67,12 +64,17 @@ pub struct SessionFold<K, T, W, F: WindowFold<T>> {
     late: Option<Counter>,
     late_records: Batch<T>,
     table: KeyTable<K, OfKey<F::Acc>>,
+    changes: Changes,
     timers: Timers<()>,
     /// The one key whose records come, key by key.
     one: Option<(K, OfKey<F::Acc>)>,
     one_key: bool,
     /// The timers of a watermark are being looked at.
     firing: bool,
+    /// The key whose sessions were being emitted when the output was full.
+    under_way: Option<Slot>,
+    /// How many sessions of the key under way are out.
+    emitted: usize,
     popped: usize,
     keys: Vec<K>,
     slots: Vec<Slot>,
@@ -96,10 +98,13 @@ impl<K: Key, T: Data, W: WindowAssigner<T>, F: WindowFold<T>> SessionFold<K, T, 
             late: None,
             late_records: Batch::new(),
             table: KeyTable::new(),
+            changes: Changes::new(),
             timers: Timers::new(),
             one: None,
             one_key: false,
             firing: false,
+            under_way: None,
+            emitted: 0,
             popped: 0,
             keys: Vec::new(),
             slots: Vec::new(),
@@ -118,6 +123,7 @@ impl<K: Key, T: Data, W: WindowAssigner<T>, F: WindowFold<T>> SessionFold<K, T, 
         }
         let (slots, created) = (&mut self.slots, &mut self.created);
         self.table.resolve(&self.keys, &batch.hashes, slots, created, OfKey::new)?;
+        created.iter().try_for_each(|&slot| self.changes.creating(slot))?;
         let records = batch.values.drain(..).zip(&batch.timestamps).zip(&*slots);
         for (i, ((record, &timestamp), &slot)) in records.enumerate() {
             if let Some(ahead) = slots.get(i + AHEAD).and_then(|&slot| self.table.value(slot)) {
@@ -125,7 +131,9 @@ impl<K: Key, T: Data, W: WindowAssigner<T>, F: WindowFold<T>> SessionFold<K, T, 
             }
             self.assigned.clear();
             self.assigner.assign(&record, timestamp, &mut self.assigned)?;
-            let Some(of_key) = self.table.value_mut(slot) else { continue };
+            let Some((key, of_key)) = self.table.entry_mut(slot) else { continue };
+            let sessions = &of_key.sessions;
+            self.changes.changing(slot, |copies| copies.put_slot(slot, Some(&(key, sessions))))?;
             let rest = place(&mut self.fold, of_key, &self.assigned, record, watermark);
             if let Some(record) = rest {
                 self.late_records.values.push(record);
@@ -136,6 +144,7 @@ impl<K: Key, T: Data, W: WindowAssigner<T>, F: WindowFold<T>> SessionFold<K, T, 
         }
         for &slot in &self.created {
             if self.table.value(slot).is_some_and(|of_key| of_key.sessions.is_empty()) {
+                // Not in any cut: it was made in this batch, and is noted as changed.
                 self.table.remove(slot);
             }
         }
@@ -144,11 +153,19 @@ impl<K: Key, T: Data, W: WindowAssigner<T>, F: WindowFold<T>> SessionFold<K, T, 
         Ok(())
     }
 
-    /// Emits the sessions of a key that are complete; drops the key, or sets its next timer.
-    fn fire(&mut self, slot: Slot, watermark: Timestamp, out: &mut Out<Windowed<K, F::Value>>) {
-        let Some((key, of_key)) = self.table.entry_mut(slot) else { return };
-        for session in of_key.sessions.drain(..of_key.complete(watermark)) {
-            emit(&mut self.fold, key, session, out);
+    /// Emits the sessions of a key that are complete, as far as there is room; drops the key, or sets its next timer.
+    fn fire(
+        &mut self,
+        slot: Slot,
+        watermark: Timestamp,
+        out: &mut Out<Windowed<K, F::Value>>,
+    ) -> Result<Progress> {
+        let Some((key, of_key)) = self.table.entry_mut(slot) else { return Ok(Progress::Done) };
+        let sessions = &of_key.sessions;
+        self.changes.changing(slot, |copies| copies.put_slot(slot, Some(&(key, sessions))))?;
+        if emit_complete(&mut self.fold, key, of_key, watermark, &mut self.emitted, out) == Progress::Yielded
+        {
+            return Ok(Progress::Yielded);
         }
         of_key.timer = None;
         if of_key.sessions.is_empty() {
@@ -156,7 +173,33 @@ impl<K: Key, T: Data, W: WindowAssigner<T>, F: WindowFold<T>> SessionFold<K, T, 
         } else {
             set_timer(&mut self.timers, of_key, slot);
         }
+        Ok(Progress::Done)
     }
+}
+
+/// Emits the sessions that are complete, as far as there is room. They leave when all of them are out, since those
+/// behind them move up.
+#[inline]
+fn emit_complete<K: Key, T: Data, F: WindowFold<T>>(
+    fold: &mut F,
+    key: &K,
+    of_key: &mut OfKey<F::Acc>,
+    watermark: Timestamp,
+    emitted: &mut usize,
+    out: &mut Out<Windowed<K, F::Value>>,
+) -> Progress {
+    while let Some(Session { window, acc }) = of_key.sessions.get(*emitted)
+        && window.max_timestamp() <= watermark
+    {
+        if out.is_full() {
+            return Progress::Yielded;
+        }
+        let (window, value) = (*window, fold.value(acc));
+        out.push(Windowed { key: key.clone(), window, value }, Some(window.max_timestamp()));
+        *emitted += 1;
+    }
+    of_key.sessions.drain(..std::mem::take(emitted));
+    Progress::Done
 }
 
 /// Puts a record into a session, which may join others. Gives it back if its session has fired.
@@ -204,16 +247,6 @@ fn set_timer<A>(timers: &mut Timers<()>, of_key: &mut OfKey<A>, slot: Slot) {
     }
 }
 
-fn emit<K: Key, T: Data, F: WindowFold<T>>(
-    fold: &mut F,
-    key: &K,
-    session: Session<F::Acc>,
-    out: &mut Out<Windowed<K, F::Value>>,
-) {
-    let Session { window, acc } = session;
-    out.push(Windowed { key: key.clone(), window, value: fold.value(&acc) }, Some(window.max_timestamp()));
-}
-
 impl<K: Key, T: Data, W: WindowAssigner<T>, F: WindowFold<T>> Operator for SessionFold<K, T, W, F> {
     type In = T;
     type Out = Windowed<K, F::Value>;
@@ -241,14 +274,19 @@ impl<K: Key, T: Data, W: WindowAssigner<T>, F: WindowFold<T>> Operator for Sessi
         }
         batch.reverse();
         while !out.is_full() {
+            // What ends before the next record cannot be reached by later ones either; touching sessions are one.
+            if let (Some(&timestamp), Some((key, of_key))) = (batch.timestamps.last(), &mut self.one) {
+                let until = timestamp.saturating_sub(2);
+                if emit_complete(&mut self.fold, key, of_key, until, &mut self.emitted, out)
+                    == Progress::Yielded
+                {
+                    break;
+                }
+            }
             let Some((record, Some(timestamp))) = batch.pop() else { break };
             self.assigned.clear();
             self.assigner.assign(&record, timestamp, &mut self.assigned)?;
-            let (key, of_key) = self.one.get_or_insert_with(|| (self.selector.key(&record), OfKey::new()));
-            // What ends before this record cannot be reached by later ones either; touching sessions are one.
-            for session in of_key.sessions.drain(..of_key.complete(timestamp.saturating_sub(2))) {
-                emit(&mut self.fold, key, session, out);
-            }
+            let (_, of_key) = self.one.get_or_insert_with(|| (self.selector.key(&record), OfKey::new()));
             place(&mut self.fold, of_key, &self.assigned, record, ctx.watermark);
         }
         batch.reverse();
@@ -274,10 +312,19 @@ impl<K: Key, T: Data, W: WindowAssigner<T>, F: WindowFold<T>> Operator for Sessi
                 let near = timers.upcoming(2 * AHEAD).skip(AHEAD);
                 near.filter_map(|slot| self.table.value(slot)).for_each(OfKey::prefetch);
             }
-            self.popped = self.popped.wrapping_add(1);
-            let Some(timer) = self.timers.pop_due() else { break };
+            let slot = match self.under_way.take() {
+                Some(slot) => slot,
+                None => {
+                    self.popped = self.popped.wrapping_add(1);
+                    let Some(timer) = self.timers.pop_due() else { break };
+                    timer.slot
+                }
+            };
             // A timer of a key that has left, or of one that came after it, finds nothing to do.
-            self.fire(timer.slot, watermark, out);
+            if self.fire(slot, watermark, out)? == Progress::Yielded {
+                self.under_way = Some(slot);
+                return Ok(Progress::Yielded);
+            }
         }
         self.firing = false;
         self.table.end_batch();
@@ -285,36 +332,45 @@ impl<K: Key, T: Data, W: WindowAssigner<T>, F: WindowFold<T>> Operator for Sessi
     }
 
     fn end_of_key(&mut self, _ctx: &mut Context, out: &mut Out<Self::Out>) -> Result<Progress> {
-        if let Some((key, of_key)) = self.one.take() {
-            for session in of_key.sessions {
-                emit(&mut self.fold, &key, session, out);
-            }
+        if let Some((key, of_key)) = &mut self.one
+            && emit_complete(&mut self.fold, key, of_key, Timestamp::MAX, &mut self.emitted, out)
+                == Progress::Yielded
+        {
+            return Ok(Progress::Yielded);
         }
+        self.one = None;
         Ok(Progress::Done)
     }
 
-    fn snapshot(&mut self) -> Result<OperatorSnapshot> {
-        let mut snapshot = OperatorSnapshot::default();
-        for (_, _, key, of_key) in self.table.iter() {
-            snapshot.put("keys", &(key, &of_key.sessions))?;
-        }
-        Ok(snapshot)
+    fn snapshot(&mut self, barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
+        self.changes.cut(barrier.full, self.table.slots());
+        self.snapshot_more(into)
     }
 
-    fn restore(&mut self, snapshot: &OperatorSnapshot, _ctx: &mut Context) -> Result<()> {
-        for entry in snapshot.entries::<(K, Vec<Session<F::Acc>>)>("keys") {
-            let (key, sessions) = entry?;
-            let hash = hash_of(&key);
-            self.table.resolve(&[key], &[hash], &mut self.slots, &mut self.created, OfKey::new)?;
-            let slot = self.slots.first().copied();
-            let of_key = slot.and_then(|slot| self.table.value_mut(slot));
-            let (Some(slot), Some(of_key)) = (slot, of_key) else {
-                return Err(Error::Internal("a restored key has no place".into()));
-            };
-            of_key.sessions = sessions;
-            set_timer(&mut self.timers, of_key, slot);
+    fn snapshot_more(&mut self, into: &mut OperatorSnapshot) -> Result<Progress> {
+        let table = &self.table;
+        let done = self.changes.write(into.section(KEYS), SNAPSHOT_SLICE_BYTES, |slot, into| {
+            let Some((key, of_key)) = table.key(slot).zip(table.value(slot)) else { return Ok(false) };
+            into.put_slot(slot, Some(&(key, &of_key.sessions))).map(|()| true)
+        })?;
+        Ok(if done { Progress::Done } else { Progress::Yielded })
+    }
+
+    fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {
+        self.table.reserve(state.table_len(KEYS) / ctx.runtime.parallelism());
+        let entries = state.table::<(K, Vec<Session<F::Acc>>)>(KEYS).map(|entry| {
+            let (_, _, (key, sessions)) = entry?;
+            Ok((key, OfKey { sessions, timer: None }))
+        });
+        self.table.insert_all(entries, |hash| ctx.runtime.owns(hash))?;
+        for slot in 0..self.table.slots() {
+            if let Some(of_key) = self.table.value_mut(slot) {
+                set_timer(&mut self.timers, of_key, slot);
+            }
         }
-        self.created.clear();
         Ok(())
     }
 }
+
+/// Section of a snapshot with the open sessions of each key, a table by slot.
+const KEYS: &str = "keys";

@@ -2,16 +2,19 @@
 //!
 //! Place: between the handles of user code, which know the type, and the engine, which knows [`AnyColumn`] only.
 //! Method: all kinds of keyed state share one column, with a cell for each slot: a value, a list, a map or an
-//! accumulator. A cell without content holds nothing at all.
+//! accumulator. A cell without content holds nothing at all. State with a time to live has [`Ages`] beside its cells.
 //! Invariant: a list or a map in a cell is not empty, so that "nothing in any cell" tells that a key holds no state.
 //! Costs: one `Option` for each slot up to the highest one written.
 
+use super::ages::{Aged, AgedMut, Ages, Whole};
 use super::paged::Paged;
 use super::scope::KeyedAccess;
+use super::serializer::{Compatibility, SerializerSnapshot, StateSerializer};
 use super::table::Slot;
+use super::ttl::{StateTtl, TtlVisibility};
 use crate::base::codec;
-use crate::base::data::State;
-use crate::base::error::Result;
+use crate::base::data::{State, Timestamp};
+use crate::base::error::{Error, Result};
 use qcell::{QCell, QCellOwner};
 use std::sync::Arc;
 
@@ -23,30 +26,51 @@ pub trait AnyColumn: Send + Sync {
     fn clear(&self, owner: &mut QCellOwner, slot: Slot);
     /// Fetches cells into the cache.
     fn prefetch(&self, owner: &QCellOwner, slots: &[Slot]);
-    /// Appends what is stored at `slot` as bytes; false if nothing is.
+    /// Appends what is stored at `slot` as bytes, without what has expired at `live_at`, if that is given; false if there is
+    /// nothing.
     ///
     /// # Errors
     /// If the type cannot be encoded.
-    fn encode(&self, owner: &QCellOwner, slot: Slot, into: &mut Vec<u8>) -> Result<bool>;
-    /// Stores at `slot` what [`AnyColumn::encode`] wrote.
+    fn encode(
+        &self,
+        owner: &QCellOwner,
+        slot: Slot,
+        live_at: Option<Timestamp>,
+        into: &mut Vec<u8>,
+    ) -> Result<bool>;
+    /// Stores at `slot` what [`AnyColumn::encode`] wrote, with the serializer that `written` tells of, if it was a user's.
     ///
     /// # Errors
     /// If the bytes are not those of the column's type.
-    fn decode(&self, owner: &mut QCellOwner, slot: Slot, from: &[u8]) -> Result<()>;
+    fn decode(
+        &self,
+        owner: &mut QCellOwner,
+        slot: Slot,
+        from: &[u8],
+        written: Option<&SerializerSnapshot>,
+    ) -> Result<()>;
+    /// How long what is stored lives.
+    fn ttl(&self, owner: &QCellOwner) -> Option<StateTtl>;
+    /// Whether something at `slot` has expired.
+    fn has_expired(&self, owner: &QCellOwner, slot: Slot, now: Timestamp) -> bool;
+    /// Drops what has expired at `slot`.
+    fn purge(&self, owner: &mut QCellOwner, slot: Slot, now: Timestamp);
+    /// What a snapshot says of the user's serializer.
+    fn serializer(&self, owner: &QCellOwner) -> Option<SerializerSnapshot>;
+    /// Whether the column reads what another serializer wrote, or, without one, the engine.
+    fn compatibility(&self, owner: &QCellOwner, written: Option<&SerializerSnapshot>) -> Compatibility;
 }
 
 /// The cells of all keys, by slot.
-pub struct Column<S> {
+pub struct Column<S, A> {
     cells: Paged<Option<S>>,
+    /// Only of state with a time to live.
+    ages: Paged<A>,
+    ttl: Option<StateTtl>,
+    serializer: Option<Box<dyn StateSerializer<S>>>,
 }
 
-impl<S> Default for Column<S> {
-    fn default() -> Self {
-        Column { cells: Paged::default() }
-    }
-}
-
-impl<S> Column<S> {
+impl<S, A: Default> Column<S, A> {
     #[inline(always)]
     fn get(&self, slot: Slot) -> Option<&S> {
         self.cells.get(slot as usize)?.as_ref()
@@ -62,103 +86,256 @@ impl<S> Column<S> {
         self.cells.get_mut(slot as usize)?.take()
     }
 
+    /// Drops the ages of what was stored at a slot.
+    #[inline(always)]
+    fn forget(&mut self, slot: Slot) {
+        if self.ttl.is_some()
+            && let Some(ages) = self.ages.get_mut(slot as usize)
+        {
+            *ages = A::default();
+        }
+    }
+
     #[inline(always)]
     fn cell(&mut self, slot: Slot) -> &mut Option<S> {
-        while self.cells.len() <= slot as usize {
-            self.cells.push(None);
-        }
-        match self.cells.get_mut(slot as usize) {
-            Some(cell) => cell,
-            None => unreachable!("the column has just grown to this slot"),
-        }
+        reach(&mut self.cells, slot)
     }
 }
 
-impl<S: State> AnyColumn for QCell<Column<S>> {
+/// The element of a slot, up to which the array grows.
+#[inline(always)]
+fn reach<T: Default>(elements: &mut Paged<T>, slot: Slot) -> &mut T {
+    while elements.len() <= slot as usize {
+        elements.push(T::default());
+    }
+    match elements.get_mut(slot as usize) {
+        Some(element) => element,
+        None => unreachable!("the array has just grown to this slot"),
+    }
+}
+
+impl<S: State, A: Ages<S>> AnyColumn for QCell<Column<S, A>> {
     fn is_empty(&self, owner: &QCellOwner, slot: Slot) -> bool {
         self.ro(owner).get(slot).is_none()
     }
     fn clear(&self, owner: &mut QCellOwner, slot: Slot) {
-        self.rw(owner).take(slot);
+        let column = self.rw(owner);
+        column.take(slot);
+        column.forget(slot);
     }
     fn prefetch(&self, owner: &QCellOwner, slots: &[Slot]) {
         let column = self.ro(owner);
         slots.iter().for_each(|&slot| column.cells.prefetch(slot as usize));
-    }
-    fn encode(&self, owner: &QCellOwner, slot: Slot, into: &mut Vec<u8>) -> Result<bool> {
-        match self.ro(owner).get(slot) {
-            Some(stored) => codec::encode(stored, into).map(|()| true),
-            None => Ok(false),
+        if column.ttl.is_some() {
+            slots.iter().for_each(|&slot| column.ages.prefetch(slot as usize));
         }
     }
-    fn decode(&self, owner: &mut QCellOwner, slot: Slot, from: &[u8]) -> Result<()> {
-        let stored = codec::decode(from)?;
-        *self.rw(owner).cell(slot) = Some(stored);
+    fn encode(
+        &self,
+        owner: &QCellOwner,
+        slot: Slot,
+        live_at: Option<Timestamp>,
+        into: &mut Vec<u8>,
+    ) -> Result<bool> {
+        let column = self.ro(owner);
+        let Some(stored) = column.get(slot) else { return Ok(false) };
+        let ages = column.ttl.and_then(|ttl| Some((ttl, column.ages.get(slot as usize)?)));
+        if let (Some((ttl, ages)), Some(now)) = (ages, live_at)
+            && ttl.cleans_snapshots()
+            && ages.has_expired(stored, ttl.limit(now))
+        {
+            return ages.encode_live(stored, ttl.limit(now), into);
+        }
+        if let Some((_, ages)) = ages {
+            codec::encode(ages, into)?;
+        }
+        match &column.serializer {
+            None => codec::encode(stored, into)?,
+            Some(serializer) => serializer.serialize(stored, into).map_err(Error::User)?,
+        }
+        Ok(true)
+    }
+    fn decode(
+        &self,
+        owner: &mut QCellOwner,
+        slot: Slot,
+        from: &[u8],
+        written: Option<&SerializerSnapshot>,
+    ) -> Result<()> {
+        let column = self.rw(owner);
+        let mut from = from;
+        if column.ttl.is_some() {
+            let (ages, rest) = codec::decode_front(from)?;
+            *reach(&mut column.ages, slot) = ages;
+            from = rest;
+        }
+        let stored = match (&column.serializer, written) {
+            (Some(serializer), Some(written)) => {
+                serializer.deserialize(written, from).map_err(Error::User)?
+            }
+            _ => codec::decode(from)?,
+        };
+        *column.cell(slot) = Some(stored);
         Ok(())
+    }
+    fn ttl(&self, owner: &QCellOwner) -> Option<StateTtl> {
+        self.ro(owner).ttl
+    }
+    fn has_expired(&self, owner: &QCellOwner, slot: Slot, now: Timestamp) -> bool {
+        let column = self.ro(owner);
+        let (Some(ttl), Some(stored)) = (column.ttl, column.get(slot)) else { return false };
+        column.ages.get(slot as usize).is_some_and(|ages| ages.has_expired(stored, ttl.limit(now)))
+    }
+    fn purge(&self, owner: &mut QCellOwner, slot: Slot, now: Timestamp) {
+        let column = self.rw(owner);
+        let Some(ttl) = column.ttl else { return };
+        let Some(cell) = column.cells.get_mut(slot as usize) else { return };
+        if let (Some(stored), Some(ages)) = (cell.as_mut(), column.ages.get_mut(slot as usize))
+            && ages.purge(stored, ttl.limit(now))
+        {
+            *cell = None;
+        }
+    }
+    fn serializer(&self, owner: &QCellOwner) -> Option<SerializerSnapshot> {
+        self.ro(owner).serializer.as_ref().map(|serializer| serializer.written())
+    }
+    fn compatibility(&self, owner: &QCellOwner, written: Option<&SerializerSnapshot>) -> Compatibility {
+        match (&self.ro(owner).serializer, written) {
+            (None, None) => Compatibility::AsIs,
+            (Some(serializer), Some(written)) => serializer.compatibility(written),
+            // It was written before the state had a serializer: the engine reads it, and the serializer writes on.
+            (Some(_), None) => Compatibility::Migrate,
+            (None, Some(written)) => Compatibility::Incompatible(format!(
+                "it was written by the serializer '{}', version {}, and is declared without one",
+                written.name, written.version
+            )),
+        }
     }
 }
 
 /// What the handles of all kinds have in common: a column, opened by a context at the current key's cell.
-pub(super) struct Handle<S> {
-    column: Arc<QCell<Column<S>>>,
+pub(super) struct Handle<S, A> {
+    column: Arc<QCell<Column<S, A>>>,
+    ttl: Option<StateTtl>,
 }
 
-impl<S: State> Handle<S> {
-    pub(super) fn new(owner: &QCellOwner) -> Self {
-        Handle { column: Arc::new(QCell::new(owner, Column::default())) }
+impl<S: State, A: Ages<S>> Handle<S, A> {
+    pub(super) fn new(
+        owner: &QCellOwner,
+        ttl: Option<StateTtl>,
+        serializer: Option<Box<dyn StateSerializer<S>>>,
+    ) -> Self {
+        let column = Column { cells: Paged::new(), ages: Paged::new(), ttl, serializer };
+        Handle { column: Arc::new(QCell::new(owner, column)), ttl }
     }
 
     pub(super) fn column(&self) -> Arc<dyn AnyColumn> {
         self.column.clone()
     }
 
+    /// The current key's content, and its ages where it has any.
     #[inline(always)]
-    pub(super) fn get<'a, C: KeyedAccess>(&'a self, ctx: &'a C) -> Option<&'a S> {
+    pub(super) fn aged<'a, C: KeyedAccess>(&'a self, ctx: &'a C) -> Option<(&'a S, Option<Aged<'a, A>>)> {
         let (owner, slot) = ctx.state();
-        self.column.ro(owner).get(slot)
+        let column = self.column.ro(owner);
+        let stored = column.get(slot)?;
+        Some((stored, self.ttl.and_then(|ttl| ages_of(column, slot, ttl, ctx))))
     }
 
+    /// The current key's cell, and its ages where it has any. Whoever empties it calls [`KeyedAccess::cleared`].
     #[inline(always)]
-    pub(super) fn get_mut<'a, C: KeyedAccess>(&'a self, ctx: &'a mut C) -> Option<&'a mut S> {
+    pub(super) fn open<'a, C: KeyedAccess>(
+        &'a self,
+        ctx: &'a mut C,
+    ) -> (&'a mut Option<S>, Option<AgedMut<'a, A>>) {
+        let now = ctx.scope().now();
+        if self.ttl.is_some() {
+            ctx.scope().note_access();
+        }
         let (owner, slot) = ctx.state_mut();
-        self.column.rw(owner).get_mut(slot)
+        let Column { cells, ages, .. } = self.column.rw(owner);
+        let aged = self.ttl.map(|ttl| AgedMut {
+            ages: reach(ages, slot),
+            now,
+            limit: ttl.limit(now),
+            shows_expired: ttl.visibility == TtlVisibility::ReturnExpiredIfNotCleanedUp,
+        });
+        (reach(cells, slot), aged)
     }
 
-    /// The current key's cell. Whoever empties it calls [`KeyedAccess::cleared`].
+    /// The current key's content to change, and its ages; without what has expired, unless that is seen.
     #[inline(always)]
-    pub(super) fn cell<'a, C: KeyedAccess>(&'a self, ctx: &'a mut C) -> &'a mut Option<S> {
+    pub(super) fn open_live<'a, C: KeyedAccess>(
+        &'a self,
+        ctx: &'a mut C,
+    ) -> Option<(&'a mut S, Option<AgedMut<'a, A>>)> {
+        if self.ttl.is_some() {
+            self.purge(ctx);
+            let (cell, aged) = self.open(ctx);
+            return Some((cell.as_mut()?, aged));
+        }
         let (owner, slot) = ctx.state_mut();
-        self.column.rw(owner).cell(slot)
+        Some((self.column.rw(owner).get_mut(slot)?, None))
+    }
+
+    /// Drops what has expired and is not seen.
+    #[cold]
+    fn purge<C: KeyedAccess>(&self, ctx: &mut C) {
+        let (cell, aged) = self.open(ctx);
+        let Some(aged) = aged.filter(|aged| !aged.shows_expired) else { return };
+        if let Some(stored) = cell
+            && aged.ages.purge(stored, aged.limit)
+        {
+            *cell = None;
+            ctx.cleared();
+        }
     }
 
     /// Empties the current key's cell.
     #[inline(always)]
     pub(super) fn take<C: KeyedAccess>(&self, ctx: &mut C) -> Option<S> {
+        if self.ttl.is_some() {
+            self.purge(ctx);
+        }
         let (owner, slot) = ctx.state_mut();
-        let stored = self.column.rw(owner).take(slot);
+        let column = self.column.rw(owner);
+        let stored = column.take(slot);
+        column.forget(slot);
         if stored.is_some() {
             ctx.cleared();
         }
         stored
     }
+}
 
-    /// Changes the content of the current key's cell, which may be empty before (then it is the default) and
-    /// after: then the cell holds nothing.
+impl<S: State> Handle<S, Whole> {
+    /// The current key's value, if it is seen.
     #[inline(always)]
-    pub(super) fn change<C: KeyedAccess, R>(
-        &self,
-        ctx: &mut C,
-        change: impl FnOnce(&mut S) -> R,
-        is_empty: impl FnOnce(&S) -> bool,
-    ) -> R
-    where
-        S: Default,
-    {
-        let stored = self.cell(ctx).get_or_insert_default();
-        let result = change(stored);
-        if is_empty(stored) {
-            self.take(ctx);
+    pub(super) fn read<'a, C: KeyedAccess>(&'a self, ctx: &'a C) -> Option<&'a S> {
+        let (stored, aged) = self.aged(ctx)?;
+        match aged {
+            None => Some(stored),
+            Some(aged) => aged.read(&aged.ages.0).then_some(stored),
         }
-        result
     }
+
+    /// The current key's cell, to be written. Whoever empties it calls [`KeyedAccess::cleared`].
+    #[inline(always)]
+    pub(super) fn cell<'a, C: KeyedAccess>(&'a self, ctx: &'a mut C) -> &'a mut Option<S> {
+        let (cell, aged) = self.open(ctx);
+        if let Some(mut aged) = aged {
+            aged.write(cell);
+        }
+        cell
+    }
+}
+
+#[cold]
+fn ages_of<'a, S, A, C: KeyedAccess>(
+    column: &'a Column<S, A>,
+    slot: Slot,
+    ttl: StateTtl,
+    ctx: &'a C,
+) -> Option<Aged<'a, A>> {
+    Some(Aged::new(column.ages.get(slot as usize)?, ttl, ctx.scope()))
 }

@@ -6,13 +6,18 @@
 //! Method: a column is shared between its handle and the engine; the owner token that opens it (crate `qcell`)
 //! lives in the context, so that a handle can only be used while the engine has a current key.
 
+use super::ages::Ages;
 use super::broadcast::{AnyBroadcast, BroadcastState};
 use super::column::{AnyColumn, Handle};
 use super::folded::{AggregatingState, ReducingState};
 use super::list::ListState;
 use super::map::MapState;
+use super::operator_list::{OperatorList, OperatorListState, Redistribution};
+use super::serializer::StateSerializer;
+use super::table::Slot;
+use super::ttl::StateTtl;
 use super::value::ValueState;
-use crate::base::data::{Key, State};
+use crate::base::data::{Key, State, Timestamp};
 use crate::semantics::aggregate::Aggregator;
 use qcell::QCellOwner;
 use std::any::type_name;
@@ -23,7 +28,7 @@ use std::sync::Arc;
 pub struct StateDescriptor {
     /// Unique within the operator.
     pub name: String,
-    /// The kind of state: `value`, `list`, `map`, `reducing`, `aggregating` or `broadcast`.
+    /// The kind of state: `value`, `list`, `map`, `reducing`, `aggregating`, `broadcast`, `operator list` or `union list`.
     pub kind: &'static str,
     /// The type of a value, an element or an accumulator; of a map, the pair of key and value.
     pub type_name: &'static str,
@@ -49,7 +54,10 @@ pub struct States {
     pub(super) columns: Vec<Declared<dyn AnyColumn>>,
     /// State of the subtask, in the order of declaration.
     pub(super) broadcasts: Vec<Declared<dyn AnyBroadcast>>,
+    /// Lists of the subtask, in the order of declaration.
+    pub(super) operator_lists: Vec<OperatorList>,
     descriptors: Vec<StateDescriptor>,
+    has_ttl: bool,
 }
 
 impl Default for States {
@@ -58,7 +66,9 @@ impl Default for States {
             owner: QCellOwner::new(),
             columns: Vec::new(),
             broadcasts: Vec::new(),
+            operator_lists: Vec::new(),
             descriptors: Vec::new(),
+            has_ttl: false,
         }
     }
 }
@@ -66,22 +76,27 @@ impl Default for States {
 impl States {
     /// Declares one value for each key.
     pub fn value<S: State>(&mut self, name: &str) -> ValueState<S> {
-        ValueState::new(self.keyed(name, "value", type_name::<S>()))
+        self.plain().value(name)
+    }
+
+    /// Declares one value for each key that is written into snapshots by a serializer of its own.
+    pub fn value_with<S: State>(&mut self, name: &str, serializer: impl StateSerializer<S>) -> ValueState<S> {
+        self.plain().value_with(name, serializer)
     }
 
     /// Declares a list for each key.
     pub fn list<S: State>(&mut self, name: &str) -> ListState<S> {
-        ListState::new(self.keyed(name, "list", type_name::<S>()))
+        self.plain().list(name)
     }
 
     /// Declares a map for each key.
     pub fn map<MK: Key + Sync, MV: State>(&mut self, name: &str) -> MapState<MK, MV> {
-        MapState::new(self.keyed(name, "map", type_name::<(MK, MV)>()))
+        self.plain().map(name)
     }
 
     /// Declares one value for each key that `fold` folds further ones into.
     pub fn reducing<S: State, F: Fn(&mut S, S)>(&mut self, name: &str, fold: F) -> ReducingState<S, F> {
-        ReducingState::new(self.keyed(name, "reducing", type_name::<S>()), fold)
+        self.plain().reducing(name, fold)
     }
 
     /// Declares one accumulator for each key that `aggregator` adds records to.
@@ -89,7 +104,16 @@ impl States {
     where
         A::Acc: State,
     {
-        AggregatingState::new(self.keyed(name, "aggregating", type_name::<A::Acc>()), aggregator)
+        self.plain().aggregating(name, aggregator)
+    }
+
+    /// What is declared on the result has a time to live.
+    pub fn with_ttl(&mut self, ttl: StateTtl) -> TtlStates<'_> {
+        TtlStates { states: self, ttl: Some(ttl) }
+    }
+
+    fn plain(&mut self) -> TtlStates<'_> {
+        TtlStates { states: self, ttl: None }
     }
 
     /// Declares a map that is not of a key but of the subtask, for what a broadcast input says.
@@ -100,11 +124,21 @@ impl States {
         state
     }
 
-    fn keyed<S: State>(&mut self, name: &str, kind: &'static str, type_name: &'static str) -> Handle<S> {
-        let handle = Handle::new(&self.owner);
-        let descriptor = self.describe(name, kind, type_name);
-        self.columns.push(Declared { descriptor, stored: handle.column() });
-        handle
+    /// Declares a list that is not of a key but of the subtask. When the subtasks are others after a restore, the lists of
+    /// all, one behind the other, are cut into as many parts.
+    pub fn operator_list<S: State>(&mut self, name: &str) -> OperatorListState<S> {
+        self.operator_list_of(name, Redistribution::EvenSplit)
+    }
+
+    /// Declares a list that is not of a key but of the subtask. After a restore each subtask gets the lists of all, one
+    /// behind the other, and picks what it needs.
+    pub fn union_list<S: State>(&mut self, name: &str) -> OperatorListState<S> {
+        self.operator_list_of(name, Redistribution::Union)
+    }
+
+    fn operator_list_of<S: State>(&mut self, name: &str, how: Redistribution) -> OperatorListState<S> {
+        self.describe(name, how.kind(), type_name::<S>());
+        self.list_of_operator(name, how)
     }
 
     fn describe(&mut self, name: &str, kind: &'static str, type_name: &'static str) -> usize {
@@ -124,6 +158,34 @@ impl States {
         })
     }
 
+    /// Whether any state has a time to live.
+    #[inline(always)]
+    pub(crate) fn has_ttl(&self) -> bool {
+        self.has_ttl
+    }
+
+    /// Number of states of keys.
+    pub(crate) fn columns(&self) -> usize {
+        self.columns.len()
+    }
+
+    /// How long the state of a column lives.
+    pub(crate) fn ttl(&self, column: usize) -> Option<StateTtl> {
+        self.columns.get(column)?.stored.ttl(&self.owner)
+    }
+
+    /// Whether a column has something at `slot` that has expired.
+    pub(crate) fn has_expired(&self, column: usize, slot: Slot, now: Timestamp) -> bool {
+        self.columns.get(column).is_some_and(|column| column.stored.has_expired(&self.owner, slot, now))
+    }
+
+    /// Drops what a column has at `slot` that has expired.
+    pub(crate) fn purge(&mut self, column: usize, slot: Slot, now: Timestamp) {
+        if let Some(column) = self.columns.get(column) {
+            column.stored.purge(&mut self.owner, slot, now);
+        }
+    }
+
     #[inline(always)]
     pub(crate) fn owner(&self) -> &QCellOwner {
         &self.owner
@@ -136,7 +198,7 @@ impl States {
 
     /// What is declared, and the token to change it.
     pub(super) fn parts_mut(&mut self) -> (Parts<'_>, &mut QCellOwner) {
-        let States { owner, columns, broadcasts, descriptors } = self;
+        let States { owner, columns, broadcasts, descriptors, .. } = self;
         (Parts { columns, broadcasts, descriptors }, owner)
     }
 
@@ -156,5 +218,60 @@ impl States {
         for column in &self.columns {
             column.stored.clear(&mut self.owner, slot);
         }
+    }
+}
+
+/// Declares states with a time to live; made by [`States::with_ttl`].
+pub struct TtlStates<'a> {
+    states: &'a mut States,
+    ttl: Option<StateTtl>,
+}
+
+impl TtlStates<'_> {
+    /// See [`States::value`].
+    pub fn value<S: State>(&mut self, name: &str) -> ValueState<S> {
+        ValueState::new(self.keyed(name, "value", type_name::<S>(), None))
+    }
+
+    /// See [`States::value_with`].
+    pub fn value_with<S: State>(&mut self, name: &str, serializer: impl StateSerializer<S>) -> ValueState<S> {
+        ValueState::new(self.keyed(name, "value", type_name::<S>(), Some(Box::new(serializer))))
+    }
+
+    /// See [`States::list`]: each element has a time to live.
+    pub fn list<S: State>(&mut self, name: &str) -> ListState<S> {
+        ListState::new(self.keyed(name, "list", type_name::<S>(), None))
+    }
+
+    /// See [`States::map`]: each entry has a time to live.
+    pub fn map<MK: Key + Sync, MV: State>(&mut self, name: &str) -> MapState<MK, MV> {
+        MapState::new(self.keyed(name, "map", type_name::<(MK, MV)>(), None))
+    }
+
+    /// See [`States::reducing`]: the folded value has a time to live, which adding to it renews.
+    pub fn reducing<S: State, F: Fn(&mut S, S)>(&mut self, name: &str, fold: F) -> ReducingState<S, F> {
+        ReducingState::new(self.keyed(name, "reducing", type_name::<S>(), None), fold)
+    }
+
+    /// See [`States::aggregating`]: the accumulator has a time to live, which adding to it renews.
+    pub fn aggregating<In, A: Aggregator<In>>(&mut self, name: &str, aggregator: A) -> AggregatingState<In, A>
+    where
+        A::Acc: State,
+    {
+        AggregatingState::new(self.keyed(name, "aggregating", type_name::<A::Acc>(), None), aggregator)
+    }
+
+    fn keyed<S: State, A: Ages<S>>(
+        &mut self,
+        name: &str,
+        kind: &'static str,
+        type_name: &'static str,
+        serializer: Option<Box<dyn StateSerializer<S>>>,
+    ) -> Handle<S, A> {
+        let handle = Handle::new(&self.states.owner, self.ttl, serializer);
+        let descriptor = self.states.describe(name, kind, type_name);
+        self.states.columns.push(Declared { descriptor, stored: handle.column() });
+        self.states.has_ttl |= self.ttl.is_some();
+        handle
     }
 }

@@ -1,5 +1,6 @@
 //! ReducingState and AggregatingState: what was added for each key, folded into one value.
 
+use super::ages::Whole;
 use super::column::Handle;
 use super::scope::KeyedAccess;
 use crate::base::data::State;
@@ -34,12 +35,12 @@ use std::marker::PhantomData;
 /// # Ok::<(), mainstem::Error>(())
 /// ```
 pub struct ReducingState<S, F = fn(&mut S, S)> {
-    handle: Handle<S>,
+    handle: Handle<S, Whole>,
     fold: F,
 }
 
 impl<S: State, F: Fn(&mut S, S)> ReducingState<S, F> {
-    pub(super) fn new(handle: Handle<S>, fold: F) -> Self {
+    pub(super) fn new(handle: Handle<S, Whole>, fold: F) -> Self {
         ReducingState { handle, fold }
     }
 
@@ -55,7 +56,7 @@ impl<S: State, F: Fn(&mut S, S)> ReducingState<S, F> {
     /// The folded value of the current key.
     #[inline(always)]
     pub fn get<'a, C: KeyedAccess>(&'a self, ctx: &'a C) -> Option<&'a S> {
-        self.handle.get(ctx)
+        self.handle.read(ctx)
     }
 
     /// Takes the folded value of the current key out.
@@ -101,7 +102,7 @@ impl<S: State, F: Fn(&mut S, S)> ReducingState<S, F> {
 /// # Ok::<(), mainstem::Error>(())
 /// ```
 pub struct AggregatingState<In, A: Aggregator<In>> {
-    handle: Handle<A::Acc>,
+    handle: Handle<A::Acc, Whole>,
     aggregator: A,
     types: PhantomData<fn(In)>,
 }
@@ -110,7 +111,7 @@ impl<In, A: Aggregator<In>> AggregatingState<In, A>
 where
     A::Acc: State,
 {
-    pub(super) fn new(handle: Handle<A::Acc>, aggregator: A) -> Self {
+    pub(super) fn new(handle: Handle<A::Acc, Whole>, aggregator: A) -> Self {
         AggregatingState { handle, aggregator, types: PhantomData }
     }
 
@@ -124,7 +125,7 @@ where
     /// The result of the current key so far; none if nothing was added.
     #[inline(always)]
     pub fn get<C: KeyedAccess>(&self, ctx: &C) -> Option<A::Out> {
-        self.handle.get(ctx).map(|acc| self.aggregator.result(acc))
+        self.handle.read(ctx).map(|acc| self.aggregator.result(acc))
     }
 
     /// Drops the accumulator of the current key.

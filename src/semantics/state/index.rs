@@ -290,6 +290,19 @@ impl Index {
         segment.place(Cell::new(hash, slot), segment.home(tag(hash)) * GROUP);
     }
 
+    /// Makes room for so many slots, in an index that has none. A small index grows fast enough.
+    pub(super) fn reserve(&mut self, slots: usize) {
+        if slots < limit(SINGLE_CELLS_MAX, 1) || self.segments.iter().any(|segment| segment.used > 0) {
+            return;
+        }
+        // Slots spread evenly, more or less: a segment that gets more grows.
+        let mut cells = CELLS_MIN;
+        while limit(cells, SEGMENTS) < slots / SEGMENTS {
+            cells *= 2;
+        }
+        self.segments = (0..SEGMENTS).map(|_| Segment::new(cells)).collect();
+    }
+
     /// From one segment to many.
     #[cold]
     fn cut(&mut self, hash_of_slot: impl Fn(u32) -> u64) {

@@ -1,5 +1,6 @@
 //! MapState: a map for each key.
 
+use super::ages::{Aged, AgedMut, OfEntries};
 use super::column::Handle;
 use super::scope::KeyedAccess;
 use crate::base::data::{Key, State};
@@ -40,11 +41,11 @@ use std::ops::{Bound, RangeBounds};
 /// # Ok::<(), mainstem::Error>(())
 /// ```
 pub struct MapState<MK, MV> {
-    handle: Handle<BTreeMap<MK, MV>>,
+    handle: Handle<BTreeMap<MK, MV>, OfEntries<MK>>,
 }
 
 impl<MK: Key + Sync, MV: State> MapState<MK, MV> {
-    pub(super) fn new(handle: Handle<BTreeMap<MK, MV>>) -> Self {
+    pub(super) fn new(handle: Handle<BTreeMap<MK, MV>, OfEntries<MK>>) -> Self {
         MapState { handle }
     }
 
@@ -55,7 +56,12 @@ impl<MK: Key + Sync, MV: State> MapState<MK, MV> {
         MK: Borrow<Q>,
         Q: Ord + ?Sized,
     {
-        self.handle.get(ctx)?.get(key)
+        let (map, aged) = self.handle.aged(ctx)?;
+        let value = map.get(key)?;
+        match aged {
+            None => Some(value),
+            Some(aged) => aged.ages.0.get(key).is_none_or(|stamp| aged.read(stamp)).then_some(value),
+        }
     }
 
     /// The value at a map key to change in place.
@@ -65,7 +71,14 @@ impl<MK: Key + Sync, MV: State> MapState<MK, MV> {
         MK: Borrow<Q>,
         Q: Ord + ?Sized,
     {
-        self.handle.get_mut(ctx)?.get_mut(key)
+        let (map, aged) = self.handle.open_live(ctx)?;
+        let value = map.get_mut(key)?;
+        if let Some(aged) = aged
+            && let Some(stamp) = aged.ages.0.get_mut(key)
+        {
+            *stamp.get_mut() = aged.now;
+        }
+        Some(value)
     }
 
     /// The value at a map key to change in place, after setting it to `initial()` if there is none.
@@ -76,7 +89,18 @@ impl<MK: Key + Sync, MV: State> MapState<MK, MV> {
         key: MK,
         initial: impl FnOnce() -> MV,
     ) -> &'a mut MV {
-        self.handle.cell(ctx).get_or_insert_default().entry(key).or_insert_with(initial)
+        self.writing(ctx, &key).entry(key).or_insert_with(initial)
+    }
+
+    /// The map, in which the entry of a key is about to be written: it is not there if it has expired.
+    #[inline(always)]
+    fn writing<'a, C: KeyedAccess>(&'a self, ctx: &'a mut C, key: &MK) -> &'a mut BTreeMap<MK, MV> {
+        let (cell, aged) = self.handle.open(ctx);
+        let map = cell.get_or_insert_default();
+        if let Some(aged) = aged {
+            write(map, aged, key);
+        }
+        map
     }
 
     /// Changes the value at a map key in place, starting from the default if there is none.
@@ -91,12 +115,14 @@ impl<MK: Key + Sync, MV: State> MapState<MK, MV> {
     /// Sets the value at a map key; returns the one before.
     #[inline(always)]
     pub fn insert<C: KeyedAccess>(&self, ctx: &mut C, key: MK, value: MV) -> Option<MV> {
-        self.handle.cell(ctx).get_or_insert_default().insert(key, value)
+        self.writing(ctx, &key).insert(key, value)
     }
 
     /// Sets the values at several map keys.
     pub fn extend<C: KeyedAccess>(&self, ctx: &mut C, entries: impl IntoIterator<Item = (MK, MV)>) {
-        self.handle.change(ctx, |map| map.extend(entries), BTreeMap::is_empty);
+        for (key, value) in entries {
+            self.insert(ctx, key, value);
+        }
     }
 
     /// Takes the value at a map key out.
@@ -105,21 +131,27 @@ impl<MK: Key + Sync, MV: State> MapState<MK, MV> {
         MK: Borrow<Q>,
         Q: Ord + ?Sized,
     {
-        let map = self.handle.get_mut(ctx)?;
+        let (map, aged) = self.handle.open_live(ctx)?;
         let value = map.remove(key);
+        if let Some(aged) = aged {
+            aged.ages.0.remove(key);
+        }
         if map.is_empty() {
             self.handle.take(ctx);
         }
         value
     }
 
-    /// Keeps those entries of the current key for which `keep` is true.
+    /// Keeps those entries of the current key for which `keep` is true. With a time to live, that does not count as
+    /// using them.
     pub fn retain<C: KeyedAccess>(&self, ctx: &mut C, keep: impl FnMut(&MK, &mut MV) -> bool) {
-        if let Some(map) = self.handle.get_mut(ctx) {
-            map.retain(keep);
-            if map.is_empty() {
-                self.handle.take(ctx);
-            }
+        let Some((map, aged)) = self.handle.open_live(ctx) else { return };
+        map.retain(keep);
+        if let Some(aged) = aged {
+            aged.ages.0.retain(|key, _| map.contains_key(key));
+        }
+        if map.is_empty() {
+            self.handle.take(ctx);
         }
     }
 
@@ -137,7 +169,8 @@ impl<MK: Key + Sync, MV: State> MapState<MK, MV> {
         &'a self,
         ctx: &'a C,
     ) -> impl DoubleEndedIterator<Item = (&'a MK, &'a MV)> {
-        self.handle.get(ctx).into_iter().flatten()
+        let (map, aged) = self.handle.aged(ctx).unzip();
+        map.into_iter().flatten().filter(reads(aged.flatten()))
     }
 
     /// The entries of the current key to change in place, in the order of their map keys.
@@ -145,7 +178,11 @@ impl<MK: Key + Sync, MV: State> MapState<MK, MV> {
         &'a self,
         ctx: &'a mut C,
     ) -> impl DoubleEndedIterator<Item = (&'a MK, &'a mut MV)> {
-        self.handle.get_mut(ctx).into_iter().flatten()
+        let (map, aged) = self.handle.open_live(ctx).unzip();
+        if let (Some(map), Some(aged)) = (&map, aged.flatten()) {
+            aged.ages.write_all(map.keys(), aged.now);
+        }
+        map.into_iter().flatten()
     }
 
     /// The entries whose map keys lie in `range`, in order; none if the range ends before it starts.
@@ -158,8 +195,9 @@ impl<MK: Key + Sync, MV: State> MapState<MK, MV> {
         MK: Borrow<Q>,
         Q: Ord + ?Sized + 'a,
     {
-        let map = self.handle.get(ctx).filter(|_| !is_reversed(&range));
-        map.map(|map| map.range::<Q, _>(range)).into_iter().flatten()
+        let (map, aged) = self.handle.aged(ctx).filter(|_| !is_reversed(&range)).unzip();
+        let entries = map.map(|map| map.range::<Q, _>(range));
+        entries.into_iter().flatten().filter(reads(aged.flatten()))
     }
 
     /// The map keys of the current key, in order.
@@ -172,14 +210,22 @@ impl<MK: Key + Sync, MV: State> MapState<MK, MV> {
         self.iter(ctx).map(|(_, value)| value)
     }
 
-    /// Number of entries of the current key.
+    /// Number of entries of the current key. With a time to live all are looked at.
     pub fn len<C: KeyedAccess>(&self, ctx: &C) -> usize {
-        self.handle.get(ctx).map_or(0, BTreeMap::len)
+        match self.handle.aged(ctx) {
+            None => 0,
+            Some((map, None)) => map.len(),
+            Some((_, Some(aged))) => aged.ages.0.values().filter(|stamp| aged.shows(stamp)).count(),
+        }
     }
 
     /// Whether the current key has no entry.
     pub fn is_empty<C: KeyedAccess>(&self, ctx: &C) -> bool {
-        self.handle.get(ctx).is_none()
+        match self.handle.aged(ctx) {
+            None => true,
+            Some((_, None)) => false,
+            Some((_, Some(aged))) => !aged.ages.0.values().any(|stamp| aged.shows(stamp)),
+        }
     }
 
     /// Takes the map of the current key out.
@@ -191,6 +237,28 @@ impl<MK: Key + Sync, MV: State> MapState<MK, MV> {
     pub fn clear<C: KeyedAccess>(&self, ctx: &mut C) {
         self.handle.take(ctx);
     }
+}
+
+/// Whether an entry is seen; it has been read then.
+#[inline(always)]
+fn reads<'a, MK: Key, MV>(aged: Option<Aged<'a, OfEntries<MK>>>) -> impl FnMut(&(&'a MK, &'a MV)) -> bool {
+    move |(key, _)| match &aged {
+        None => true,
+        Some(aged) => aged.ages.0.get(*key).is_none_or(|stamp| aged.read(stamp)),
+    }
+}
+
+/// The entry of a key is about to be written: it is dropped first if it has expired.
+#[cold]
+fn write<MK: Key, MV>(map: &mut BTreeMap<MK, MV>, aged: AgedMut<'_, OfEntries<MK>>, key: &MK) {
+    let AgedMut { ages, now, limit, shows_expired } = aged;
+    if map.is_empty() {
+        ages.0.clear();
+    }
+    if !shows_expired && ages.0.get_mut(key).is_some_and(|stamp| *stamp.get_mut() <= limit) {
+        map.remove(key);
+    }
+    ages.write(key.clone(), now);
 }
 
 /// Whether a range is one that `BTreeMap::range` panics at: it ends before it starts, or excludes its only element.

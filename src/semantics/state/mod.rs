@@ -1,30 +1,43 @@
 //! State of keys: declared before use, stored in columns, looked up for a whole batch at once.
 
+mod ages;
 mod broadcast;
+mod changes;
 mod column;
 mod declare;
 mod folded;
 mod index;
 mod list;
 mod map;
+mod operator_list;
 pub mod paged;
 mod prefetch;
+mod restored;
 mod scope;
+mod serializer;
 mod snapshot;
+mod stored;
 pub mod table;
+mod ttl;
 mod value;
 
 pub use broadcast::{BroadcastRead, BroadcastState, BroadcastWrite};
+pub use changes::Changes;
 pub use column::AnyColumn;
-pub use declare::{StateDescriptor, States};
+pub use declare::{StateDescriptor, States, TtlStates};
 pub use folded::{AggregatingState, ReducingState};
 pub use list::ListState;
 pub use map::MapState;
+pub use operator_list::{OperatorAccess, OperatorListState, Redistribution};
 pub use paged::Paged;
 pub(crate) use prefetch::{prefetch_element, prefetch_reference};
-pub use scope::{KeyedAccess, KeyedScope};
-pub use snapshot::OperatorSnapshot;
+pub use restored::{OperatorState, SlotEntry, SnapshotChain};
+pub use scope::{KeyedAccess, KeyedScope, TtlUse};
+pub use serializer::{Compatibility, SerializerSnapshot, StateSerializer};
+pub use snapshot::{OperatorSnapshot, Section};
+pub use stored::{StoredStates, WrittenState};
 pub use table::{KeyTable, Slot, Upsert};
+pub use ttl::{StateTtl, TtlUpdate, TtlVisibility};
 pub use value::ValueState;
 
 /// How the records of a keyed input come, and with them where state lives.

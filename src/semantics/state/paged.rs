@@ -66,6 +66,31 @@ impl<T> Paged<T> {
         self.pages.get_mut(i >> Self::SHIFT)?.get_mut(i & Self::MASK)
     }
 
+    /// Up to `max` elements from `i` on that lie side by side: fewer at the end of a page or of the array.
+    #[inline(always)]
+    pub fn run(&self, i: usize, max: usize) -> &[T] {
+        let page = self.pages.get(i >> Self::SHIFT).map_or(&[][..], Vec::as_slice);
+        let from = page.get(i & Self::MASK..).unwrap_or_default();
+        &from[..from.len().min(max)]
+    }
+
+    /// As [`Paged::run`], to change.
+    #[inline(always)]
+    pub fn run_mut(&mut self, i: usize, max: usize) -> &mut [T] {
+        let page = self.pages.get_mut(i >> Self::SHIFT).map_or(&mut [][..], Vec::as_mut_slice);
+        let from = page.get_mut(i & Self::MASK..).unwrap_or_default();
+        let len = from.len().min(max);
+        &mut from[..len]
+    }
+
+    /// Appends what `fill` makes until there are `len` elements.
+    #[inline]
+    pub fn grow(&mut self, len: usize, mut fill: impl FnMut() -> T) {
+        while self.len < len {
+            self.push(fill());
+        }
+    }
+
     /// Number of pages.
     #[inline(always)]
     pub(super) fn pages(&self) -> usize {
@@ -147,6 +172,12 @@ mod tests {
         assert_eq!(paged.get(2 * n), None);
         assert_eq!(paged.get(usize::MAX), None);
         paged.prefetch(usize::MAX);
+        let page = Paged::<u64>::PAGE_LEN;
+        assert_eq!(paged.run(3, 4), [3, 4, 5, 6]);
+        assert_eq!(paged.run_mut(page - 2, 9), [page as u64 - 2, page as u64 - 1], "to the end of the page");
+        assert_eq!((paged.run(2 * n - 1, 9), paged.run(2 * n, 9)), (&[2 * n as u64 - 1][..], &[][..]));
+        assert!(paged.run_mut(usize::MAX, 1).is_empty());
+        paged.grow(3, || unreachable!("there are more"));
         *paged.get_mut(n).unwrap() = 7;
         assert_eq!(paged.iter_mut().nth(n).copied(), Some(7));
     }

@@ -22,9 +22,12 @@
 
 use super::index::{Index, NO_SLOT};
 use super::paged::Paged;
+use super::snapshot::Section;
 use crate::base::data::Key;
 use crate::base::error::{Error, Result};
 use crate::base::hash::hash_of;
+use crate::base::mutant;
+use serde::Serialize;
 use std::num::NonZeroU64;
 
 /// Number of a key in its table.
@@ -321,7 +324,8 @@ impl<K: Key, V> KeyTable<K, V> {
         let indexed = self.index.remove(entry.hash.0.get(), slot);
         debug_assert!(indexed || self.drained.is_some(), "a live entry is in the index");
         self.live -= 1;
-        self.removed.push(slot);
+        let empty = if mutant::is("slot_reused_in_batch") { &mut self.free } else { &mut self.removed };
+        empty.push(slot);
         Some((entry.key, entry.value))
     }
 
@@ -337,10 +341,29 @@ impl<K: Key, V> KeyTable<K, V> {
         entries.filter_map(|(i, e)| e.as_ref().map(|e| (i as Slot, e.full_hash(), &e.key, &e.value)))
     }
 
+    /// Writes key and value at a slot into a section of a snapshot; false if the slot is empty.
+    ///
+    /// # Errors
+    /// If the type of the value cannot be encoded.
+    #[inline]
+    pub fn put_entry(&self, slot: Slot, into: &mut Section) -> Result<bool>
+    where
+        V: Serialize,
+    {
+        let Some(entry) = self.entry(slot) else { return Ok(false) };
+        into.put_slot(slot, Some(&(&entry.key, &entry.value)))?;
+        Ok(true)
+    }
+
     /// Hands over up to `max` entries as hash, key and value, in the order of their slots, and tells whether
     /// there are more. After the last one the table is empty, ready for use, and keeps its memory. Until then
     /// nothing can be looked up or inserted.
     pub fn drain(&mut self, max: usize, mut sink: impl FnMut(u64, K, V)) -> bool {
+        self.drain_slots(max, |_, hash, key, value| sink(hash, key, value))
+    }
+
+    /// As [`KeyTable::drain`], with the slot of each entry.
+    pub fn drain_slots(&mut self, max: usize, mut sink: impl FnMut(Slot, u64, K, V)) -> bool {
         if self.drained.is_none() {
             self.index.clear();
         }
@@ -348,12 +371,13 @@ impl<K: Key, V> KeyTable<K, V> {
         let mut left = max;
         while at < self.entries.len() && left > 0 {
             let entry = self.entries.get_mut(at).and_then(Option::take);
+            let slot = at as Slot;
             at += 1;
             self.drained = Some(at);
             if let Some(entry) = entry {
                 left -= 1;
                 self.live -= 1;
-                sink(entry.full_hash(), entry.key, entry.value);
+                sink(slot, entry.full_hash(), entry.key, entry.value);
             }
         }
         self.drained = Some(at);
@@ -412,5 +436,6 @@ impl<K: Key, V, F: FnMut() -> V> Upsert<K, V> for Resolve<'_, K, F> {
     }
 }
 
+mod bulk;
 #[cfg(test)]
 mod tests;

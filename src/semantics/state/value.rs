@@ -1,5 +1,6 @@
 //! ValueState: one value for each key.
 
+use super::ages::Whole;
 use super::column::Handle;
 use super::scope::KeyedAccess;
 use crate::base::data::State;
@@ -7,18 +8,18 @@ use crate::base::data::State;
 /// A handle to one value for each key; made by [`States::value`](super::States::value). State per key: the value,
 /// and nothing for keys that never write.
 pub struct ValueState<S> {
-    handle: Handle<S>,
+    handle: Handle<S, Whole>,
 }
 
 impl<S: State> ValueState<S> {
-    pub(super) fn new(handle: Handle<S>) -> Self {
+    pub(super) fn new(handle: Handle<S, Whole>) -> Self {
         ValueState { handle }
     }
 
     /// The value of the current key.
     #[inline(always)]
     pub fn get<'a, C: KeyedAccess>(&'a self, ctx: &'a C) -> Option<&'a S> {
-        self.handle.get(ctx)
+        self.handle.read(ctx)
     }
 
     /// Sets the value of the current key.

@@ -73,6 +73,11 @@ impl WatermarkMerge {
         self.output
     }
 
+    /// What input `i` has promised so far.
+    pub fn promised(&self, i: usize) -> Timestamp {
+        self.inputs[i].0
+    }
+
     /// Input `i` promises `watermark`. A promise below an earlier one is ignored.
     pub fn watermark_of(&mut self, i: usize, watermark: Timestamp) -> MergeChange {
         let input = &mut self.inputs[i];

@@ -12,7 +12,9 @@ use std::time::Duration;
 /// Batches after which a periodic watermark is overdue.
 const OVERDUE_BATCHES: u32 = 64;
 
-/// Makes watermarks from records, after Flink's interface of the same name. One value serves one split, or one subtask.
+/// Makes watermarks from records, after Flink's interface of the same name. One value serves one split if the strategy
+/// stands directly behind a source; elsewhere it serves one subtask and sees the records of all of its splits, in
+/// whatever order they were read.
 pub trait WatermarkGenerator<T>: Send + 'static {
     /// Sees each record with its timestamp. A generator for markers in the data (punctuated) emits here.
     fn on_event(&mut self, record: &T, timestamp: Timestamp, output: &mut WatermarkOutput);
@@ -28,7 +30,7 @@ pub struct WatermarkOutput {
 
 impl WatermarkOutput {
     /// Promises that no record with a timestamp at or below `watermark` will follow. Ignored if it does not exceed
-    /// what was promised before.
+    /// what was promised before. `i64::MAX` promises that no record with a timestamp follows at all.
     pub fn emit(&mut self, watermark: Timestamp) {
         self.watermark = self.watermark.max(Some(watermark));
     }

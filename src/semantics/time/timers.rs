@@ -28,10 +28,12 @@
 //! the queue is dropped.
 
 mod bucket;
+mod calls;
 
 use crate::base::data::Timestamp;
 use crate::semantics::state::Slot;
 use bucket::{Bucket, Entry, Held, PART_LEN, Pool, resolve, resolve_equal_times};
+pub use calls::{TimerCall, TimerCalls};
 use std::collections::BTreeSet;
 
 /// Pops between starting to load the count of a slot and changing it.

@@ -1,14 +1,15 @@
 //! ShuffleContext: what every buffer and merge is told from outside: who it is, its memory, its disk.
 
 use crate::base::vfs::SharedVfs;
+use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Who wrote a block. Stored in every block and compared on every read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
-    /// Hash of the job's id.
+    /// Hash of the job's id, and in a job directory of the process, too.
     pub job: u64,
     /// The stage that produced it.
     pub stage: u32,
@@ -35,6 +36,8 @@ pub struct ShuffleContext {
     pub vfs: SharedVfs,
     /// The directory of the spill files; it must exist when the first one is written.
     pub dir: PathBuf,
+    /// How the names of spill files begin, for those that outlive the process; without it they have none.
+    pub name: Option<Arc<str>>,
     /// Who writes.
     pub identity: Identity,
     /// Bytes that may be held; fixed, so that the same input spills at the same rows.

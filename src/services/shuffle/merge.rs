@@ -17,6 +17,7 @@ use super::row::RowRef;
 use super::run::{RunBuilder, RunWriter, WRITER_BLOCKS};
 use super::spill::Spiller;
 use crate::base::error::{Error, Result};
+use crate::base::failpoint;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -113,6 +114,7 @@ impl Merge {
                 other.output.partitions()
             )));
         }
+        failpoint::check("shuffle.merge")?;
         let mut parts = parts_of(partition, inputs, &hashes);
         let mut spilled_bytes = 0;
         loop {

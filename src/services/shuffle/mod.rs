@@ -33,6 +33,7 @@ mod row;
 mod run;
 mod sort_buffer;
 mod spill;
+mod stored;
 
 pub use concat::Concat;
 pub use context::{Identity, KeyOrder, ShuffleContext, key_bytes_order};
@@ -43,5 +44,6 @@ pub use partitioning::Partitioning;
 pub use range_cut::RangeCut;
 pub use row::{ROW_BYTES_MAX, RowRef};
 pub use sort_buffer::{Remainder, SortBuffer};
+pub use stored::StoredOutput;
 #[cfg(test)]
 mod tests;

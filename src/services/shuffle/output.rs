@@ -4,15 +4,18 @@
 //! Costs: runs in memory are held until their partition is released or the output is dropped; the disk space is
 //! given back when the output and all readers are dropped.
 
+use super::context::Identity;
 use super::cursor::Cursor;
-use super::run::{Run, Segment};
+use super::range_cut::Sample;
+use super::run::Run;
 use super::spill::{SpillFile, Spiller};
 use crate::base::error::{Error, Result};
+use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 /// Totals of an output.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShuffleStats {
     /// Rows.
     pub rows: u64,
@@ -39,11 +42,19 @@ pub struct PartitionStats {
 
 /// The rows of one producing unit of work, by partition.
 pub struct ShuffleOutput {
-    runs: Vec<Run>,
-    files: Vec<Option<Arc<SpillFile>>>,
-    partitions: usize,
-    timestamps: bool,
-    stats: ShuffleStats,
+    pub(super) identity: Identity,
+    pub(super) runs: Vec<Run>,
+    pub(super) files: Vec<Option<Arc<SpillFile>>>,
+    pub(super) partitions: usize,
+    pub(super) timestamps: bool,
+    pub(super) stats: ShuffleStats,
+    pub(super) sample: Sample,
+}
+
+/// The checksum of a partition from those of its segments.
+pub(super) fn digest_of(segments: impl Iterator<Item = u64>) -> u64 {
+    let digests: Vec<u8> = segments.flat_map(u64::to_le_bytes).collect();
+    xxhash_rust::xxh3::xxh3_64(&digests)
 }
 
 impl ShuffleOutput {
@@ -65,7 +76,31 @@ impl ShuffleOutput {
             runs: runs.len() as u64,
             spills,
         };
-        Ok(ShuffleOutput { runs, files: spiller.files().to_vec(), partitions, timestamps, stats })
+        let (identity, files) = (spiller.identity(), spiller.files().to_vec());
+        Ok(ShuffleOutput { identity, runs, files, partitions, timestamps, stats, sample: Sample::default() })
+    }
+
+    /// Who left it.
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Whether something of it could not be read.
+    pub fn is_damaged(&self) -> bool {
+        self.files.iter().flatten().any(|file| file.is_damaged())
+    }
+
+    /// Whether a partition can still be read: it was not released, as far as it is in memory.
+    pub fn holds(&self, partition: usize) -> bool {
+        self.runs
+            .iter()
+            .filter_map(|run| run.segments.get(partition))
+            .all(|segment| segment.is_held(&self.files))
+    }
+
+    /// Whether files with a name outlive this value. They do not unless this was said.
+    pub fn keep(&self, keep: bool) {
+        self.files.iter().flatten().for_each(|file| file.keep(keep));
     }
 
     /// Number of partitions.
@@ -94,11 +129,10 @@ impl ShuffleOutput {
     }
 
     /// Checksum of a partition's rows in their order. A unit of work that is run again with the same input and share
-    /// of memory gives the same, unless user code is not deterministic. Not after the partition's release.
+    /// of memory gives the same, unless user code is not deterministic.
     pub fn partition_digest(&self, partition: usize) -> u64 {
         let segments = self.runs.iter().filter_map(|run| run.segments.get(partition));
-        let digests: Vec<u8> = segments.flat_map(|segment| segment.digest().to_le_bytes()).collect();
-        xxhash_rust::xxh3::xxh3_64(&digests)
+        digest_of(segments.map(|segment| segment.digest))
     }
 
     /// Bytes held in memory now by partitions that were not released.
@@ -112,9 +146,14 @@ impl ShuffleOutput {
         self.runs.iter().filter_map(|run| run.segments.get(partition)).map(|s| s.release()).sum()
     }
 
-    /// The segments of a partition.
-    pub(super) fn segments(&self, partition: usize) -> impl Iterator<Item = &Segment> {
-        self.runs.iter().filter_map(move |run| run.segments.get(partition))
+    /// The sample of its hashes; empty unless the buffer was told to take one.
+    pub(super) fn sample(&self) -> &Sample {
+        &self.sample
+    }
+
+    /// The same output with a sample.
+    pub(super) fn with_sample(self, sample: Sample) -> ShuffleOutput {
+        ShuffleOutput { sample, ..self }
     }
 
     /// Number of runs.

@@ -1,21 +1,56 @@
 //! RangeCut: where sorted outputs are cut, so that each of several consumers reads a range of about equal size.
 //!
-//! Place: for rows whose hash is the prefix of a sort key (see [`SortKey`](crate::SortKey)). Every consumer computes the cut for itself and
-//! comes to the same.
-//! Method: the index of the outputs is the sample: the first hash of each block, weighted with the block's size. Where
-//! there are too few blocks for that, all rows are looked at, which then are few. The cut is at the quantiles.
-//! Invariants: rows of equal hash are in one range. The same outputs give the same cut.
-//! Costs and limits: 16 bytes for each block while it is computed; a range is off by at most a block of each run, unless
-//! one hash has more rows than a range should.
+//! Place: for rows whose hash is the prefix of a sort key (see [`SortKey`](crate::SortKey)). Every consumer computes the
+//! cut for itself and comes to the same.
+//! Method: each buffer keeps a [`Sample`] of the hashes of its rows as they come: every row at first, then every second,
+//! every fourth, so that it stays small. The cut is at the quantiles of all samples, each weighted with the rows that
+//! one of it stands for.
+//! Invariants: rows of equal hash are in one range. The same rows in the same order give the same cut, wherever they
+//! were kept and however often they were merged.
+//! Costs and limits: at most 64 KiB for each producer; ranges of many rows are off by a percent or two, unless one hash
+//! has more rows than a range should.
 
 use super::merge::{MergeInput, in_order};
-use super::row::first_hash;
-use super::run::Place;
-use crate::base::error::Result;
+use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 
-/// Blocks for each range from which their first rows are sample enough.
-const BLOCKS_PER_RANGE: usize = 64;
+/// Hashes that a sample holds at most.
+const SAMPLE_MAX: usize = 8192;
+
+/// Hashes of some rows, in the order in which they came: each stands for as many rows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Sample {
+    hashes: Vec<u64>,
+    /// Rows that one stands for, as a power of two.
+    stride_log: u32,
+    rows: u64,
+}
+
+impl Sample {
+    /// Sees a row.
+    #[inline(always)]
+    pub(super) fn row(&mut self, hash: u64) {
+        if self.rows & ((1 << self.stride_log) - 1) == 0 {
+            self.take(hash);
+        }
+        self.rows += 1;
+    }
+
+    fn take(&mut self, hash: u64) {
+        if self.hashes.len() == SAMPLE_MAX {
+            let mut index = 0;
+            self.hashes.retain(|_| {
+                index += 1;
+                index % 2 == 1
+            });
+            self.stride_log += 1;
+            if self.rows & ((1 << self.stride_log) - 1) != 0 {
+                return;
+            }
+        }
+        self.hashes.push(hash);
+    }
+}
 
 /// The hashes at which ranges start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,21 +60,16 @@ pub struct RangeCut {
 }
 
 impl RangeCut {
-    /// Cuts a partition of the outputs into so many ranges.
-    ///
-    /// # Errors
-    /// If rows have to be read and cannot be.
-    pub fn new(count: usize, partition: usize, inputs: &[MergeInput]) -> Result<RangeCut> {
-        if count <= 1 {
-            return Ok(RangeCut { starts: Vec::new() });
-        }
-        let mut sample = blocks(partition, inputs);
-        if sample.len() < count.saturating_mul(BLOCKS_PER_RANGE) {
-            sample = rows(partition, inputs)?;
+    /// Cuts the rows of the outputs into so many ranges. They must have been sampled.
+    pub fn new(count: usize, inputs: &[MergeInput]) -> RangeCut {
+        let mut sample: Vec<(u64, u64)> = Vec::new();
+        for input in in_order(inputs) {
+            let Sample { hashes, stride_log, .. } = input.output.sample();
+            sample.extend(hashes.iter().map(|&hash| (hash, 1 << stride_log)));
         }
         sample.sort_unstable();
-        let total: u128 = sample.iter().map(|&(_, bytes)| u128::from(bytes)).sum();
-        let mut starts = Vec::with_capacity(count - 1);
+        let total: u128 = sample.iter().map(|&(_, rows)| u128::from(rows)).sum();
+        let mut starts = Vec::with_capacity(count.saturating_sub(1));
         let (mut before, mut at) = (0u128, 0);
         for range in 1..count {
             let wanted = total * range as u128 / count as u128;
@@ -49,7 +79,7 @@ impl RangeCut {
             }
             starts.push(sample.get(at).map_or(u64::MAX, |&(hash, _)| hash));
         }
-        Ok(RangeCut { starts })
+        RangeCut { starts }
     }
 
     /// The hashes of a range; none if there is no such range, or nothing is in it.
@@ -66,34 +96,18 @@ impl RangeCut {
     }
 }
 
-/// The first hash and the bytes of each block.
-fn blocks(partition: usize, inputs: &[MergeInput]) -> Vec<(u64, u64)> {
-    let mut sample = Vec::new();
-    for segment in in_order(inputs).into_iter().flat_map(|i| i.output.segments(partition)) {
-        match &segment.place {
-            Place::File { blocks, heads, .. } => {
-                sample.extend(heads.iter().zip(blocks.iter()).map(|(&hash, b)| (hash, u64::from(b.raw))));
-            }
-            Place::Memory(_) => {
-                let blocks = segment.memory();
-                let blocks = blocks.iter().flat_map(|blocks| blocks.iter());
-                sample.extend(blocks.map(|block| (first_hash(block), block.len() as u64)));
-            }
-        }
-    }
-    sample
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// The hash and the bytes of each row.
-fn rows(partition: usize, inputs: &[MergeInput]) -> Result<Vec<(u64, u64)>> {
-    let mut sample = Vec::new();
-    for input in in_order(inputs) {
-        for run in 0..input.output.run_count() {
-            let Some(mut cursor) = input.output.cursor(run, partition, input.input)? else { continue };
-            while cursor.advance()? {
-                sample.push((cursor.hash, (cursor.key().len() + cursor.value().len()) as u64 + 1));
-            }
+    #[test]
+    fn a_sample_stays_small_and_even() {
+        let mut sample = Sample::default();
+        for hash in 0..1_000_003u64 {
+            sample.row(hash);
         }
+        let stride = 1 << sample.stride_log;
+        assert!((SAMPLE_MAX / 2..=SAMPLE_MAX).contains(&sample.hashes.len()));
+        assert!(sample.hashes.iter().enumerate().all(|(i, &hash)| hash == i as u64 * stride));
     }
-    Ok(sample)
 }

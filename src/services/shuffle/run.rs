@@ -7,7 +7,7 @@
 
 use super::partitioning::Partitioning;
 use super::row::{HEAD_BYTES_MAX, RESTATED, SAME, first_hash, put_bytes, put_varint};
-use super::spill::{BlockLengths, HEADER_BYTES, Spiller};
+use super::spill::{BlockLengths, HEADER_BYTES, SpillFile, Spiller};
 use crate::base::error::Result;
 use std::sync::{Arc, Mutex, PoisonError};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -34,8 +34,6 @@ pub(super) enum Place {
         blocks: Arc<[BlockLengths]>,
         /// The hash of the first row of each block.
         heads: Arc<[u64]>,
-        /// Checksum of the raw bytes.
-        digest: u64,
     },
 }
 
@@ -43,6 +41,8 @@ pub(super) enum Place {
 pub(super) struct Segment {
     pub(super) rows: u64,
     pub(super) raw_bytes: u64,
+    /// Checksum of the raw bytes; it depends neither on the place nor on compression.
+    pub(super) digest: u64,
     pub(super) place: Place,
 }
 
@@ -60,6 +60,15 @@ impl Segment {
         let Place::Memory(blocks) = &self.place else { return 0 };
         let blocks = blocks.lock().unwrap_or_else(PoisonError::into_inner).take();
         blocks.map_or(0, |blocks| memory_bytes_of(&blocks))
+    }
+
+    /// Whether its rows can still be read, as far as one can tell without reading them.
+    pub(super) fn is_held(&self, files: &[Option<Arc<SpillFile>>]) -> bool {
+        match &self.place {
+            _ if self.rows == 0 => true,
+            Place::Memory(_) => self.memory().is_some(),
+            Place::File { file, .. } => files.get(*file).is_some_and(Option::is_some),
+        }
     }
 
     /// Bytes in memory now.
@@ -82,16 +91,6 @@ impl Segment {
             Place::File { blocks, .. } => {
                 blocks.iter().map(|b| (b.stored as usize + HEADER_BYTES) as u64).sum()
             }
-        }
-    }
-
-    /// Checksum of the raw bytes; it depends neither on the place nor on compression.
-    pub(super) fn digest(&self) -> u64 {
-        match &self.place {
-            Place::File { digest, .. } => *digest,
-            Place::Memory(_) => self
-                .memory()
-                .map_or(0, |blocks| blocks.iter().fold(0, |digest, block| xxh3_64_with_seed(block, digest))),
         }
     }
 }
@@ -213,10 +212,11 @@ impl RunBuilder {
             .map(|draft| Segment {
                 rows: draft.rows,
                 raw_bytes: draft.raw_bytes,
+                digest: draft.digest,
                 place: if on_disk {
                     let (file, offset, first_sequence) = draft.start;
                     let (blocks, heads) = (draft.blocks.into(), draft.heads.into());
-                    Place::File { file, offset, first_sequence, blocks, heads, digest: draft.digest }
+                    Place::File { file, offset, first_sequence, blocks, heads }
                 } else {
                     Place::Memory(Mutex::new(Some(draft.memory.into())))
                 },
@@ -230,13 +230,13 @@ impl Draft {
     fn count(&mut self, block: &[u8], rows: u64) {
         self.rows += rows;
         self.raw_bytes += block.len() as u64;
+        self.digest = xxh3_64_with_seed(block, self.digest);
     }
 
     fn write(&mut self, partition: usize, block: &[u8], spiller: &mut Spiller) -> Result<()> {
         if self.blocks.is_empty() {
             self.start = spiller.position()?;
         }
-        self.digest = xxh3_64_with_seed(block, self.digest);
         self.heads.push(first_hash(block));
         self.blocks.push(spiller.write_block(partition as u32, block)?);
         Ok(())

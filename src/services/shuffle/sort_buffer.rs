@@ -20,10 +20,12 @@ use super::merger::{Merger, compare_keys};
 use super::output::ShuffleOutput;
 use super::partitioning::Partitioning;
 use super::radix::{self, Buckets, ENTRY_BYTES, Entry};
+use super::range_cut::Sample;
 use super::row::{NEW, RESTATED, ROW_BYTES_MAX, SAME, equal_bytes};
 use super::run::{Run, RunBuilder, RunWriter, Segment, WRITER_BLOCKS};
 use super::spill::Spiller;
 use crate::base::error::{Error, Result};
+use crate::base::failpoint;
 use std::cmp::Ordering;
 
 /// Rows are asked for this many entries before they are copied: enough to cover a cache miss.
@@ -67,6 +69,7 @@ pub struct SortBuffer {
     runs_bytes: usize,
     spiller: Spiller,
     spills: u64,
+    sample: Option<Sample>,
 }
 
 impl SortBuffer {
@@ -91,10 +94,18 @@ impl SortBuffer {
             runs_bytes: 0,
             spiller: Spiller::new(context.clone(), block_bytes),
             spills: 0,
+            sample: None,
             context,
             partitioning,
             order,
         }
+    }
+
+    /// The same buffer, which takes a sample of its rows: for a [`RangeCut`](super::RangeCut).
+    #[must_use]
+    pub fn sampled(mut self) -> SortBuffer {
+        self.sample = Some(Sample::default());
+        self
     }
 
     /// Bytes held: pages, entries and the scratch that sorting them takes, runs in memory, blocks on their way to disk.
@@ -123,6 +134,9 @@ impl SortBuffer {
         }
         self.lowest = self.lowest.min(hash);
         self.highest = self.highest.max(hash);
+        if let Some(sample) = &mut self.sample {
+            sample.row(hash);
+        }
         let address = self.arena.append(timestamp.unwrap_or(0), key, value);
         self.chunk.push(Entry { hash, address });
         Ok(())
@@ -157,6 +171,7 @@ impl SortBuffer {
 
     /// Sorts what is in the arena into a run, in memory if it takes at most so many bytes.
     fn write_run(&mut self, memory_limit: usize) -> Result<()> {
+        failpoint::check("shuffle.run")?;
         let mut chunks = std::mem::take(&mut self.chunks);
         chunks.push(std::mem::take(&mut self.chunk));
         let Buckets { mut entries, ends } = radix::scatter(chunks, self.lowest, self.highest);
@@ -262,7 +277,8 @@ impl SortBuffer {
         }
         self.merge_runs()?;
         let (partitions, timestamps) = (self.partitioning.count(), self.context.timestamps);
-        ShuffleOutput::new(self.runs, self.spiller, partitions, timestamps, self.spills)
+        let output = ShuffleOutput::new(self.runs, self.spiller, partitions, timestamps, self.spills)?;
+        Ok(output.with_sample(self.sample.unwrap_or_default()))
     }
 }
 

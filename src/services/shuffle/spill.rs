@@ -1,4 +1,4 @@
-//! Spill: blocks in unnamed files, each with a header that says what it is and a checksum that proves it.
+//! Spill: blocks in files, mostly unnamed ones, each with a header that says what it is and a checksum that proves it.
 //!
 //! Place: runs write blocks through a [`Spiller`], cursors read them by positioned reads, many at once.
 //! Layout of a block, little endian: magic (4), flags (4), job (8), stage (4), attempt (4), producer (4), partition (4),
@@ -7,14 +7,18 @@
 //! Invariants: a reader knows the whole header except the checksum from the index, so nothing is allocated or
 //! decoded from a length that a damaged file states.
 //! Costs and limits: LZ4 only where it saves a tenth; after a block where it does not, some blocks are not tried.
-//! No fsync. The file has no name: it is gone with the process.
+//! No fsync. A file without a name is gone with the process; one with a name is removed when it is closed, unless
+//! somebody keeps it.
 
 use super::context::{Identity, ShuffleContext};
 use crate::base::error::{Error, Result};
-use crate::base::vfs::VfsFile;
+use crate::base::failpoint;
+use crate::base::mutant;
+use crate::base::vfs::{SharedVfs, VfsFile};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// Bytes of a block header.
@@ -80,16 +84,73 @@ fn number(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |n, &b| n << 8 | b as u64)
 }
 
+/// An open file. If it has a name it is removed with this, unless it is kept.
+struct Place {
+    file: Box<dyn VfsFile>,
+    /// For messages; where the file is, if it has a name.
+    path: PathBuf,
+    /// The file system of a file with a name.
+    named: Option<SharedVfs>,
+    keep: AtomicBool,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(vfs) = self.named.as_ref().filter(|_| !self.keep.load(Ordering::Relaxed)) {
+            // What cannot be removed here is removed by the next process in the job directory.
+            let _ = vfs.remove_file(&self.path);
+        }
+    }
+}
+
 /// A file of blocks that is complete and is only read from now on.
 pub(super) struct SpillFile {
-    file: Box<dyn VfsFile>,
-    path: PathBuf,
+    place: Place,
+    /// Bytes that were written.
+    bytes: u64,
     identity: Identity,
     timestamps: bool,
+    /// A block could not be read.
+    damaged: AtomicBool,
 }
 
 impl SpillFile {
+    /// Opens a file that a process before this one has left, and keeps it.
+    pub(super) fn open(
+        vfs: &SharedVfs,
+        path: PathBuf,
+        bytes: u64,
+        identity: Identity,
+        timestamps: bool,
+    ) -> Result<SpillFile> {
+        let file = vfs.open(&path).map_err(|e| Error::io("open", &path, e))?;
+        let len = file.len().map_err(|e| Error::io("read", &path, e))?;
+        if len < bytes {
+            let message = format!("{bytes} bytes were expected, and it has {len}");
+            return Err(Error::Corrupt { path, offset: len, message });
+        }
+        let place = Place { file, path, named: Some(vfs.clone()), keep: AtomicBool::new(true) };
+        Ok(SpillFile { place, bytes, identity, timestamps, damaged: AtomicBool::new(false) })
+    }
+
+    /// Its name, if it has one, and its size.
+    pub(super) fn name(&self) -> Option<(String, u64)> {
+        self.place.named.as_ref()?;
+        Some((self.place.path.file_name()?.to_str()?.to_string(), self.bytes))
+    }
+
+    /// Whether a file with a name outlives this value.
+    pub(super) fn keep(&self, keep: bool) {
+        self.place.keep.store(keep, Ordering::Relaxed);
+    }
+
+    /// Whether a block could not be read.
+    pub(super) fn is_damaged(&self) -> bool {
+        self.damaged.load(Ordering::Relaxed)
+    }
+
     /// Reads the block at `offset` into the front of `raw`, which is long enough for it. `stored` is working space.
+    /// What cannot be read marks the file as damaged.
     pub(super) fn read_block(
         &self,
         offset: u64,
@@ -99,13 +160,30 @@ impl SpillFile {
         stored: &mut Vec<u8>,
         raw: &mut [u8],
     ) -> Result<()> {
+        let read = self.try_read_block(offset, partition, sequence, lengths, stored, raw);
+        if read.is_err() {
+            self.damaged.store(true, Ordering::Relaxed);
+        }
+        read
+    }
+
+    fn try_read_block(
+        &self,
+        offset: u64,
+        partition: u32,
+        sequence: u64,
+        lengths: BlockLengths,
+        stored: &mut Vec<u8>,
+        raw: &mut [u8],
+    ) -> Result<()> {
+        failpoint::check("shuffle.read")?;
         stored.resize(HEADER_BYTES + lengths.stored as usize, 0);
-        self.file.read_exact_at(stored, offset).map_err(|e| match e.kind() {
+        self.place.file.read_exact_at(stored, offset).map_err(|e| match e.kind() {
             io::ErrorKind::UnexpectedEof => self.damaged(
                 offset,
                 format!("a block of {} bytes was expected, but the file ends before its end", stored.len()),
             ),
-            _ => Error::io("read", &self.path, e),
+            _ => Error::io("read", &self.place.path, e),
         })?;
         let (head, payload) = stored.split_at(HEADER_BYTES);
         let (found, checksum) = head.split_at(CHECKED_BYTES);
@@ -114,7 +192,7 @@ impl SpillFile {
             return Err(self.other_block(offset, &expected, found));
         }
         let computed = xxh3_64_with_seed(payload, xxh3_64(&expected));
-        if number(checksum) != computed {
+        if number(checksum) != computed && !mutant::is("block_checksum_ignored") {
             let message =
                 format!("the checksum of the block is {:#018x}, expected {computed:#018x}", number(checksum));
             return Err(self.damaged(offset, message));
@@ -148,14 +226,14 @@ impl SpillFile {
     /// The error that says that this file does not hold what was written.
     #[cold]
     pub(super) fn damaged(&self, offset: u64, message: String) -> Error {
-        Error::Corrupt { path: self.path.clone(), offset, message }
+        self.damaged.store(true, Ordering::Relaxed);
+        Error::Corrupt { path: self.place.path.clone(), offset, message }
     }
 }
 
 /// An open file and what is not yet written to it.
 struct SpillWriter {
-    file: Box<dyn VfsFile>,
-    path: PathBuf,
+    place: Place,
     /// Bytes handed to the file.
     written: u64,
     /// Blocks so far.
@@ -173,17 +251,28 @@ impl SpillWriter {
         if self.pending.is_empty() {
             return Ok(());
         }
-        self.file.append(&self.pending).map_err(|e| {
+        self.place.file.append(&self.pending).map_err(|e| {
             let message = format!(
                 "{e} (writing {} bytes after {}; free space there, or give more memory so that less is spilled)",
                 self.pending.len(),
                 self.written
             );
-            Error::io("write", &self.path, io::Error::new(e.kind(), message))
+            Error::io("write", &self.place.path, io::Error::new(e.kind(), message))
         })?;
         self.written += self.pending.len() as u64;
         self.pending.clear();
         Ok(())
+    }
+}
+
+/// Another file of this name can only be of an attempt that is over.
+fn create_named(vfs: &SharedVfs, path: &Path) -> io::Result<Box<dyn VfsFile>> {
+    match vfs.create(path) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            vfs.remove_file(path)?;
+            vfs.create(path)
+        }
+        created => created,
     }
 }
 
@@ -232,19 +321,31 @@ impl Spiller {
 
     fn writer(&mut self) -> Result<&mut SpillWriter> {
         if self.writer.is_none() {
-            let Identity { stage, producer, attempt, .. } = self.context.identity;
-            let name = format!("unnamed-shuffle-stage{stage}-producer{producer}-attempt{attempt}");
-            let path = self.context.dir.join(name);
-            let file = self.create(&path)?;
-            self.writer = Some(SpillWriter { file, path, written: 0, sequence: 0, pending: Vec::new() });
+            let place = self.create()?;
+            self.writer = Some(SpillWriter { place, written: 0, sequence: 0, pending: Vec::new() });
         }
         self.writer
             .as_mut()
             .ok_or_else(|| Error::Internal("a spill file that was just opened is gone".into()))
     }
 
-    fn create(&self, path: &Path) -> Result<Box<dyn VfsFile>> {
-        self.context.vfs.create_unnamed(&self.context.dir).map_err(|e| Error::io("create", path, e))
+    fn create(&self) -> Result<Place> {
+        let ShuffleContext { vfs, dir, identity: Identity { stage, producer, attempt, .. }, .. } =
+            &self.context;
+        let (path, file) = match &self.context.name {
+            Some(name) => {
+                let path = dir.join(format!("{name}-{}.rows", self.files.len()));
+                let file = create_named(vfs, &path);
+                (path, file)
+            }
+            None => {
+                let name = format!("unnamed-shuffle-stage{stage}-producer{producer}-attempt{attempt}");
+                (dir.join(name), vfs.create_unnamed(dir))
+            }
+        };
+        let file = file.map_err(|e| Error::io("create", &path, e))?;
+        let named = self.context.name.is_some().then(|| vfs.clone());
+        Ok(Place { file, path, named, keep: AtomicBool::new(false) })
     }
 
     /// Appends a block and returns its lengths.
@@ -297,10 +398,21 @@ impl Spiller {
         if let Some(mut writer) = self.writer.take() {
             writer.flush()?;
             let ShuffleContext { identity, timestamps, .. } = self.context;
-            let file = SpillFile { file: writer.file, path: writer.path, identity, timestamps };
+            let file = SpillFile {
+                place: writer.place,
+                bytes: writer.written,
+                identity,
+                timestamps,
+                damaged: AtomicBool::new(false),
+            };
             self.files.push(Some(Arc::new(file)));
         }
         Ok(())
+    }
+
+    /// Who writes.
+    pub(super) fn identity(&self) -> Identity {
+        self.context.identity
     }
 
     /// The complete files; a run knows its file by the index.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::operator::TwoInputOperator;
+use crate::operator::tests::snapshot_of;
 use crate::semantics::state::BroadcastState;
 
 /// Counts records by key, scales counts by a rule, and multiplies all counts on demand. A timer reports a count.
@@ -146,10 +147,10 @@ fn s7_snapshots_hold_broadcast_state() {
     let mut operator = ruled(&mut ctx);
     right(&mut operator, &mut ctx, &[Rule::Scale(2, 10)]);
     left(&mut operator, &mut ctx, &[1, 2, 2]);
-    let snapshot = operator.snapshot().unwrap();
+    let snapshot = snapshot_of!(operator);
     let mut operator = ruled(&mut ctx);
-    operator.restore(&snapshot, &mut ctx).unwrap();
-    assert_eq!(operator.snapshot().unwrap(), snapshot);
+    operator.restore(&snapshot.clone().into(), &mut ctx).unwrap();
+    assert_eq!(snapshot_of!(operator), snapshot);
     left(&mut operator, &mut ctx, &[2]);
     let mut out = Out::new();
     assert_eq!(operator.watermark(100, &mut ctx, &mut out).unwrap(), Progress::Done);
@@ -197,9 +198,9 @@ fn s7_broadcast_state_without_keys() {
     let rules = [("a", 1), ("b", 2), ("a", 5)].map(|(name, n)| (name.to_string(), n));
     let mut batch = Batch { values: rules.to_vec(), ..Batch::new() };
     operator.process_right(&mut batch, &mut ctx, &mut out).unwrap();
-    let snapshot = operator.snapshot().unwrap();
+    let snapshot = snapshot_of!(operator);
     let mut operator = opened(&mut ctx);
-    operator.restore(&snapshot, &mut ctx).unwrap();
+    operator.restore(&snapshot.clone().into(), &mut ctx).unwrap();
     let mut batch = Batch { values: ["a", "b", "c"].map(String::from).to_vec(), ..Batch::default() };
     operator.process_left(&mut batch, &mut ctx, &mut out).unwrap();
     out.flush();

@@ -35,6 +35,11 @@ pub trait Contents<K: Key, T: Data>: Send + 'static {
     }
     /// Starts with a first record.
     fn create(&mut self, record: T, timestamp: Option<Timestamp>) -> Self::Content;
+    /// The content without any record, which an evictor may leave; none where there cannot be one: then such a firing is
+    /// skipped.
+    fn nothing(&mut self) -> Option<Self::Content> {
+        None
+    }
     /// Takes one more.
     fn add(&mut self, content: &mut Self::Content, record: T, timestamp: Option<Timestamp>);
     /// Takes the content of a later window that has become part of this one.
@@ -259,6 +264,9 @@ impl<K: Key, T: Data, U: Data, P: ProcessWindowFunction<K, T, U>> Contents<K, T>
         records.push(record);
         records
     }
+    fn nothing(&mut self) -> Option<Vec<T>> {
+        Some(self.spare.take())
+    }
     #[inline]
     fn add(&mut self, records: &mut Vec<T>, record: T, _: Option<Timestamp>) {
         records.push(record);
@@ -322,9 +330,9 @@ impl<K: Key, T: Data, C: Contents<K, T>> Evicting<K, T, C> {
         Evicting { inner, evictor, firing: None, spare: Spare(Vec::new()) }
     }
 
-    /// The content that the records would have come to; none if there are none.
+    /// The content that the records would have come to.
     fn gather(&mut self, elements: &[Timestamped<T>]) -> Option<C::Content> {
-        let (first, others) = elements.split_first()?;
+        let Some((first, others)) = elements.split_first() else { return self.inner.nothing() };
         let mut content = self.inner.create(first.value.clone(), Some(first.timestamp));
         for element in others {
             self.inner.add(&mut content, element.value.clone(), Some(element.timestamp));

@@ -56,6 +56,7 @@ where
         context.set(kept.window, slot, kept.id);
         let key = self.keys.key(slot)?;
         let progress = self.contents.fire(key, &mut firing.content, timestamp, context, out)?;
+        context.clean_up();
         if progress == Progress::Yielded {
             self.firing = Some(firing);
             return Ok(progress);
@@ -134,6 +135,7 @@ where
             let timer = timers.pop_due();
             let Some(timer) = timer else { break };
             let slot = timer.slot;
+            self.touch(slot)?;
             let Some(windows) = self.keys.windows(slot).map(Few::as_mut_slice) else { continue };
             let Some(at) = find(windows, timer.namespace, self.merges) else { continue };
             let rings = windows.get_mut(at).is_some_and(|kept| kept.alarms.rings(domain, timer.time));

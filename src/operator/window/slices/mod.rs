@@ -6,19 +6,24 @@
 //! or a key: time is looked at once, at the end of a slice.
 //!
 //! - [`TumblingSlices`]: a window is a slice. A table of keys for each open slice, emptied when it fires.
-//! - [`SlidingSlices`]: a window is several slices. A column of accumulators for each open slice; closed ones go to
-//!   their keys (`panes`), whose windows fire at a cost that does not depend on how many slices they have.
+//! - [`SlidingSlices`]: a window is several slices. A column of accumulators for each slice, open or closed (`columns`; where
+//!   keys are few and far between, `panes` of each key): windows fire at a cost that does not depend on how many
+//!   slices they have.
 //! - [`CombineSlices`]: BATCH, before the shuffle. Partial results are `((key, slice), accumulator)`.
 //! - [`SlidePartials`]: BATCH, behind the shuffle of sliding windows; tumbling ones need no more than a fold.
 
+mod closed;
+mod columns;
 mod combine;
 mod panes;
+mod slide_partials;
 mod sliding;
 mod tables;
 mod tumbling;
 
 pub use combine::{CombineSlices, Partial};
-pub use sliding::{SlidePartials, SlidingSlices};
+pub use slide_partials::SlidePartials;
+pub use sliding::SlidingSlices;
 pub use tables::FoldPartials;
 pub use tumbling::TumblingSlices;
 pub(super) use tumbling::divert;

@@ -40,6 +40,20 @@ impl<A: Data> Panes<A> {
         Panes { slices: VecDeque::from([(start, acc)]), front: 0, middle: 0, back: None }
     }
 
+    /// The suffixes in front, the slices of the middle and what they fold to, and the rest, each by start.
+    pub(super) fn from_parts(
+        front: Vec<(Timestamp, A)>,
+        middle: Vec<(Timestamp, A)>,
+        rest: Vec<(Timestamp, A)>,
+        back: Option<A>,
+    ) -> Self {
+        let (in_front, in_middle) = (front.len() as u32, middle.len() as u32);
+        let slices = front.into_iter().chain(middle).chain(rest).collect();
+        // Without slices in the middle it is left over from a key that has gone.
+        let back = back.filter(|_| in_middle > 0);
+        Panes { slices, front: in_front, middle: in_middle, back }
+    }
+
     /// Fetches the slices at both ends into the cache.
     #[inline(always)]
     pub(super) fn prefetch(&self) {

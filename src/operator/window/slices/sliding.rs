@@ -1,15 +1,16 @@
 //! SlidingSlices: sliding windows, put together from slices.
 //!
-//! State: a column of accumulators for each open slice, by the slot of the key; and for each key the closed slices that
-//! some window still needs, side by side in [`Panes`]. When the watermark passes the end of a slice, its accumulators move
-//! from the one to the other. When it passes the end of a window, the window of every key is put together, in the order in which the keys
-//! came. Ends without any slice are skipped, however far the watermark jumps. A key leaves with its last slice.
+//! State: a column of accumulators for each open slice, by the slot of the key, and the closed slices that some window
+//! still needs ([`Closed`]). When the watermark passes the end of a slice, its column moves from the one to the other. When
+//! it passes the end of a window, the window of every key is put together, in the order in which the keys came. Ends
+//! without any slice are skipped, however far the watermark jumps. A key leaves with its last slice.
 
-use super::combine::Partial;
+use super::closed::{Closed, Firing};
+use super::columns::Column;
 use super::panes::Panes;
 use super::tumbling::divert;
 use super::{Slicing, no_timestamps};
-use crate::base::batch::Batch;
+use crate::base::batch::{Barrier, Batch};
 use crate::base::data::{Data, Key, Timestamp, WATERMARK_MIN};
 use crate::base::error::{Error, Result};
 use crate::base::hash::hash_of;
@@ -17,50 +18,14 @@ use crate::base::metrics::Counter;
 use crate::operator::exchange::KeySelector;
 use crate::operator::side_output::SideOutput;
 use crate::operator::window::{WindowFold, Windowed};
-use crate::operator::{Context, Operator, Out, Progress};
-use crate::semantics::state::{KeyTable, OperatorSnapshot, Paged, Slot};
+use crate::operator::{Context, Operator, Out, Progress, SNAPSHOT_SLICE_BYTES};
+use crate::semantics::state::{Changes, KeyTable, OperatorSnapshot, OperatorState, Section, Slot};
 use crate::semantics::window::{Aligned, Window};
 use std::collections::VecDeque;
-use std::marker::PhantomData;
 use std::sync::Arc;
 
 /// Keys ahead of the current one whose slices are being fetched.
 const AHEAD: usize = 16;
-
-/// Emptied columns that are kept.
-const SPARE_COLUMNS: usize = 2;
-
-/// Windows that end at `end` are being emitted.
-#[derive(Clone, Copy)]
-struct Firing {
-    end: Timestamp,
-    /// The next key.
-    slot: Slot,
-    /// The lowest start of a slice among the keys before it.
-    earliest: Timestamp,
-}
-
-/// An open slice: an accumulator for each key that has records in it.
-struct Column<A> {
-    window: Window,
-    cells: Paged<Option<A>>,
-    /// The slots of its keys, in the order in which they came.
-    touched: Vec<Slot>,
-}
-
-impl<A> Column<A> {
-    /// The place of a key's accumulator.
-    #[inline(always)]
-    fn cell(&mut self, slot: Slot) -> &mut Option<A> {
-        while self.cells.len() <= slot as usize {
-            self.cells.push(None);
-        }
-        match self.cells.get_mut(slot as usize) {
-            Some(cell) => cell,
-            None => unreachable!("the column has just grown to this slot"),
-        }
-    }
-}
 
 /// Folds the records of each key and sliding window. Records of whose windows all have fired are late.
 pub struct SlidingSlices<K, T, F: WindowFold<T>> {
@@ -73,17 +38,17 @@ pub struct SlidingSlices<K, T, F: WindowFold<T>> {
     table: KeyTable<K, ()>,
     /// Slices that the watermark has not passed, by start.
     open: VecDeque<Column<F::Acc>>,
-    spare: Vec<Column<F::Acc>>,
-    /// The slices of each key that the watermark has passed, by slot.
-    closed: Paged<Panes<F::Acc>>,
+    closed: Closed<F::Acc>,
     keys: Vec<K>,
     slots: Vec<Slot>,
     created: Vec<Slot>,
-    /// Not above the start of any closed slice; the maximum if there is none.
-    earliest: Timestamp,
+    /// Keys without closed slices.
+    gone: Vec<Slot>,
     /// Windows that end at or before this have fired.
     fired: Timestamp,
     firing: Option<Firing>,
+    /// Of what the keys have, in open and in closed slices.
+    changes: Changes,
 }
 
 impl<K: Key, T: Data, F: WindowFold<T>> SlidingSlices<K, T, F> {
@@ -103,52 +68,28 @@ impl<K: Key, T: Data, F: WindowFold<T>> SlidingSlices<K, T, F> {
             late_records: Batch::new(),
             table: KeyTable::new(),
             open: VecDeque::new(),
-            spare: Vec::new(),
-            closed: Paged::new(),
+            closed: Closed::new(),
             keys: Vec::new(),
             slots: Vec::new(),
             created: Vec::new(),
-            earliest: Timestamp::MAX,
+            gone: Vec::new(),
             fired: WATERMARK_MIN,
             firing: None,
+            changes: Changes::new(),
         }
     }
 
     /// The index of an open slice, opened if it was not.
     fn position(&mut self, slice: Window) -> usize {
-        let at = self.open.iter().rposition(|open| open.window.start <= slice.start);
+        let at = self.open.iter().rposition(|open| open.start <= slice.start);
         if let Some(at) = at
-            && self.open[at].window == slice
+            && self.open[at].start == slice.start
         {
             return at;
         }
         let at = at.map_or(0, |at| at + 1);
-        let column = match self.spare.pop() {
-            Some(spare) => Column { window: slice, ..spare },
-            None => Column { window: slice, cells: Paged::new(), touched: Vec::new() },
-        };
-        self.open.insert(at, column);
+        self.open.insert(at, self.closed.column(slice.start));
         at
-    }
-
-    /// The closed slices of a key.
-    fn panes(&mut self, slot: Slot) -> &mut Panes<F::Acc> {
-        while self.closed.len() <= slot as usize {
-            self.closed.push(Panes::empty());
-        }
-        match self.closed.get_mut(slot as usize) {
-            Some(panes) => panes,
-            None => unreachable!("there are panes up to this slot by now"),
-        }
-    }
-
-    /// Adds an accumulator to a slice that is closed.
-    fn add_closed(&mut self, slot: Slot, start: Timestamp, acc: F::Acc) {
-        self.panes(slot);
-        if let Some(panes) = self.closed.get_mut(slot as usize) {
-            panes.merge(&mut self.fold, start, acc);
-        }
-        self.earliest = self.earliest.min(start);
     }
 
     /// Adds a record whose slice is not the last one that had a record: says which it is.
@@ -158,47 +99,27 @@ impl<K: Key, T: Data, F: WindowFold<T>> SlidingSlices<K, T, F> {
         Ok(if slice.max_timestamp() > watermark {
             Turn::Open(self.position(slice))
         } else if self.slicing.last_end(slice.start).saturating_sub(1) <= watermark {
-            Turn::Late(slice)
+            Turn::Late
         } else {
-            Turn::Closed(slice)
+            Turn::Closed
         })
     }
 
-    /// Moves the slices that the watermark has passed to their keys.
+    /// Closes the slices that the watermark has passed.
     fn close(&mut self, watermark: Timestamp) {
-        while self.open.front().is_some_and(|slice| slice.window.max_timestamp() <= watermark) {
-            let Some(mut column) = self.open.pop_front() else { break };
-            let start = column.window.start;
-            self.earliest = self.earliest.min(start);
-            let mut touched = std::mem::take(&mut column.touched);
-            if let Some(&highest) = touched.iter().max() {
-                self.panes(highest);
-            }
-            for (i, &slot) in touched.iter().enumerate() {
-                if let Some(&far) = touched.get(i + 2 * AHEAD) {
-                    self.closed.prefetch(far as usize);
-                    column.cells.prefetch(far as usize);
-                }
-                if let Some(near) = touched.get(i + AHEAD).and_then(|&slot| self.closed.get(slot as usize)) {
-                    near.prefetch_last();
-                }
-                if let (Some(acc), Some(panes)) =
-                    (column.cell(slot).take(), self.closed.get_mut(slot as usize))
-                {
-                    panes.merge(&mut self.fold, start, acc);
-                }
-            }
-            touched.clear();
-            column.touched = touched;
-            if self.spare.len() < SPARE_COLUMNS {
-                self.spare.push(column);
-            }
+        if self.closed.earliest().is_none() {
+            self.closed.reset();
+        }
+        let last_of = |start: Timestamp| start.saturating_add(self.slicing.slice_ms - 1);
+        while self.open.front().is_some_and(|slice| last_of(slice.start) <= watermark) {
+            let Some(column) = self.open.pop_front() else { break };
+            self.closed.close(&mut self.fold, column);
         }
     }
 
     /// The end of the next window that holds a closed slice.
     fn next_end(&self) -> Option<Timestamp> {
-        (self.earliest < Timestamp::MAX).then(|| self.slicing.first_end(self.earliest, self.fired))
+        self.closed.earliest().map(|earliest| self.slicing.first_end(earliest, self.fired))
     }
 
     /// Whether an open slice has records of the key.
@@ -206,46 +127,36 @@ impl<K: Key, T: Data, F: WindowFold<T>> SlidingSlices<K, T, F> {
         self.open.iter().any(|column| column.cells.get(slot as usize).is_some_and(Option::is_some))
     }
 
-    /// Emits the windows that end at `firing.end`, one key after the other.
-    fn fire(&mut self, mut firing: Firing, out: &mut Out<Windowed<K, F::Value>>) -> Progress {
-        let Aligned { size_ms, slide_ms, .. } = self.slicing.aligned;
-        let window = Window { start: firing.end.saturating_sub(size_ms), end: firing.end };
-        // What the next window no longer holds.
-        let next_start = window.start.saturating_add(slide_ms);
-        while (firing.slot as usize) < self.closed.len() {
+    /// Emits the window of each key, one after the other.
+    fn fire(&mut self, mut firing: Firing, out: &mut Out<Windowed<K, F::Value>>) -> Result<Progress> {
+        let window = Window { start: firing.start, end: firing.end };
+        let timestamp = Some(window.max_timestamp());
+        loop {
             if out.is_full() {
                 self.firing = Some(firing);
-                return Progress::Yielded;
+                return Ok(Progress::Yielded);
             }
-            let slot = firing.slot;
-            firing.slot += 1;
-            if let Some(panes) = self.closed.get(slot as usize + AHEAD) {
-                panes.prefetch();
+            for slot in firing.slots().filter(|&slot| self.closed.holds(slot)) {
+                changing(&mut self.changes, &self.table, &self.closed, &self.open, slot)?;
             }
-            let Some(panes) = self.closed.get_mut(slot as usize) else { continue };
-            if panes.first().is_none() {
-                continue;
-            }
-            let acc = panes.window(&mut self.fold, window.start, window.end);
-            panes.drop_before(&mut self.fold, next_start);
-            let first = panes.first();
-            if let (Some(acc), Some(key)) = (acc, self.table.key(slot)) {
-                let value = self.fold.value(&acc);
-                out.push(Windowed { key: key.clone(), window, value }, Some(window.max_timestamp()));
-            }
-            match first {
-                Some(first) => firing.earliest = firing.earliest.min(first),
-                None if !self.is_open(slot) => {
+            let (table, gone) = (&self.table, &mut self.gone);
+            let more = self.closed.fire(&mut self.fold, &mut firing, gone, |fold, slot, acc| {
+                if let Some(key) = table.key(slot) {
+                    out.push(Windowed { key: key.clone(), window, value: fold.value(&acc) }, timestamp);
+                }
+            });
+            while let Some(slot) = self.gone.pop() {
+                if !self.is_open(slot) {
                     self.table.remove(slot);
                 }
-                None => {}
+            }
+            if !more {
+                break;
             }
         }
         self.table.end_batch();
-        self.earliest = firing.earliest;
         self.fired = firing.end;
-        self.firing = None;
-        Progress::Done
+        Ok(Progress::Done)
     }
 }
 
@@ -254,9 +165,9 @@ enum Turn {
     /// Into the open slice of this index.
     Open(usize),
     /// Into a slice that is closed, though some of its windows have not fired.
-    Closed(Window),
+    Closed,
     /// Nowhere: all of its windows have fired.
-    Late(Window),
+    Late,
 }
 
 impl<K: Key, T: Data, F: WindowFold<T>> Operator for SlidingSlices<K, T, F> {
@@ -280,7 +191,8 @@ impl<K: Key, T: Data, F: WindowFold<T>> Operator for SlidingSlices<K, T, F> {
         }
         let mut slots = std::mem::take(&mut self.slots);
         self.table.resolve(&self.keys, &batch.hashes, &mut slots, &mut self.created, || ())?;
-        let mut turn = Turn::Late(Window { start: 0, end: 0 });
+        self.created.iter().try_for_each(|&slot| self.changes.creating(slot))?;
+        let mut turn = Turn::Late;
         let mut slice = Window { start: 0, end: 0 };
         let records = batch.values.drain(..).zip(&batch.timestamps).zip(&slots);
         for (i, ((record, &timestamp), &slot)) in records.enumerate() {
@@ -291,11 +203,9 @@ impl<K: Key, T: Data, F: WindowFold<T>> Operator for SlidingSlices<K, T, F> {
             }
             if !slice.contains(timestamp) {
                 turn = self.turn_to(timestamp, ctx.watermark)?;
-                slice = match &turn {
-                    Turn::Open(at) => self.open[*at].window,
-                    Turn::Closed(slice) | Turn::Late(slice) => *slice,
-                };
+                slice = self.slicing.slice_of(timestamp)?;
             }
+            changing(&mut self.changes, &self.table, &self.closed, &self.open, slot)?;
             match turn {
                 Turn::Open(at) => {
                     let column = &mut self.open[at];
@@ -307,11 +217,11 @@ impl<K: Key, T: Data, F: WindowFold<T>> Operator for SlidingSlices<K, T, F> {
                         }
                     }
                 }
-                Turn::Closed(slice) => {
+                Turn::Closed => {
                     let acc = self.fold.create(record);
-                    self.add_closed(slot, slice.start, acc);
+                    self.closed.merge(&mut self.fold, slot, slice.start, acc);
                 }
-                Turn::Late(_) => {
+                Turn::Late => {
                     self.late_records.values.push(record);
                     self.late_records.timestamps.push(timestamp);
                 }
@@ -323,8 +233,7 @@ impl<K: Key, T: Data, F: WindowFold<T>> Operator for SlidingSlices<K, T, F> {
             // Keys that came with late records only leave no entry.
             for at in 0..self.created.len() {
                 let slot = self.created[at];
-                let closed = self.closed.get(slot as usize).is_some_and(|panes| panes.first().is_some());
-                if !closed && !self.is_open(slot) {
+                if !self.closed.holds(slot) && !self.is_open(slot) {
                     self.table.remove(slot);
                 }
             }
@@ -347,11 +256,14 @@ impl<K: Key, T: Data, F: WindowFold<T>> Operator for SlidingSlices<K, T, F> {
             let firing = match self.firing.take() {
                 Some(firing) => firing,
                 None => match self.next_end().filter(|end| end.saturating_sub(1) <= watermark) {
-                    Some(end) => Firing { end, slot: 0, earliest: Timestamp::MAX },
+                    Some(end) => {
+                        let start = end.saturating_sub(self.slicing.aligned.size_ms);
+                        Firing::new(start, end, start.saturating_add(self.slicing.aligned.slide_ms))
+                    }
                     None => break,
                 },
             };
-            if self.fire(firing, out) == Progress::Yielded {
+            if self.fire(firing, out)? == Progress::Yielded {
                 return Ok(Progress::Yielded);
             }
         }
@@ -360,132 +272,85 @@ impl<K: Key, T: Data, F: WindowFold<T>> Operator for SlidingSlices<K, T, F> {
         Ok(Progress::Done)
     }
 
-    fn snapshot(&mut self) -> Result<OperatorSnapshot> {
-        let mut snapshot = OperatorSnapshot::default();
-        snapshot.put("fired", &self.fired)?;
-        for (slot, _, key, ()) in self.table.iter() {
-            if let Some(panes) = self.closed.get(slot as usize).filter(|panes| panes.first().is_some()) {
-                snapshot.put("keys", &(key, panes))?;
+    fn snapshot(&mut self, barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
+        into.put(FIRED, &self.fired)?;
+        self.changes.cut(barrier.full, self.table.slots());
+        self.snapshot_more(into)
+    }
+
+    fn snapshot_more(&mut self, into: &mut OperatorSnapshot) -> Result<Progress> {
+        let SlidingSlices { changes, table, closed, open, .. } = self;
+        let done = changes.write(into.section(KEYS), SNAPSHOT_SLICE_BYTES, |slot, into| {
+            put(table, closed, open, slot, into)
+        })?;
+        Ok(if done { Progress::Done } else { Progress::Yielded })
+    }
+
+    fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {
+        for fired in state.entries::<Timestamp>(FIRED) {
+            self.fired = self.fired.max(fired?);
+        }
+        self.table.reserve(state.table_len(KEYS) / ctx.runtime.parallelism());
+        for entry in state.table::<Saved<K, Panes<F::Acc>, F::Acc>>(KEYS) {
+            let (_, _, (key, panes, slices)) = entry?;
+            let hash = hash_of(&key);
+            if !ctx.runtime.owns(hash) {
+                continue;
             }
-            for column in &self.open {
-                if let Some(Some(acc)) = column.cells.get(slot as usize) {
-                    snapshot.put("slices", &(column.window.start, key, acc))?;
+            self.table.resolve(&[key], &[hash], &mut self.slots, &mut self.created, || ())?;
+            let slot = self.slots.first().copied();
+            let slot = slot.ok_or_else(|| Error::Internal("a restored key has no place".into()))?;
+            if let Some(panes) = panes {
+                self.closed.restore(slot, panes);
+            }
+            for (start, acc) in slices {
+                let slice = self.slicing.slice_of(start)?;
+                let at = self.position(slice);
+                if self.open[at].cell(slot).replace(acc).is_none() {
+                    self.open[at].touched.push(slot);
                 }
             }
         }
-        Ok(snapshot)
-    }
-
-    fn restore(&mut self, snapshot: &OperatorSnapshot, _ctx: &mut Context) -> Result<()> {
-        for fired in snapshot.entries::<Timestamp>("fired") {
-            self.fired = self.fired.max(fired?);
-        }
-        for entry in snapshot.entries::<(K, Panes<F::Acc>)>("keys") {
-            let (key, panes) = entry?;
-            self.earliest = self.earliest.min(panes.first().unwrap_or(Timestamp::MAX));
-            let slot = self.slot_of(key)?;
-            *self.panes(slot) = panes;
-        }
-        for entry in snapshot.entries::<(Timestamp, K, F::Acc)>("slices") {
-            let (start, key, acc) = entry?;
-            let slot = self.slot_of(key)?;
-            let slice = self.slicing.slice_of(start)?;
-            let at = self.position(slice);
-            if self.open[at].cell(slot).replace(acc).is_none() {
-                self.open[at].touched.push(slot);
-            }
-        }
+        self.created.clear();
         Ok(())
     }
 }
 
-impl<K: Key, T: Data, F: WindowFold<T>> SlidingSlices<K, T, F> {
-    /// The slot of a key that is restored.
-    fn slot_of(&mut self, key: K) -> Result<Slot> {
-        let hash = hash_of(&key);
-        self.table.resolve(&[key], &[hash], &mut self.slots, &mut self.created, || ())?;
-        let slot = self.slots.first().copied();
-        slot.ok_or_else(|| Error::Internal("a restored key has no place".into()))
-    }
+/// Sections of a snapshot: the end of the last windows that have fired, ...
+const FIRED: &str = "fired";
+/// ... and what each key has, a table by slot.
+const KEYS: &str = "keys";
+
+/// A key with its closed slices, and its accumulators in open ones by start.
+type Saved<K, P, A> = (K, Option<P>, Vec<(Timestamp, A)>);
+
+/// Writes a key with all its slices; false if the slot is empty. Whether a slice is open or closed makes no difference to who
+/// restores it.
+fn put<K: Key, A: Data>(
+    table: &KeyTable<K, ()>,
+    closed: &Closed<A>,
+    open: &VecDeque<Column<A>>,
+    slot: Slot,
+    into: &mut Section,
+) -> Result<bool> {
+    let Some(key) = table.key(slot) else { return Ok(false) };
+    let cells = open.iter().filter_map(|column| {
+        let acc = column.cells.get(slot as usize)?.as_ref()?;
+        Some((column.start, acc))
+    });
+    let panes = if closed.holds(slot) { closed.panes(slot) } else { None };
+    let saved: Saved<&K, Panes<A>, &A> = (key, panes, cells.collect());
+    into.put_slot(slot, Some(&saved)).map(|()| true)
 }
 
-/// BATCH, behind the shuffle: puts the sliding windows of a key together from its partial results, which come slice by
-/// slice. State: the slices of the current key.
-pub struct SlidePartials<K, T, F: WindowFold<T>> {
-    fold: F,
-    slicing: Slicing,
-    current: Option<(K, Panes<F::Acc>)>,
-    /// Windows of the current key that end at or before this have been emitted.
-    fired: Timestamp,
-    types: PhantomData<fn(T)>,
-}
-
-impl<K: Key, T: Data, F: WindowFold<T>> SlidePartials<K, T, F> {
-    /// The operator around a fold.
-    pub fn new(fold: F, aligned: Aligned) -> Self {
-        SlidePartials {
-            fold,
-            slicing: Slicing::new(aligned),
-            current: None,
-            fired: WATERMARK_MIN,
-            types: PhantomData,
-        }
-    }
-
-    /// Emits the windows of the current key that end at or before `until`.
-    fn fire(&mut self, until: Timestamp, out: &mut Out<Windowed<K, F::Value>>) -> Progress {
-        let Some((key, panes)) = &mut self.current else { return Progress::Done };
-        while let Some(first) = panes.first() {
-            let end = self.slicing.first_end(first, self.fired);
-            if end > until {
-                break;
-            }
-            if out.is_full() {
-                return Progress::Yielded;
-            }
-            let window = Window { start: end.saturating_sub(self.slicing.aligned.size_ms), end };
-            if let Some(acc) = panes.window(&mut self.fold, window.start, end) {
-                let value = self.fold.value(&acc);
-                out.push(Windowed { key: key.clone(), window, value }, Some(window.max_timestamp()));
-            }
-            panes.drop_before(&mut self.fold, window.start.saturating_add(self.slicing.aligned.slide_ms));
-            self.fired = end;
-        }
-        Progress::Done
-    }
-}
-
-impl<K: Key, T: Data, F: WindowFold<T>> Operator for SlidePartials<K, T, F> {
-    type In = Partial<K, F::Acc>;
-    type Out = Windowed<K, F::Value>;
-
-    fn process(
-        &mut self,
-        batch: &mut Batch<Self::In>,
-        _ctx: &mut Context,
-        out: &mut Out<Self::Out>,
-    ) -> Result<Progress> {
-        batch.reverse();
-        while let Some(((_, start), _)) = batch.values.last() {
-            // Slices come in order: windows that end before this one are complete.
-            if self.fire(*start, out) == Progress::Yielded {
-                batch.reverse();
-                return Ok(Progress::Yielded);
-            }
-            let Some((((key, start), acc), _)) = batch.pop() else { break };
-            match &mut self.current {
-                Some((_, panes)) => panes.merge(&mut self.fold, start, acc),
-                None => self.current = Some((key, Panes::new(start, acc))),
-            }
-        }
-        Ok(Progress::Done)
-    }
-
-    fn end_of_key(&mut self, _ctx: &mut Context, out: &mut Out<Self::Out>) -> Result<Progress> {
-        if self.fire(Timestamp::MAX, out) == Progress::Yielded {
-            return Ok(Progress::Yielded);
-        }
-        (self.current, self.fired) = (None, WATERMARK_MIN);
-        Ok(Progress::Done)
-    }
+/// What the key of a slot has is about to change: it is written first if a snapshot still needs it.
+#[inline(always)]
+fn changing<K: Key, A: Data>(
+    changes: &mut Changes,
+    table: &KeyTable<K, ()>,
+    closed: &Closed<A>,
+    open: &VecDeque<Column<A>>,
+    slot: Slot,
+) -> Result<()> {
+    changes.changing(slot, |copies| put(table, closed, open, slot, copies).map(drop))
 }

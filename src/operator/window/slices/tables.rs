@@ -12,7 +12,7 @@ use crate::base::hash::hash_of;
 use crate::operator::aggregate::Fold;
 use crate::operator::exchange::KeySelector;
 use crate::operator::window::{WindowFold, Windowed};
-use crate::semantics::state::{KeyTable, Slot, Upsert};
+use crate::semantics::state::{Changes, KeyTable, Section, Slot, Upsert};
 use crate::semantics::window::Window;
 use std::collections::VecDeque;
 use std::marker::PhantomData;
@@ -25,6 +25,7 @@ const SPARE_TABLES: usize = 2;
 pub(super) struct Slice<K, A> {
     pub(super) window: Window,
     pub(super) table: KeyTable<K, A>,
+    pub(super) changes: Changes,
     /// The number of the last batch with a record of it.
     pub(super) touched: u64,
 }
@@ -41,6 +42,10 @@ pub(super) struct SliceTables<K, T, F: WindowFold<T>> {
     parts: Vec<(Window, Batch<T>)>,
     /// The number of the batch, as its user counts them.
     pub(super) batch: u64,
+    /// There was a barrier: slices that open keep track of their changes.
+    pub(super) tracks: bool,
+    /// What was still to be written of slices that have closed since the barrier.
+    pub(super) left_behind: Vec<(Window, Section)>,
 }
 
 impl<K: Key, T: Data, F: WindowFold<T>> SliceTables<K, T, F> {
@@ -54,6 +59,8 @@ impl<K: Key, T: Data, F: WindowFold<T>> SliceTables<K, T, F> {
             keys: Vec::new(),
             parts: Vec::new(),
             batch: 0,
+            tracks: false,
+            left_behind: Vec::new(),
         }
     }
 
@@ -131,7 +138,8 @@ impl<K: Key, T: Data, F: WindowFold<T>> SliceTables<K, T, F> {
         }
         let at = at.map_or(0, |at| at + 1);
         let table = self.spare.pop().unwrap_or_default();
-        self.open.insert(at, Slice { window: slice, table, touched: self.batch });
+        let changes = if self.tracks { Changes::tracking() } else { Changes::new() };
+        self.open.insert(at, Slice { window: slice, table, changes, touched: self.batch });
         at
     }
 
@@ -143,16 +151,23 @@ impl<K: Key, T: Data, F: WindowFold<T>> SliceTables<K, T, F> {
             batch.hashes.extend(self.keys.iter().map(hash_of));
         }
         let at = self.position(slice);
-        let mut rows = Rows { fold: &mut self.fold, keys: &self.keys, records: batch.values.drain(..) };
-        self.open[at].touched = self.batch;
-        self.open[at].table.upsert_batch(&batch.hashes, &mut rows)
+        let Slice { table, changes, touched, .. } = &mut self.open[at];
+        *touched = self.batch;
+        let records = batch.values.drain(..);
+        table.upsert_batch(
+            &batch.hashes,
+            &mut Rows { fold: &mut self.fold, changes, keys: &self.keys, records },
+        )
     }
 
     /// Forgets slice `at`, which must be empty, and keeps its table for another.
     pub(super) fn retire(&mut self, at: usize) {
-        if let Some(slice) = self.open.remove(at)
-            && self.spare.len() < SPARE_TABLES
-        {
+        let Some(slice) = self.open.remove(at) else { return };
+        let copies = slice.changes.into_copies();
+        if !copies.is_empty() {
+            self.left_behind.push((slice.window, copies));
+        }
+        if self.spare.len() < SPARE_TABLES {
             self.spare.push(slice.table);
         }
     }
@@ -166,6 +181,7 @@ impl<K: Key, T: Data, F: WindowFold<T>> SliceTables<K, T, F> {
 
 struct Rows<'a, K, T, F, I: Iterator<Item = T>> {
     fold: &'a mut F,
+    changes: &'a mut Changes,
     keys: &'a [K],
     records: I,
 }
@@ -180,13 +196,15 @@ impl<K: Key, T: Data, F: WindowFold<T>, I: Iterator<Item = T>> Upsert<K, F::Acc>
         self.keys[i] == *key
     }
     #[inline(always)]
-    fn found(&mut self, _i: usize, _slot: Slot, acc: &mut F::Acc) -> Result<()> {
+    fn found(&mut self, i: usize, slot: Slot, acc: &mut F::Acc) -> Result<()> {
         let record = self.records.next().ok_or_else(out_of_records)?;
+        self.changes.changing(slot, |copies| copies.put_slot(slot, Some(&(&self.keys[i], &*acc))))?;
         self.fold.add(acc, record);
         Ok(())
     }
     #[inline(always)]
-    fn insert(&mut self, i: usize, _slot: Slot) -> Result<(K, F::Acc)> {
+    fn insert(&mut self, i: usize, slot: Slot) -> Result<(K, F::Acc)> {
+        self.changes.creating(slot)?;
         let record = self.records.next().ok_or_else(out_of_records)?;
         Ok((self.keys[i].clone(), self.fold.create(record)))
     }

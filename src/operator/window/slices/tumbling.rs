@@ -5,17 +5,17 @@
 
 use super::Slicing;
 use super::tables::{Slice, SliceTables};
-use crate::base::batch::Batch;
+use crate::base::batch::{Barrier, Batch};
 use crate::base::data::{Data, Key, Timestamp};
-use crate::base::error::{Error, Result};
-use crate::base::hash::hash_of;
+use crate::base::error::Result;
 use crate::base::metrics::Counter;
 use crate::operator::exchange::KeySelector;
 use crate::operator::side_output::SideOutput;
 use crate::operator::window::{WindowFold, Windowed};
-use crate::operator::{Context, LATE_RECORDS_DROPPED, Operator, Out, Progress};
-use crate::semantics::state::{OperatorSnapshot, Slot, Upsert};
+use crate::operator::{Context, LATE_RECORDS_DROPPED, Operator, Out, Progress, SNAPSHOT_SLICE_BYTES};
+use crate::semantics::state::{OperatorSnapshot, OperatorState};
 use crate::semantics::window::Aligned;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Entries handed to the output before it is asked whether it is full.
@@ -95,7 +95,9 @@ impl<K: Key, T: Data, F: WindowFold<T>> Operator for TumblingSlices<K, T, F> {
     ) -> Result<Progress> {
         loop {
             let SliceTables { fold, open, .. } = &mut self.tables;
-            let Some(Slice { window, table, .. }) = open.front_mut() else { return Ok(Progress::Done) };
+            let Some(Slice { window, table, changes, .. }) = open.front_mut() else {
+                return Ok(Progress::Done);
+            };
             let (window, timestamp) = (*window, window.max_timestamp());
             if !self.firing && timestamp > watermark {
                 return Ok(Progress::Done);
@@ -105,9 +107,13 @@ impl<K: Key, T: Data, F: WindowFold<T>> Operator for TumblingSlices<K, T, F> {
                 if out.is_full() {
                     return Ok(Progress::Yielded);
                 }
-                let more = table.drain(DRAIN_ENTRIES, |_hash, key, acc| {
+                let mut written = Ok(());
+                let more = table.drain_slots(DRAIN_ENTRIES, |slot, _hash, key, acc| {
+                    let copied = changes.changing(slot, |copies| copies.put_slot(slot, Some(&(&key, &acc))));
+                    written = std::mem::replace(&mut written, Ok(())).and(copied);
                     out.push(Windowed { key, window, value: fold.value(&acc) }, Some(timestamp));
                 });
+                written?;
                 if !more {
                     break;
                 }
@@ -117,40 +123,71 @@ impl<K: Key, T: Data, F: WindowFold<T>> Operator for TumblingSlices<K, T, F> {
         }
     }
 
-    fn snapshot(&mut self) -> Result<OperatorSnapshot> {
-        let mut snapshot = OperatorSnapshot::default();
-        for slice in &self.tables.open {
-            for (_, _, key, acc) in slice.table.iter() {
-                snapshot.put("slices", &(slice.window.start, key, acc))?;
-            }
+    fn snapshot(&mut self, barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
+        let tables = &mut self.tables;
+        tables.tracks = true;
+        tables.left_behind.clear();
+        for slice in &mut tables.open {
+            into.put(OPEN, &slice.window.start)?;
+            slice.changes.cut(barrier.full, slice.table.slots());
         }
-        Ok(snapshot)
+        self.snapshot_more(into)
     }
 
-    fn restore(&mut self, snapshot: &OperatorSnapshot, _ctx: &mut Context) -> Result<()> {
-        for entry in snapshot.entries::<(Timestamp, K, F::Acc)>("slices") {
-            let (start, key, acc) = entry?;
+    fn snapshot_more(&mut self, into: &mut OperatorSnapshot) -> Result<Progress> {
+        let mut left = SNAPSHOT_SLICE_BYTES;
+        for (window, mut copies) in self.tables.left_behind.drain(..) {
+            into.section(&section_of(window.start)).take_from(&mut copies);
+        }
+        for Slice { window, table, changes, .. } in &mut self.tables.open {
+            if !changes.is_under_way() {
+                continue;
+            }
+            let section = into.section(&section_of(window.start));
+            let before = section.bytes().len();
+            let done = changes.write(section, left, |slot, into| table.put_entry(slot, into))?;
+            left = left.saturating_sub(section.bytes().len() - before);
+            if !done || left == 0 {
+                return Ok(Progress::Yielded);
+            }
+        }
+        Ok(Progress::Done)
+    }
+
+    fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {
+        let open: BTreeSet<Timestamp> = state.entries(OPEN).collect::<Result<_>>()?;
+        for start in open {
+            let section = section_of(start);
             let slice = self.tables.slicing.slice_of(start)?;
             let at = self.tables.position(slice);
-            let hash = hash_of(&key);
-            let mut row = Restore(Some((key, acc)));
-            self.tables.open[at].table.upsert_batch(&[hash], &mut row)?;
+            let table = &mut self.tables.open[at].table;
+            table.reserve(state.table_len(&section) / ctx.runtime.parallelism());
+            // Of a subtask in which the slice was not open any more there are older entries.
+            let open_in = state.subtasks().iter().map(|subtask| {
+                let newest = subtask.newest().into_iter();
+                newest
+                    .flat_map(|part| part.entries::<Timestamp>(OPEN))
+                    .any(|open| open.is_ok_and(|o| o == start))
+            });
+            let open_in: Vec<bool> = open_in.collect();
+            let entries = state.table::<(K, F::Acc)>(&section).filter_map(|entry| match entry {
+                Ok((subtask, _, entry)) => {
+                    open_in.get(subtask).copied().unwrap_or(false).then_some(Ok(entry))
+                }
+                Err(e) => Some(Err(e)),
+            });
+            table.insert_all(entries, |hash| ctx.runtime.owns(hash))?;
+            if self.tables.open[at].table.is_empty() {
+                self.tables.retire(at);
+            }
         }
         Ok(())
     }
 }
 
-/// One entry that comes back from a snapshot.
-pub(super) struct Restore<K, V>(pub(super) Option<(K, V)>);
+/// Section of a snapshot with the starts of the open slices; the entries of each are a table of its own.
+const OPEN: &str = "open slices";
 
-impl<K: Key, V> Upsert<K, V> for Restore<K, V> {
-    fn is_key(&self, _i: usize, key: &K) -> bool {
-        self.0.as_ref().is_some_and(|entry| entry.0 == *key)
-    }
-    fn found(&mut self, _i: usize, _slot: Slot, _value: &mut V) -> Result<()> {
-        Err(Error::user("a snapshot holds a key of a window twice"))
-    }
-    fn insert(&mut self, _i: usize, _slot: Slot) -> Result<(K, V)> {
-        self.0.take().ok_or_else(|| Error::Internal("an entry was restored twice".into()))
-    }
+fn section_of(start: Timestamp) -> String {
+    format!("slice {start}")
 }

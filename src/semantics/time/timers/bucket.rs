@@ -253,6 +253,11 @@ impl<N: Copy + Ord> Bucket<N> {
         self.chunks.iter().flatten()
     }
 
+    /// The entries in the order of the calls, chunk by chunk.
+    pub(super) fn chunks(&self) -> impl Iterator<Item = &[Entry<N>]> {
+        self.chunks.iter().map(Vec::as_slice)
+    }
+
     /// Hands over the entries chunk by chunk; `sink` may use the chunks that are already read.
     #[inline]
     pub(super) fn empty(&mut self, pool: &mut Pool<N>, mut sink: impl FnMut(&[Entry<N>], &mut Pool<N>)) {

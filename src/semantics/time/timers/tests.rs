@@ -122,6 +122,12 @@ fn follows_model<N: Copy + Ord + Debug>(steps: Vec<Step<N>>) {
         assert!(timers.upcoming(10).count() <= 10);
     }
     assert!(timers.iter_live().iter().eq(&model));
+    // A copy of the calls makes the same queue.
+    let mut copy = TimerCalls::default();
+    timers.copy_calls(&mut copy);
+    let mut again = Timers::new();
+    again.register_live(std::iter::from_fn(|| copy.take()).collect());
+    assert!(again.iter_live().iter().eq(&model));
     timers.advance(Timestamp::MAX);
     assert!(drain(&mut timers).iter().eq(&model));
     assert_eq!((timers.len(), timers.next(), timers.iter_live()), (0, None, vec![]));

@@ -81,6 +81,9 @@ impl Vfs for Faulty {
     fn open(&self, _: &Path) -> io::Result<Box<dyn VfsFile>> {
         unsupported()
     }
+    fn open_append(&self, _: &Path) -> io::Result<Box<dyn VfsFile>> {
+        unsupported()
+    }
     fn create(&self, _: &Path) -> io::Result<Box<dyn VfsFile>> {
         unsupported()
     }

@@ -34,7 +34,7 @@ impl Numbers {
 
 fn context(vfs: SharedVfs, dir: &Path, share_bytes: usize, timestamps: bool) -> ShuffleContext {
     let identity = Identity { job: 77, stage: 1, attempt: 0, producer: 0 };
-    ShuffleContext { vfs, dir: dir.to_path_buf(), identity, share_bytes, timestamps }
+    ShuffleContext { vfs, dir: dir.to_path_buf(), name: None, identity, share_bytes, timestamps }
 }
 
 fn os_context(dir: &Path, share_bytes: usize, timestamps: bool) -> ShuffleContext {

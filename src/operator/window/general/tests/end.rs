@@ -27,6 +27,75 @@ fn full_outputs_make_it_yield() {
     assert_eq!(rig.end_of_key().split(' ').count(), 3000);
 }
 
+/// W9: a generator may say that event time is over before the input is. What comes then has windows and timers as
+/// before; timers of event time, which nothing will reach any more, fire at the end. Nothing is dropped.
+#[test]
+fn w9_the_last_watermark_may_come_before_the_end() {
+    let by_clock = || texts(setup(Tumbling::of(ms(10)).processing_time()));
+    let mut rig = Rig::all_keys(by_clock());
+    assert_eq!(rig.feed("a1@1"), "");
+    assert_eq!(rig.watermark(i64::MAX), "");
+    assert_eq!(rig.feed("a2@2"), "");
+    assert_eq!(rig.clock(10), "a[0,10)=1+2@9");
+    assert_eq!((rig.feed("a3@3"), rig.clock(20)), (String::new(), "a[10,20)=3@19".into()));
+    assert_eq!((rig.feed("b4@3"), rig.end()), (String::new(), "b[20,30)=4@29".into()));
+
+    let setup = WindowSetup { assigner: GlobalWindows, trigger: Soon, lateness_ms: 0, late: None };
+    let mut rig = Rig::all_keys(texts(setup));
+    assert_eq!(rig.feed("a1@1"), "");
+    assert_eq!(rig.watermark(i64::MAX), "a=1@1", "what the firing asks for comes too late");
+    assert_eq!(rig.counter("timers_dropped_at_end"), 1);
+    assert_eq!((rig.feed("a2@2"), rig.end()), (String::new(), "a=1+2@2".into()));
+    assert_eq!(rig.counter("timers_dropped_at_end"), 2);
+}
+
+/// Fires 10 ms of event time behind each record and each firing.
+#[derive(Clone)]
+struct Soon;
+
+impl Trigger<Record> for Soon {
+    type State = ();
+    fn on_element(
+        &mut self,
+        _: &Record,
+        timestamp: i64,
+        _: &Window,
+        (): &mut (),
+        ctx: &mut TriggerContext<'_>,
+    ) -> TriggerResult {
+        ctx.register_event_time_timer(timestamp + 10);
+        TriggerResult::Continue
+    }
+    fn on_event_time(
+        &mut self,
+        time: i64,
+        _: &Window,
+        (): &mut (),
+        ctx: &mut TriggerContext<'_>,
+    ) -> TriggerResult {
+        ctx.register_event_time_timer(time + 10);
+        TriggerResult::Fire
+    }
+    fn on_processing_time(
+        &mut self,
+        _: i64,
+        _: &Window,
+        (): &mut (),
+        _: &mut TriggerContext<'_>,
+    ) -> TriggerResult {
+        TriggerResult::Continue
+    }
+    fn can_merge(&self) -> bool {
+        false
+    }
+    fn describe(&self) -> String {
+        "soon".into()
+    }
+    fn fires_early(&self) -> bool {
+        true
+    }
+}
+
 /// Lower case is the left side, upper case the right one.
 type Side = Either<Record, Record>;
 

@@ -15,6 +15,7 @@ use crate::operator::context::JobContext;
 use crate::operator::exchange::{FnKey, KeySelector};
 use crate::operator::output::{AnyOut, MAIN};
 use crate::operator::side_output::SideOutput;
+use crate::operator::tests::snapshot_of;
 use crate::operator::window::Windowed;
 use crate::operator::{Context, Operator, Out, Progress, RuntimeContext};
 use crate::semantics::state::{OperatorSnapshot, StateScope};
@@ -29,6 +30,8 @@ pub(in super::super) struct Rig<O: Operator> {
     out: Out<O::Out>,
     clock: Arc<VirtualClock>,
     shown: String,
+    /// How often it waited for room.
+    pub(super) yields: usize,
 }
 
 pub(super) fn by_key() -> Arc<dyn KeySelector<Record, char>> {
@@ -133,7 +136,7 @@ where
         operator.open(&mut ctx).unwrap();
         let mut out = Out::new();
         out.attach(&[Arc::new(SideOutput::<Record>::new("late"))]);
-        Rig { operator, ctx, out, clock, shown: String::new() }
+        Rig { operator, ctx, out, clock, shown: String::new(), yields: 0 }
     }
     pub(super) fn all_keys(operator: O) -> Self {
         Rig::new(operator, StateScope::AllKeys)
@@ -171,6 +174,7 @@ where
     ) -> Result<String> {
         while call(&mut self.operator, &mut self.ctx, &mut self.out)? == Progress::Yielded {
             assert!(self.out.is_full(), "it yields only where there is no room");
+            self.yields += 1;
             self.drain();
         }
         self.drain();
@@ -225,13 +229,13 @@ where
         self.ctx.runtime.counter(name).get()
     }
     pub(super) fn snapshot(&mut self) -> OperatorSnapshot {
-        self.operator.snapshot().unwrap()
+        snapshot_of!(self.operator)
     }
     /// Number of keys that hold something.
     pub(super) fn kept(&mut self) -> usize {
         self.snapshot().len("windows")
     }
     pub(super) fn restore(&mut self, snapshot: &OperatorSnapshot) {
-        self.operator.restore(snapshot, &mut self.ctx).unwrap();
+        self.operator.restore(&snapshot.clone().into(), &mut self.ctx).unwrap();
     }
 }

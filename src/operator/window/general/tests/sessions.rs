@@ -4,6 +4,7 @@ use super::rig::{self, Rig, setup};
 use super::{Record, Texts, ms, texts};
 use crate::operator::window::general::{Emit, GeneralWindows, Incremental, WindowSetup};
 use crate::operator::window::process::WindowStates;
+use crate::operator::window::sessions::SessionFold;
 use crate::semantics::window::*;
 
 /// X3: records within the gap are of one session, also where windows only touch; it ends a gap after the last one.
@@ -154,4 +155,29 @@ fn x3_any_order_gives_the_same_sessions() {
         expected.extend(open.map(|(start, end, n)| ((start, end), n)));
         assert_eq!(last, expected, "round {round}");
     }
+}
+
+/// The operator of sessions with a fold waits for room also among the sessions of one key, and goes on where it was.
+#[test]
+fn many_sessions_of_a_key_wait_for_room() {
+    const SESSIONS: usize = 8_000;
+    let fold = || SessionFold::new(Texts, Sessions::with_gap(ms(5)), rig::by_key(), None);
+    let fed: Vec<String> = (0..SESSIONS).map(|i| format!("a{i}@{}", 10 * i)).collect();
+    let expected = |i: usize| format!("a[{},{})={i}@{}", 10 * i, 10 * i + 5, 10 * i + 4);
+    let all: Vec<String> = (0..SESSIONS).map(expected).collect();
+
+    let mut rig = Rig::all_keys(fold());
+    assert_eq!(rig.feed(&fed.join(" ")), "");
+    assert_eq!(rig.watermark(10 * SESSIONS as i64 / 2 - 1), all[..SESSIONS / 2].join(" "));
+    assert_eq!(rig.feed("b1@200000"), "");
+    assert_eq!(rig.end(), format!("{} b[200000,200005)=1@200004", all[SESSIONS / 2..].join(" ")));
+    assert!(rig.yields >= SESSIONS / 2048, "{} times", rig.yields);
+
+    // Key by key: those that a record leaves behind, and those that the end of the key finds.
+    let mut rig = Rig::one_key(fold());
+    let mut shown = rig.feed(&fed.join(" "));
+    shown = format!("{shown} {}", rig.end_of_key());
+    assert_eq!(shown, all.join(" "));
+    assert!(rig.yields >= SESSIONS / 2048, "{} times", rig.yields);
+    assert_eq!((rig.feed("b1@3"), rig.end_of_key()), (String::new(), "b[3,8)=1@7".into()));
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::base::batch::BATCH_RECORDS;
 use crate::base::clock::VirtualClock;
+use crate::base::hash::hash_of;
 use crate::operator::exchange::FnKey;
 use std::time::Instant;
 

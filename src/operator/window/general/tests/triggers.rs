@@ -198,7 +198,33 @@ fn x14_evictors() {
     assert_eq!(fed(TimeEvictor::of(ms(3))), "3 3+4", "5 <= 8 - 3");
     let distance = |a: &Record, b: &Record| (a.1.parse::<f64>().unwrap() - b.1.parse::<f64>().unwrap()).abs();
     assert_eq!(fed(DeltaEvictor::of(2.0, distance)), "2+3 3+4");
-    assert_eq!(fed(DeltaEvictor::of(0.0, distance)), "", "nothing is left, so nothing fires");
+    assert_eq!(
+        fed(DeltaEvictor::of(0.0, distance)),
+        "",
+        "nothing is left, and a fold of nothing has no value"
+    );
+}
+
+/// X14: where an evictor leaves nothing a function is called all the same, with no record, as in Flink.
+#[test]
+fn x14_functions_are_called_with_what_is_left() {
+    let distance = |_: &Record, _: &Record| 1.0;
+    let operator = || {
+        let mut states = WindowStates::default();
+        let function = Calls { key: states.key.value("calls"), window: states.window.value("here") };
+        let evictor = Box::new(DeltaEvictor::of(0.0, distance));
+        let contents = Evicting::new(Buffered::new(function), evictor);
+        let mut lenient = setup(Tumbling::of(ms(10)));
+        lenient.lateness_ms = 100;
+        GeneralWindows::new(lenient, contents, states, rig::by_key())
+    };
+    let mut rig = Rig::all_keys(operator());
+    assert_eq!(rig.feed("a1@1 a2@5"), "");
+    assert_eq!(rig.watermark(9), "a0=:1/1@9");
+    assert_eq!(rig.feed("a3@2"), "a0=:2/2@9", "the window is there until it is over");
+    assert_eq!(rig.end(), "");
+    let mut rig = Rig::one_key(operator());
+    assert_eq!((rig.feed("a1@1 a2@15"), rig.end_of_key()), (String::new(), "a0=:1/1@9 a10=:2/1@19".into()));
 }
 
 /// Counts its calls for each key and for each window.

@@ -1,10 +1,11 @@
 //! What a directory holds after jobs that succeed, fail at any operation, or lose power.
 
-use super::testing::context_on;
-use super::{FileSink, Sink, SinkContext, SinkWriter, StagedFile};
+use super::{FileSink, StagedFile, TextSink};
 use crate::base::batch::Batch;
 use crate::base::error::{Error, Result};
 use crate::base::vfs::{Fault, FaultPlan, FaultVfs, FileOp, Keep, MemVfs, OsVfs, SharedVfs, Vfs};
+use crate::connectors::sink::testing::context_on;
+use crate::connectors::sink::{CommitPoint, Sink, SinkContext, SinkWriter};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -56,7 +57,7 @@ fn new_output(more: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs(&[&[("part-00000-00000.txt", "1\n2\n"), ("part-00001-00000.txt", "3\n")], more].concat())
 }
 
-fn sink(overwrite: bool) -> super::TextSink {
+fn sink(overwrite: bool) -> TextSink {
     FileSink::text("/data/out").overwrite(overwrite)
 }
 
@@ -71,7 +72,7 @@ fn write_units<S: Sink<i64, Committable = StagedFile>>(
         for record in *records {
             writer.write(&mut Batch::from(vec![*record]))?;
         }
-        finished.extend(writer.finish()?);
+        finished.extend(writer.prepare_commit(CommitPoint::End)?);
     }
     Ok(finished)
 }
@@ -175,7 +176,7 @@ fn an_abort_leaves_nothing_and_takes_away_the_parents_it_made() {
     Sink::<i64>::prepare(&sink, &ctx).unwrap();
     let mut writer = Sink::<i64>::writer(&sink, &ctx).unwrap();
     writer.write(&mut Batch::from(vec![1i64])).unwrap();
-    let finished = SinkWriter::<i64>::finish(&mut writer).unwrap();
+    let finished = SinkWriter::<i64>::prepare_commit(&mut writer, CommitPoint::End).unwrap();
     assert_eq!(finished.len(), 1);
     Sink::<i64>::abort(&sink, &ctx).unwrap();
     Sink::<i64>::abort(&sink, &ctx).unwrap();
@@ -438,7 +439,7 @@ fn a_real_directory_takes_csv_with_a_header() {
         let mut writer = Sink::<(usize, String)>::writer(&sink, &ctx).unwrap();
         let rows = (0..records).map(|i| (i, format!("a,{i}"))).collect::<Vec<_>>();
         writer.write(&mut Batch::from(rows)).unwrap();
-        let finished = SinkWriter::<(usize, String)>::finish(&mut writer).unwrap();
+        let finished = SinkWriter::<(usize, String)>::prepare_commit(&mut writer, CommitPoint::End).unwrap();
         Sink::<(usize, String)>::commit(&sink, finished, &ctx).unwrap();
         let text = std::fs::read_to_string(out.join("part-00000-00000.csv")).unwrap();
         assert_eq!(text.lines().count(), records);

@@ -16,11 +16,14 @@
 //! behind which a commit is only ever completed, by `abort` and by the next job, too.
 //! Costs and limits: two syncs per file and up to five per commit.
 
+use super::io::{check_size, create_dirs, exists, found, io, name_of, parent, remove_dirs, remove_file};
+use super::lock::{DirectoryLock, LOCK_FILE, in_use};
+use super::names::finished_part;
 use crate::base::error::{Error, Result};
 use crate::base::vfs::{Vfs, VfsFile};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -40,6 +43,9 @@ pub struct StagedFile {
     pub name: String,
     /// Its size in bytes.
     pub bytes: u64,
+    /// The XXH3 of its bytes, where they may have to be read again after a crash.
+    #[serde(default)]
+    pub checksum: Option<u64>,
 }
 
 /// What a commit into an existing directory does.
@@ -84,10 +90,7 @@ impl Staging {
     }
 
     fn places(&self, job_id: &str) -> Places {
-        let parent = match self.dir.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
-            _ => PathBuf::from("."),
-        };
+        let parent = parent(&self.dir).to_path_buf();
         let name = self.dir.file_name().unwrap_or_default().to_string_lossy();
         Places {
             inside: self.dir.join(format!(".mainstem-{job_id}")),
@@ -112,8 +115,11 @@ impl Staging {
         self.held().lock = None;
         match found(vfs.metadata(&self.dir)) {
             Ok(Some(meta)) if meta.is_dir => {
+                if DirectoryLock::is_taken(vfs, &self.dir)? {
+                    return Err(in_use(&self.dir));
+                }
                 for entry in io("list", &self.dir, vfs.list(&self.dir))? {
-                    if name_of(&entry).starts_with(".mainstem-") && entry != places.inside {
+                    if is_staging(&entry) && entry != places.inside {
                         self.reclaim(vfs, &entry)?;
                     }
                 }
@@ -129,16 +135,10 @@ impl Staging {
                 }
                 self.take(vfs, &places.inside, &self.dir)
             }
-            Ok(Some(_)) => Err(Error::config(format!(
-                "output '{}' is a file, and a directory is needed; choose another path or remove the file",
-                self.dir.display()
-            ))),
-            Ok(None) if self.dir.file_name().is_none() => Err(Error::config(format!(
-                "output '{}' does not exist and does not end in a name; give the path of a directory",
-                self.dir.display()
-            ))),
+            Ok(Some(_)) => Err(self.not_a_directory()),
+            Ok(None) if self.dir.file_name().is_none() => Err(self.without_a_name()),
             Ok(None) => {
-                self.create_parents(vfs, &places.parent)?;
+                create_dirs(vfs, &places.parent, &mut self.held().created)?;
                 let prefix = format!(".{}.mainstem-", name_of(&self.dir));
                 for entry in io("list", &places.parent, vfs.list(&places.parent))? {
                     if name_of(&entry).starts_with(&prefix) && entry != places.beside {
@@ -149,29 +149,6 @@ impl Staging {
             }
             Err(e) => Err(Error::io("open", &self.dir, e)),
         }
-    }
-
-    /// Creates what is missing above the output directory and makes it durable.
-    fn create_parents(&self, vfs: &dyn Vfs, parent: &Path) -> Result<()> {
-        let mut missing = Vec::new();
-        for dir in parent.ancestors().take_while(|p| !p.as_os_str().is_empty()) {
-            match found(vfs.metadata(dir)) {
-                Ok(Some(_)) => break,
-                Ok(None) => missing.push(dir.to_path_buf()),
-                Err(e) => return Err(Error::io("open", dir, e)),
-            }
-        }
-        missing.reverse();
-        for dir in missing {
-            self.held().created.push(dir.clone());
-            io("create", &dir, vfs.create_dir_all(&dir))?;
-            let above = match dir.parent() {
-                Some(above) if !above.as_os_str().is_empty() => above,
-                _ => Path::new("."),
-            };
-            io("sync", above, vfs.sync_dir(above))?;
-        }
-        Ok(())
     }
 
     /// Creates and locks the staging directory, or goes on with the one a process before this left for the job.
@@ -196,6 +173,33 @@ impl Staging {
         }
         self.held().lock = Some(lock);
         io("sync", above, vfs.sync_dir(above))
+    }
+
+    /// Removes the staging directories in the output directory whose jobs have ended, or completes their commits; one of a
+    /// job that may live.
+    pub(super) fn reclaim_inside(&self, vfs: &dyn Vfs) -> Result<Option<PathBuf>> {
+        for entry in io("list", &self.dir, vfs.list(&self.dir))? {
+            if is_staging(&entry) {
+                self.reclaim(vfs, &entry)?;
+            }
+        }
+        Ok(io("list", &self.dir, vfs.list(&self.dir))?.into_iter().find(|entry| is_staging(entry)))
+    }
+
+    #[cold]
+    pub(super) fn not_a_directory(&self) -> Error {
+        Error::config(format!(
+            "output '{}' is a file, and a directory is needed; choose another path or remove the file",
+            self.dir.display()
+        ))
+    }
+
+    #[cold]
+    pub(super) fn without_a_name(&self) -> Error {
+        Error::config(format!(
+            "output '{}' does not exist and does not end in a name; give the path of a directory",
+            self.dir.display()
+        ))
     }
 
     /// Removes the staging directory of a job whose process has ended, or completes its commit. One that is
@@ -284,7 +288,8 @@ impl Staging {
             io("find", &path, vfs.metadata(&path))?;
         }
         let present = io("list", &self.dir, vfs.list(&self.dir))?;
-        let replaced: Vec<String> = present.iter().map(|p| name_of(p)).filter(|n| is_part(n)).collect();
+        let replaced: Vec<String> =
+            present.iter().map(|p| name_of(p)).filter(|n| finished_part(n).is_some()).collect();
         if let (false, Some(name)) = (self.overwrite, replaced.first()) {
             return Err(Error::config(format!(
                 "output directory '{}' was empty when the job started, and has '{name}' now; the output of \
@@ -296,10 +301,7 @@ impl Staging {
         let bytes = serde_json::to_vec(&manifest)
             .map_err(|e| Error::Internal(format!("a commit manifest cannot be written: {e}")))?;
         let (unfinished, path) = (staging.join(MANIFEST_UNFINISHED), staging.join(MANIFEST));
-        match vfs.remove_file(&unfinished) {
-            Err(e) if e.kind() != ErrorKind::NotFound => return Err(Error::io("remove", &unfinished, e)),
-            _ => {}
-        }
+        remove_file(vfs, &unfinished)?;
         let mut file = io("create", &unfinished, vfs.create(&unfinished))?;
         io("write", &unfinished, file.append(&bytes))?;
         io("sync", &unfinished, file.sync_data())?;
@@ -315,11 +317,7 @@ impl Staging {
         }
         for name in &manifest.replaced {
             if !manifest.files.iter().any(|f| f.name == *name) {
-                let path = self.dir.join(name);
-                match vfs.remove_file(&path) {
-                    Err(e) if e.kind() != ErrorKind::NotFound => return Err(Error::io("remove", &path, e)),
-                    _ => {}
-                }
+                remove_file(vfs, &self.dir.join(name))?;
             }
         }
         io("sync", &self.dir, vfs.sync_dir(&self.dir))?;
@@ -340,9 +338,35 @@ impl Staging {
         }
     }
 
+    /// Whether a finished file is still there under its hidden name, or already under its final one.
+    pub(super) fn is_intact(&self, vfs: &dyn Vfs, job_id: &str, file: &StagedFile) -> Result<bool> {
+        let Places { inside, beside, .. } = self.places(job_id);
+        let places = [
+            inside.join(&file.staged),
+            beside.join(&file.staged),
+            beside.join(&file.name),
+            self.dir.join(&file.name),
+        ];
+        for path in places {
+            match vfs.metadata(&path) {
+                Ok(meta) if meta.is_file && meta.len == file.bytes => return Ok(true),
+                Err(e) if !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                    return Err(Error::io("open", &path, e));
+                }
+                _ => {}
+            }
+        }
+        Ok(false)
+    }
+
     fn check_committed(&self, vfs: &dyn Vfs, files: &[StagedFile]) -> Result<()> {
         io("open", &self.dir, vfs.metadata(&self.dir))?;
         files.iter().try_for_each(|f| check_size(vfs, &self.dir.join(&f.name), f.bytes))
+    }
+
+    /// Lets another process take the staging directory over.
+    pub(super) fn let_go(&self) {
+        *self.held() = Held::default();
     }
 
     /// Removes what the job has left, or completes a commit that can no longer be taken back.
@@ -356,15 +380,7 @@ impl Staging {
         remove_all(vfs, &beside)?;
         let mut held = self.held();
         held.lock = None;
-        while let Some(dir) = held.created.last() {
-            match vfs.remove_dir(dir) {
-                Err(e) if !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) => {
-                    return Err(Error::io("remove", dir, e));
-                }
-                _ => drop(held.created.pop()),
-            }
-        }
-        Ok(())
+        remove_dirs(vfs, &mut held.created)
     }
 
     /// After a failed `prepare` the staging directory is ours only if we hold its lock.
@@ -386,22 +402,6 @@ impl Staging {
     }
 }
 
-fn io<T>(action: &'static str, path: &Path, result: io::Result<T>) -> Result<T> {
-    result.map_err(|e| Error::io(action, path, e))
-}
-
-fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(e),
-    }
-}
-
-fn exists(vfs: &dyn Vfs, path: &Path) -> Result<bool> {
-    Ok(io("open", path, found(vfs.metadata(path)))?.is_some())
-}
-
 fn remove_all(vfs: &dyn Vfs, path: &Path) -> Result<()> {
     match vfs.remove_dir_all(path) {
         // Below a path that is no directory there is nothing of ours either.
@@ -410,28 +410,10 @@ fn remove_all(vfs: &dyn Vfs, path: &Path) -> Result<()> {
     }
 }
 
-fn check_size(vfs: &dyn Vfs, path: &Path, bytes: u64) -> Result<()> {
-    let len = io("open", path, vfs.metadata(path))?.len;
-    if len != bytes {
-        let message = format!("expected {bytes} bytes of committed output, found {len}");
-        return Err(Error::Corrupt { path: path.to_path_buf(), offset: len.min(bytes), message });
-    }
-    Ok(())
-}
-
-fn name_of(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-/// Whether a name is one that a file sink gives: `part-`, digits, `-`, digits, `.` and an extension.
-fn is_part(name: &str) -> bool {
-    let number = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
-    name.strip_prefix("part-")
-        .and_then(|rest| rest.split_once('.'))
-        .and_then(|(numbers, extension)| Some((numbers.split_once('-')?, extension)))
-        .is_some_and(|((subtask, unit), extension)| {
-            number(subtask) && number(unit) && !extension.is_empty() && !extension.contains('/')
-        })
+/// Whether an entry of the output directory is the staging directory of a job.
+fn is_staging(entry: &Path) -> bool {
+    let name = name_of(entry);
+    name.starts_with(".mainstem-") && name != LOCK_FILE
 }
 
 fn read_manifest(vfs: &dyn Vfs, staging: &Path) -> Result<Option<Manifest>> {
@@ -449,8 +431,8 @@ fn read_manifest(vfs: &dyn Vfs, staging: &Path) -> Result<Option<Manifest>> {
     io("read", &path, file.read_exact_at(&mut bytes, 0))?;
     let manifest: Manifest = serde_json::from_slice(&bytes)
         .map_err(|e| corrupt(format!("expected the manifest of a commit, found something else: {e}")))?;
-    let harmless = manifest.files.iter().all(|f| is_part(&f.name) && !f.staged.contains('/'));
-    if manifest.version != 1 || !harmless || !manifest.replaced.iter().all(|n| is_part(n)) {
+    let harmless = manifest.files.iter().all(|f| finished_part(&f.name).is_some() && !f.staged.contains('/'));
+    if manifest.version != 1 || !harmless || !manifest.replaced.iter().all(|n| finished_part(n).is_some()) {
         return Err(corrupt("it names files that no sink of this version writes".to_string()));
     }
     Ok(Some(manifest))

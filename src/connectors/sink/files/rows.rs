@@ -1,7 +1,7 @@
 //! Rows: the formats a [`FileSink`](super::FileSink) writes, record after record into a buffer.
 
-use super::line::{DisplayLine, LineFormat, append_lines};
 use crate::base::error::{Error, Result};
+use crate::connectors::sink::line::{DisplayLine, LineFormat, append_lines};
 use serde::Serialize;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -14,6 +14,11 @@ pub trait RowFormat<T>: Clone + Send + Sync + 'static {
     fn name(&self) -> &'static str;
     /// What part files end in, without the dot.
     fn extension(&self) -> &'static str;
+    /// Whether a file can be read only once it is complete, for example because its index is at its end. Such a file is
+    /// closed at every checkpoint.
+    fn is_bulk(&self) -> bool {
+        false
+    }
     /// An encoder for one file.
     fn encoder(&self) -> Self::Encoder;
 }
@@ -22,11 +27,16 @@ pub trait RowFormat<T>: Clone + Send + Sync + 'static {
 pub trait RowEncoder<T>: Send {
     /// Appends the bytes of `records` to `out`.
     fn encode(&mut self, records: &[T], out: &mut Vec<u8>) -> Result<()>;
+    /// Appends what stands at the end of the file. An encoder that keeps records back must belong to a format that is
+    /// [bulk](RowFormat::is_bulk).
+    fn finish(&mut self, _out: &mut Vec<u8>) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// One line per record.
 #[derive(Clone, Debug, Default)]
-pub struct TextFormat<L = DisplayLine>(pub(super) L);
+pub struct TextFormat<L = DisplayLine>(pub(in crate::connectors::sink) L);
 
 impl<T, L: LineFormat<T>> RowFormat<T> for TextFormat<L> {
     type Encoder = TextFormat<L>;

@@ -1,0 +1,315 @@
+//! The engine's side of the checkpoints bench: jobs of the other benches, with and without checkpoints.
+
+#[path = "total.rs"]
+mod total;
+
+use crate::harness::bounds::window::WINDOW_MS;
+use crate::harness::data::{Event, OUT_OF_ORDER_MS, event};
+use crate::harness::{Job, ProgramResult, report_seconds};
+use mainstem::prelude::*;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use total::{TotalSink, environment, sums};
+
+/// Runs at least this long hold enough checkpoints to say something.
+const LONG_RUN: Duration = Duration::from_secs(40);
+/// Checkpoints of a long run.
+const CHECKPOINTS_MIN: u64 = 6;
+
+/// The environment of a job that takes checkpoints into the output folder, or none.
+fn checkpointed(job: &Job, interval: Option<Duration>) -> Environment {
+    let env = environment(ExecutionMode::Streaming);
+    match interval {
+        Some(interval) => env.job_dir(&job.out).checkpoint_interval(interval),
+        None => env,
+    }
+}
+
+/// Prints what the checkpoints of a run came to; too few of them in a long run are an error.
+fn report(result: &JobResult) -> Result<(), Box<dyn std::error::Error>> {
+    let Some(checkpoints) = &result.checkpoints else { return Ok(()) };
+    let longest = result.operators.iter().map(|operator| operator.longest_step).max().unwrap_or_default();
+    eprintln!("  {checkpoints}; longest step of a subtask {longest:?}");
+    if result.duration > LONG_RUN && checkpoints.completed < CHECKPOINTS_MIN {
+        return Err(format!("only {} checkpoints were completed", checkpoints.completed).into());
+    }
+    Ok(())
+}
+
+/// Count, sum and maximum.
+#[derive(Clone)]
+struct Stats;
+
+impl Aggregator<Event> for Stats {
+    type Acc = (i64, i64, i64);
+    type Out = (i64, i64, i64);
+    #[inline(always)]
+    fn create(&self) -> Self::Acc {
+        (0, 0, i64::MIN)
+    }
+    #[inline(always)]
+    fn add(&self, acc: &mut Self::Acc, record: Event) {
+        *acc = (acc.0 + 1, acc.1 + record.2, acc.2.max(record.2));
+    }
+    #[inline(always)]
+    fn merge(&self, acc: &mut Self::Acc, other: Self::Acc) {
+        *acc = (acc.0 + other.0, acc.1 + other.1, acc.2.max(other.2));
+    }
+    #[inline(always)]
+    fn result(&self, acc: &Self::Acc) -> Self::Out {
+        *acc
+    }
+}
+
+fn tumbling(job: &Job, interval: Option<Duration>) -> ProgramResult {
+    let env = checkpointed(job, interval);
+    let keys = job.keys;
+    let disorder = Duration::from_millis(OUT_OF_ORDER_MS as u64);
+    let (sink, totals) = TotalSink::new(|total: &mut [u64; 2], result: Windowed<u64, (i64, i64, i64)>| {
+        total[0] += 1;
+        total[1] += result.value.0 as u64;
+    });
+    env.generate(job.records, move |i| event(i, keys))
+        .uid("events")
+        .assign_timestamps(
+            WatermarkStrategy::bounded_out_of_orderness(disorder).timestamp(|event: &Event| event.1),
+        )
+        .key_by(|event| event.0)
+        .window(Tumbling::of(Duration::from_millis(WINDOW_MS as u64)))
+        .aggregate(Stats)
+        .uid("windows")
+        .sink_to(sink);
+    report(&env.execute("tumbling")?)?;
+    let [results, counts] = sums(&totals);
+    Ok(format!("results:{results},counts:{counts}"))
+}
+
+pub fn tumbling_checkpoints(job: &Job) -> ProgramResult {
+    tumbling(job, Some(Duration::from_secs(1)))
+}
+
+pub fn tumbling_none(job: &Job) -> ProgramResult {
+    tumbling(job, None)
+}
+
+/// Sum and count of the values.
+#[derive(Clone)]
+struct SumAndCount;
+
+impl Aggregator<Event> for SumAndCount {
+    type Acc = (i64, u64);
+    type Out = (i64, u64);
+    fn create(&self) -> (i64, u64) {
+        (0, 0)
+    }
+    fn add(&self, acc: &mut (i64, u64), event: Event) {
+        acc.0 += event.2;
+        acc.1 += 1;
+    }
+    fn merge(&self, acc: &mut (i64, u64), other: (i64, u64)) {
+        acc.0 += other.0;
+        acc.1 += other.1;
+    }
+    fn result(&self, acc: &(i64, u64)) -> (i64, u64) {
+        *acc
+    }
+}
+
+fn sum(job: &Job, interval: Option<Duration>) -> ProgramResult {
+    let env = checkpointed(job, interval);
+    let keys = job.keys;
+    let (sink, totals) = TotalSink::new(|total: &mut [u64; 2], (_, (_, count)): (u64, (i64, u64))| {
+        total[0] += 1;
+        total[1] = total[1].wrapping_add(count);
+    });
+    env.generate(job.records, move |i| event(i, keys))
+        .uid("events")
+        .key_by(|event| event.0)
+        .aggregate(SumAndCount)
+        .uid("sums")
+        .sink_to(sink);
+    report(&env.execute("running sum")?)?;
+    let [outputs, counts] = sums(&totals);
+    Ok(format!("outputs:{outputs},running-counts:{counts}"))
+}
+
+pub fn sum_checkpoints(job: &Job) -> ProgramResult {
+    sum(job, Some(Duration::from_secs(5)))
+}
+
+pub fn sum_none(job: &Job) -> ProgramResult {
+    sum(job, None)
+}
+
+/// The state of the job below, for each key: 8 bytes of key and 16 of value.
+const ENTRY_BYTES: u64 = 24;
+
+/// One record for each key, then records of a twentieth of the keys only. The last checkpoint holds what has changed
+/// since the one before it.
+pub fn changes(job: &Job) -> ProgramResult {
+    let env = checkpointed(job, Some(Duration::from_secs(1)));
+    let (keys, some) = (job.keys, (job.keys / 20).max(1));
+    env.generate(job.records, move |i| {
+        let (_, at_ms, value) = event(i, keys);
+        (if i < keys { i } else { i.wrapping_mul(0x9E37_79B9) % some }, at_ms, value)
+    })
+    .uid("events")
+    .key_by(|event| event.0)
+    .aggregate(SumAndCount)
+    .uid("sums")
+    .sink_to(DiscardSink);
+    let result = env.execute("changes")?;
+    report(&result)?;
+    let Some(checkpoints) = &result.checkpoints else { return Err("there were no checkpoints".into()) };
+    let bytes = checkpoints.last_bytes as f64 / (some * ENTRY_BYTES) as f64;
+    eprintln!("  the last checkpoint has {bytes:.2} times the bytes of what can have changed");
+    if result.duration > LONG_RUN && bytes > 2.0 {
+        return Err(format!("the last checkpoint has {bytes:.2} times the bytes of what changed").into());
+    }
+    report_seconds(checkpoints.longest.as_secs_f64());
+    Ok("done".into())
+}
+
+/// Keeps a text of a hundred bytes for each key.
+struct Remember {
+    text: ValueState<String>,
+}
+
+/// When the first record came, of those that a run sees.
+static FIRST_RECORD: Mutex<Option<Instant>> = Mutex::new(None);
+
+impl KeyedProcessFunction<u64, u64, u64> for Remember {
+    fn process(&mut self, key: u64, ctx: &mut KeyedContext<u64>, out: &mut Collector<'_, u64>) -> UserResult {
+        if self.text.get(ctx).is_none() {
+            self.text.set(ctx, format!("{key:0>100}"));
+        }
+        out.emit(key);
+        Ok(())
+    }
+}
+
+fn remembering(job: &Job, restore: Option<Restore>) -> (Environment, DataStream<u64>) {
+    let env = environment(ExecutionMode::Streaming)
+        .job_dir(&job.out)
+        .checkpoint_interval(Duration::from_secs(3600));
+    let env = match restore {
+        Some(restore) => env.restore(restore),
+        None => env,
+    };
+    let keys = job.keys;
+    let stream = env
+        .read(Generate::unbounded(move |i| i % keys))
+        .uid("keys")
+        .key_by(|key| *key)
+        .process(|states| Remember { text: states.value("text") })
+        .uid("texts");
+    (env, stream)
+}
+
+/// Builds state, stops behind a checkpoint, and goes on from it: reports the time to the first record.
+pub fn restore(job: &Job) -> ProgramResult {
+    static SEEN: AtomicU64 = AtomicU64::new(0);
+    let (env, stream) = remembering(job, None);
+    stream.sink_to(FnSink::new(|_: u64| {
+        SEEN.fetch_add(1, Ordering::Relaxed);
+    }));
+    let client = env.execute_async("remember")?;
+    while SEEN.load(Ordering::Relaxed) < job.keys + job.keys / 10 {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    client.stop(false)?;
+    let result = client.result()?;
+    report(&result)?;
+
+    let (env, stream) = remembering(job, Some(Restore::Latest));
+    stream.sink_to(FnSink::new(|_: u64| {
+        FIRST_RECORD.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(Instant::now);
+    }));
+    let started = Instant::now();
+    let client = env.execute_async("remember")?;
+    let first = loop {
+        if let Some(first) = *FIRST_RECORD.lock().unwrap_or_else(PoisonError::into_inner) {
+            break first;
+        }
+        if client.status() != JobStatus::Running {
+            return Err(client.result().err().map_or("the endless job ended".into(), Into::into));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    };
+    client.cancel();
+    let _ = client.result();
+    report_seconds((first - started).as_secs_f64());
+    Ok("restored".into())
+}
+
+/// Fails once, after two thirds of the records: reports the time from there to the next output.
+pub fn failure(job: &Job) -> ProgramResult {
+    static FAILED: AtomicBool = AtomicBool::new(false);
+    static FAILED_AT: Mutex<Option<Instant>> = Mutex::new(None);
+    static BACK_AT: Mutex<Option<Instant>> = Mutex::new(None);
+    let env = checkpointed(job, Some(Duration::from_secs(5)))
+        .restart_strategy(RestartStrategy::FixedDelay { attempts: 1, delay: Duration::ZERO });
+    let (keys, fails_at) = (job.keys, job.records / 3 * 2);
+    env.generate(job.records, move |i| {
+        if i == fails_at && !FAILED.swap(true, Ordering::Relaxed) {
+            *FAILED_AT.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            panic!("the failure that this bench is about");
+        }
+        event(i, keys)
+    })
+    .uid("events")
+    .key_by(|event| event.0)
+    .aggregate(SumAndCount)
+    .uid("sums")
+    .sink_to(FnSink::new(|_: (u64, (i64, u64))| {
+        if FAILED.load(Ordering::Relaxed) && !BACK.load(Ordering::Relaxed) {
+            note_back(&FAILED_AT, &BACK_AT);
+        }
+    }));
+    report(&env.execute("fails once")?)?;
+    let (failed, back) = (
+        *FAILED_AT.lock().unwrap_or_else(PoisonError::into_inner),
+        *BACK_AT.lock().unwrap_or_else(PoisonError::into_inner),
+    );
+    match (failed, back) {
+        (Some(failed), Some(back)) => report_seconds((back - failed).as_secs_f64()),
+        _ => return Err("the job did not fail, or gave nothing after it".into()),
+    }
+    Ok("recovered".into())
+}
+
+/// Output has come again.
+static BACK: AtomicBool = AtomicBool::new(false);
+/// No attempt ends, and none begins, sooner than this after a failure: what comes before is of the attempt that failed.
+const SETTLED: Duration = Duration::from_millis(50);
+
+fn note_back(failed: &Mutex<Option<Instant>>, back: &Mutex<Option<Instant>>) {
+    let failed = *failed.lock().unwrap_or_else(PoisonError::into_inner);
+    if failed.is_some_and(|failed| failed.elapsed() > SETTLED) {
+        back.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(Instant::now);
+        BACK.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A few records a second, checkpoints ten times a second: reports the longest checkpoint.
+pub fn idle(job: &Job) -> ProgramResult {
+    let env = checkpointed(job, Some(Duration::from_millis(100)));
+    env.read(Generate::unbounded(|i| i % 10).rate(10.0))
+        .uid("numbers")
+        .key_by(|n| *n)
+        .count()
+        .uid("counts")
+        .sink_to(DiscardSink);
+    let client = env.execute_async("idle")?;
+    std::thread::sleep(Duration::from_secs(job.records.max(1)));
+    client.stop(false)?;
+    let result = client.result()?;
+    report(&result)?;
+    let Some(checkpoints) = &result.checkpoints else { return Err("there were no checkpoints".into()) };
+    if checkpoints.completed < 10 * job.records / 2 {
+        return Err(format!("only {} checkpoints were completed", checkpoints.completed).into());
+    }
+    report_seconds(checkpoints.longest.as_secs_f64());
+    Ok("idled".into())
+}

@@ -1,0 +1,8 @@
+//! Checkpoints in whole jobs: failures anywhere, restarts, other processes, other parallelism; what comes out is what an
+//! uninterrupted run gives, once.
+
+mod faults;
+mod files;
+mod ledger;
+mod processes;
+mod restarts;
