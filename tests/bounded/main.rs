@@ -4,6 +4,7 @@ mod groups;
 mod iterations;
 mod joins;
 mod partitions;
+mod recovery;
 mod refused;
 mod snapshots;
 mod sorting;
