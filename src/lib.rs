@@ -93,6 +93,8 @@ pub mod text;
 
 pub use base::data::{Data, Key, State, Timestamp};
 pub use base::error::{Error, ErrorKind, Result};
+pub use base::fixed::FixedBytes;
+pub use base::sort_key::SortKey;
 
 /// The programs of the README compile, and run where they say so.
 #[cfg(doctest)]

@@ -4,7 +4,7 @@
 //!   [`CheckpointMode`], [`CheckpointStorage`], [`Restore`], [`JobResult`],
 //!   [`JobClient`];
 //! - streams: [`DataStream`], [`KeyedStream`], [`ConnectedStreams`], [`ConnectedKeyedStreams`], [`BroadcastConnected`],
-//!   [`KeyedBroadcastConnected`]; sources [`TextSource`], [`Generate`], [`IterSource`]; sinks [`TextSink`],
+//!   [`KeyedBroadcastConnected`]; sources [`TextSource`], [`FixedSource`], [`Generate`], [`IterSource`]; sinks [`TextSink`],
 //!   [`CsvSink`], [`PrintSink`], [`DiscardSink`], [`FnSink`];
 //! - functions: [`Collector`], [`ProcessFunction`], [`KeyedProcessFunction`], [`CoProcessFunction`],
 //!   [`KeyedCoProcessFunction`], [`BroadcastProcessFunction`], [`KeyedBroadcastProcessFunction`] with their [`States`] ([`ValueState`],
@@ -13,7 +13,7 @@
 //! - windows: [`WindowedStream`] over [`Tumbling`], [`Sliding`], [`Sessions`] or [`GlobalWindows`], with triggers
 //!   ([`CountTrigger`], [`PurgingTrigger`], ...) and evictors ([`CountEvictor`], ...), functions
 //!   ([`ProcessWindowFunction`] with [`WindowContext`] and [`WindowStates`]) and results ([`Windowed`], [`Window`]);
-//! - the bounds of records, keys and state: [`Data`], [`Key`], [`State`].
+//! - the bounds of records, keys and state: [`Data`], [`Key`], [`SortKey`], [`State`]; records of bytes: [`FixedBytes`].
 //!
 //! `Result` and `Error` are not in it, so that those of the program keep their names: write `mainstem::Result`.
 
@@ -28,11 +28,13 @@ pub use crate::base::config::{
     BufferTimeout, CheckpointMode, CheckpointStorage, Driver, ExecutionMode, Restore,
 };
 pub use crate::base::data::{Data, Key, State, Timestamp};
+pub use crate::base::fixed::FixedBytes;
 pub use crate::base::memory::ByteSize;
 pub use crate::base::parameters::Parameters;
 pub use crate::base::restart::RestartStrategy;
+pub use crate::base::sort_key::SortKey;
 pub use crate::connectors::sink::{CsvSink, DiscardSink, FnSink, PrintSink, TextSink};
-pub use crate::connectors::source::{Generate, InvalidUtf8, IterSource, TextSource};
+pub use crate::connectors::source::{FixedSource, Generate, InvalidUtf8, IterSource, TextSource};
 pub use crate::operator::aggregate::{Aggregator, Count};
 pub use crate::operator::collector::Collector;
 pub use crate::operator::process::{

@@ -142,3 +142,43 @@ fn taxi_does_all_of_its_jobs() {
     let printed = run("taxi", &["--job", "fares", "--rides", "2000"]).unwrap();
     assert_eq!(printed.matches(" has no fare").count(), 2, "{printed}");
 }
+
+/// M12: the three steps of sorting, as processes; a directory that is not in order is told.
+#[test]
+fn sort_records_generates_sorts_and_validates() {
+    let dir = tempfile::tempdir().unwrap();
+    let [made, sorted] = ["made", "sorted"].map(|name| dir.path().join(name).to_str().unwrap().to_string());
+    run("sort_records", &["--generate", "20000", "--output", &made]).unwrap();
+    let report = run("sort_records", &["--input", &made, "--output", &sorted, "--memory", "16MiB"]).unwrap();
+    assert!(report.contains("(batch)"), "{report}");
+    let valid = run("sort_records", &["--validate", &sorted, "--like", &made]).unwrap();
+    assert!(valid.starts_with("sorted: 20000 records, checksum "), "{valid}");
+    let error = run("sort_records", &["--validate", &made]).unwrap_err();
+    assert!(error.contains("is below the one before"), "{error}");
+}
+
+/// M12: graphs from a file, by iteration.
+#[test]
+fn graphs_are_read_from_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("edges.txt");
+    std::fs::write(&file, "1 2\n2 3\n7 8\n9 9\n").unwrap();
+    let file = file.to_str().unwrap();
+    let components = rows_of("connected_components", &["--input", file]);
+    assert_eq!(components, ["1,1", "2,1", "3,1", "7,7", "8,7", "9,9"]);
+    let ranks = rows_of("pagerank", &["--input", file, "--rounds", "1"]);
+    assert_eq!((ranks.len(), ranks[0].as_str()), (6, "1,24999999999"));
+    std::fs::write(file, "1 to 2\n").unwrap();
+    let error = run("pagerank", &["--input", file]).unwrap_err();
+    assert!(error.contains("'1 to 2' is not an edge"), "{error}");
+}
+
+/// The report over generated files, sorted by revenue.
+#[test]
+fn report_reads_what_it_generates() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path().to_str().unwrap();
+    run("report", &["--generate", dir, "--orders", "3000"]).unwrap();
+    let rows = rows_of("report", &["--input", dir]);
+    assert!(rows.len() == 20 && rows.iter().any(|row| row.starts_with("Germany,-,")), "{rows:?}");
+}

@@ -370,12 +370,57 @@ fn u1_both_modes() {
     let differ = std::panic::catch_unwind(|| assert_same_in_both_modes(sums, records())).unwrap_err();
     let text = differ.downcast_ref::<String>().unwrap();
     assert!(text.contains("only the second has") && text.contains("streaming at parallelism 1"), "{text}");
+    assert!(text.contains("why:") && text.contains("compare with assert_same_final_results"), "{text}");
     let failed = std::panic::catch_unwind(|| {
         assert_same_in_both_modes(|n: DataStream<u64>| n.process(Sorter::new()), [(13, 0)])
     });
     assert!(failed.unwrap_err().downcast_ref::<String>().unwrap().contains("unlucky"));
     let both = both_modes(sums, records()).unwrap();
     assert_eq!((both.streaming.len(), both.batch.len()), (500, 10));
+}
+
+/// Promises that nothing older will come, after every record.
+struct Hasty;
+
+impl WatermarkGenerator<u64> for Hasty {
+    fn on_event(&mut self, _: &u64, timestamp: i64, output: &mut WatermarkOutput) {
+        output.emit(timestamp);
+    }
+    fn on_periodic_emit(&mut self, _: &mut WatermarkOutput) {}
+}
+
+/// U1, M13: a difference is explained: late records with their operator, a function that depends on order with the key and
+/// both values.
+#[test]
+fn u1_both_modes_tell_why() {
+    let told = |run: &(dyn Fn() + std::panic::RefUnwindSafe)| {
+        let differ = std::panic::catch_unwind(run).unwrap_err();
+        differ.downcast_ref::<String>().unwrap().clone()
+    };
+    let records = || (0..200u64).map(|n| (n * 7 % 30, (n * 13 % 200) as i64));
+    let late = told(&|| {
+        let windows = |n: DataStream<u64>| {
+            let strategy = WatermarkStrategy::generator(|| Hasty).timestamp(|n: &u64| *n as i64);
+            let windows =
+                n.assign_timestamps(strategy).key_by(|_| ()).window(Tumbling::of(Duration::from_millis(10)));
+            windows.aggregate(Count).name("hasty").map(|count| count.value)
+        };
+        assert_same_in_both_modes(windows, records());
+    });
+    assert!(late.contains("why:") && late.contains("'hasty' dropped"), "{late}");
+    let order = told(&|| {
+        // The last to arrive wins, and two subtasks send to one key.
+        let last = |n: DataStream<u64>| {
+            n.rebalance()
+                .map(|n| (n % 2, n))
+                .key_by(|pair| pair.0)
+                .reduce(|last, pair| last.1 = 3 * last.1 % 1009 + pair.1)
+        };
+        let untimed = (0..200u64).map(|n| (n, 0));
+        assert_same_final_results(last, untimed, |pair| pair.0);
+    });
+    assert!(order.contains("key 0 has (0, ") || order.contains("key 1 has (1, "), "{order}");
+    assert!(order.contains("depend on the order"), "{order}");
 }
 
 /// U1: a scripted source is bounded input like any other: both modes, every parallelism, on threads and simulated.

@@ -14,7 +14,7 @@ use crate::semantics::state::States;
 
 /// The edges of a second stream into an operator of the first one's environment; none, and a mistake of the plan, if it
 /// is another environment's.
-fn second<L: Data, R: Data>(left: &DataStream<L>, right: &DataStream<R>) -> Vec<LogicalEdge> {
+pub(super) fn second<L: Data, R: Data>(left: &DataStream<L>, right: &DataStream<R>) -> Vec<LogicalEdge> {
     if left.env.same(&right.env) {
         return right.from.clone();
     }

@@ -354,11 +354,27 @@ impl Environment {
     /// # Errors
     /// A mistake in the plan or the settings. Failures of the running job are in [`JobClient::result`].
     pub fn execute_async(&self, name: &str) -> Result<JobClient> {
+        self.start(name, None)
+    }
+
+    /// Runs some sinks and leaves the others for [`execute`](Environment::execute).
+    pub(super) fn execute_only(&self, name: &str, sinks: &[NodeId]) -> Result<JobResult> {
+        self.start(name, Some(sinks))?.result()
+    }
+
+    fn start(&self, name: &str, only: Option<&[NodeId]>) -> Result<JobClient> {
         self.check()?;
         let settings = self.settings();
         let options = self.options();
-        let logical = lock(&self.shared.plan);
-        let physical = PhysicalPlan::new(&logical, &options)?;
+        let mut logical = lock(&self.shared.plan);
+        if let Some(sinks) = only {
+            // Whatever comes of it, they are not left for others.
+            logical.executed_alone(sinks);
+        }
+        logical.only(only);
+        let physical = PhysicalPlan::new(&logical, &options);
+        logical.only(None);
+        let physical = physical?;
         if let Some(format) = settings.explain {
             let text = match format {
                 ExplainFormat::Text => explain(&logical, &physical, settings.checkpoints.is_on()),
@@ -383,7 +399,9 @@ impl Environment {
         };
         let client = job::start(name, plan)?;
         // Only now: what could not start may be executed again.
-        lock(&self.shared.plan).executed(built);
+        if only.is_none() {
+            lock(&self.shared.plan).executed(built);
+        }
         Ok(client)
     }
 }

@@ -227,7 +227,8 @@ pub(super) fn start(name: &str, plan: JobPlan) -> Result<JobClient> {
             }
         },
     );
-    let job = started.inspect_err(|_| resumable.iter().for_each(ResumableJob::did_not_begin))?;
+    let mut job = started.inspect_err(|_| resumable.iter().for_each(ResumableJob::did_not_begin))?;
+    job.bounded = (plan.settings.memory.0 / 2, plan.settings.temp_dir.clone());
     let outcome = Arc::new(Mutex::new(None));
     let status = Arc::new(Mutex::new(JobStatus::Running));
     let (outcome_in, status_in) = (outcome.clone(), status.clone());

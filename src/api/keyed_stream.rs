@@ -189,7 +189,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         self.process_named("process", true, make)
     }
 
-    fn process_named<U: Data, P: KeyedProcessFunction<K, T, U>>(
+    pub(super) fn process_named<U: Data, P: KeyedProcessFunction<K, T, U>>(
         &self,
         name: &str,
         reads_watermark: bool,

@@ -1,6 +1,7 @@
 //! What a program is written with: the environment, streams, settings, and what comes back from a job.
 
 pub mod args;
+mod bounded;
 mod checkpoint_args;
 mod collect;
 mod connected;
@@ -16,6 +17,7 @@ mod sliced_windows;
 mod window_join;
 mod windowed_stream;
 
+pub use bounded::{BroadcastJoin, Iterated, IterationStep};
 pub use collect::Collected;
 pub use connected::{BroadcastConnected, ConnectedKeyedStreams, ConnectedStreams, KeyedBroadcastConnected};
 pub use data_stream::DataStream;

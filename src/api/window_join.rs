@@ -15,9 +15,11 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Two keyed streams to be joined in windows: made by [`KeyedStream::join`], continued by [`WindowPair::window`].
+/// Two keyed streams to be joined: made by [`KeyedStream::join`] and [`KeyedStream::co_group`], continued by
+/// [`WindowPair::window`], or, for all records of streams that end, by [`apply`](WindowPair::apply) and its like.
 pub struct WindowPair<K, L, R, J> {
-    both: KeyedStream<K, Either<L, R>>,
+    pub(super) left: KeyedStream<K, L>,
+    pub(super) right: KeyedStream<K, R>,
     kind: PhantomData<fn() -> J>,
 }
 
@@ -65,7 +67,7 @@ impl<K: Key, L: Data> KeyedStream<K, L> {
     /// # Ok::<(), mainstem::Error>(())
     /// ```
     pub fn join<R: Data>(&self, right: &KeyedStream<K, R>) -> WindowPair<K, L, R, Join> {
-        self.paired(right)
+        WindowPair { left: self.clone(), right: right.clone(), kind: PhantomData }
     }
 
     /// Groups this stream with another in windows: a function sees all records of both sides of a key and window, of which
@@ -88,25 +90,27 @@ impl<K: Key, L: Data> KeyedStream<K, L> {
     /// # Ok::<(), mainstem::Error>(())
     /// ```
     pub fn co_group<R: Data>(&self, right: &KeyedStream<K, R>) -> WindowPair<K, L, R, CoGroup> {
-        self.paired(right)
+        WindowPair { left: self.clone(), right: right.clone(), kind: PhantomData }
     }
+}
 
-    fn paired<R: Data, J>(&self, right: &KeyedStream<K, R>) -> WindowPair<K, L, R, J> {
-        let lefts = undistributed(self).map(Either::<L, R>::Left).name("left");
-        let rights = undistributed(right).map(Either::<L, R>::Right).name("right");
-        let (left, right) = (self.selector.clone(), right.selector.clone());
-        let both = lefts.union(&[&rights]).key_by(move |record| match record {
+impl<K: Key, L: Data, R: Data, J> WindowPair<K, L, R, J> {
+    /// Both streams as one.
+    fn both(&self) -> KeyedStream<K, Either<L, R>> {
+        let lefts = undistributed(&self.left).map(Either::<L, R>::Left).name("left");
+        let rights = undistributed(&self.right).map(Either::<L, R>::Right).name("right");
+        let (left, right) = (self.left.selector.clone(), self.right.selector.clone());
+        lefts.union(&[&rights]).key_by(move |record| match record {
             Either::Left(record) => left.key(record),
             Either::Right(record) => right.key(record),
-        });
-        WindowPair { both, kind: PhantomData }
+        })
     }
 }
 
 impl<K: Key, L: Data, R: Data> WindowPair<K, L, R, Join> {
     /// The windows in which records meet.
     pub fn window<W: WindowAssigner<Either<L, R>>>(&self, assigner: W) -> WindowJoin<K, L, R, W, W::Trigger> {
-        WindowJoin(self.both.window(assigner))
+        WindowJoin(self.both().window(assigner))
     }
 }
 
@@ -116,7 +120,7 @@ impl<K: Key, L: Data, R: Data> WindowPair<K, L, R, CoGroup> {
         &self,
         assigner: W,
     ) -> WindowCoGroup<K, L, R, W, W::Trigger> {
-        WindowCoGroup(self.both.window(assigner))
+        WindowCoGroup(self.both().window(assigner))
     }
 }
 

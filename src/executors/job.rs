@@ -13,8 +13,12 @@ use crate::operator::sink::{SinkContext, SinkRun};
 use crate::operator::source::{SourceContext, SourceRun, SplitAssignment};
 use crate::plan::{PhysicalPlan, Step, StepOperation};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Memory of operators that keep their input until its end where nobody says how much: in tests of operators.
+const BOUNDED_BYTES: u64 = 64 << 20;
 
 /// Numbers of one step, over all of its subtasks.
 #[derive(Default)]
@@ -110,6 +114,9 @@ pub struct JobEnvironment {
     pub accumulators: Accumulators,
     /// Whether the job was asked to stop.
     pub cancellation: Cancellation,
+    /// STREAMING: what operators that keep their input until its end may hold in memory, all together, and where the
+    /// rest goes.
+    pub bounded: (u64, PathBuf),
     /// Whether another process may go on with the job if this one does not succeed.
     pub resumable: bool,
     /// Around the spans of subtasks and units: what is logged tells its job.
@@ -202,6 +209,7 @@ impl JobEnvironment {
             times: Arc::new(plan.tasks.iter().map(|task| TaskTimes::new(task.parallelism)).collect()),
             accumulators: Accumulators::new(),
             cancellation,
+            bounded: (BOUNDED_BYTES, std::env::temp_dir()),
             resumable: continuity.resumable,
         })
     }

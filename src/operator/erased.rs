@@ -32,6 +32,10 @@ pub trait AnyOperator: Send {
     fn makes_watermarks(&self) -> bool {
         false
     }
+    /// See [`Operator::emits_at_end`].
+    fn emits_at_end(&self) -> bool {
+        false
+    }
     /// See [`Operator::end_of_key`].
     fn end_of_key(&mut self, _ctx: &mut Context) -> Result<Progress> {
         Ok(Progress::Done)
@@ -108,6 +112,9 @@ impl<O: Operator> AnyOperator for OneInput<O> {
     fn makes_watermarks(&self) -> bool {
         self.operator.makes_watermarks()
     }
+    fn emits_at_end(&self) -> bool {
+        self.operator.emits_at_end()
+    }
     fn end_of_key(&mut self, ctx: &mut Context) -> Result<Progress> {
         self.operator.end_of_key(ctx, &mut self.out)
     }
@@ -172,6 +179,9 @@ impl<O: TwoInputOperator> AnyOperator for TwoInput<O> {
     }
     fn next_timer(&self) -> Option<Timestamp> {
         self.operator.next_timer()
+    }
+    fn emits_at_end(&self) -> bool {
+        self.operator.emits_at_end()
     }
     fn end_of_key(&mut self, ctx: &mut Context) -> Result<Progress> {
         self.operator.end_of_key(ctx, &mut self.out)

@@ -20,8 +20,10 @@
 //! ([`Operator::makes_watermarks`]) emits any.
 
 pub mod aggregate;
+pub mod bounded;
 pub mod collector;
 pub mod context;
+pub mod distinct;
 pub mod erased;
 pub mod exchange;
 pub mod filter;
@@ -110,6 +112,11 @@ pub trait Operator: Send + 'static {
     /// Whether the operator puts watermarks into its output: then those of its inputs end here, but for the maximum at the
     /// end.
     fn makes_watermarks(&self) -> bool {
+        false
+    }
+    /// Whether everything comes out when the input ends. Then the watermarks of its inputs end here, and the maximum goes
+    /// out behind the records.
+    fn emits_at_end(&self) -> bool {
         false
     }
     /// The records of the current key have ended. Only for input that is grouped by key: there it comes after
@@ -204,6 +211,10 @@ pub trait TwoInputOperator: Send + 'static {
     /// See [`Operator::next_timer`].
     fn next_timer(&self) -> Option<Timestamp> {
         None
+    }
+    /// See [`Operator::emits_at_end`].
+    fn emits_at_end(&self) -> bool {
+        false
     }
     /// See [`Operator::end_of_key`]. Both inputs have given all records of the key.
     fn end_of_key(&mut self, _ctx: &mut Context, _out: &mut Out<Self::Out>) -> Result<Progress> {

@@ -29,6 +29,7 @@ pub fn explain(logical: &LogicalPlan, physical: &PhysicalPlan, checkpoints: bool
             Operation::Source(_) => "source",
             Operation::Sink(_) => "sink",
             Operation::Combining(_) => "fold",
+            Operation::Bounded(_) => "bounded operator",
             Operation::Timestamps(_) => "timestamps",
             Operation::Operator(_) => "operator",
         };

@@ -9,7 +9,7 @@ use crate::operator::sink::AnySink;
 use crate::operator::source::AnySource;
 use crate::semantics::state::StateDescriptor;
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Index of a node, in the order in which the program was built.
@@ -48,6 +48,9 @@ pub struct Node {
     pub side_outputs: Vec<Arc<dyn SidePort>>,
     /// Which of several implementations the planner has chosen, for readers of the plan.
     pub implementation: Option<String>,
+    /// Why the operator needs all of its input before it emits anything, where it does: then no source before it may be
+    /// unbounded.
+    pub needs_end: Option<&'static str>,
     /// What a reader of the plan should know of its meaning.
     pub semantics: Semantics,
     /// Mistakes found while the node was built, reported when the plan is checked.
@@ -86,6 +89,8 @@ pub enum Operation {
     Timestamps(Timestamps),
     /// Folds the records of a key.
     Combining(Combining),
+    /// Needs all of its input at once, which each mode brings together in its own way.
+    Bounded(Bounded),
     /// Writes output.
     Sink(Arc<dyn AnySink>),
 }
@@ -106,7 +111,7 @@ pub struct Timestamps {
 /// A fold over the records of a key: each mode has its own best operators, and the planner chooses.
 #[derive(Clone)]
 pub struct Combining {
-    /// STREAMING: one output for each input.
+    /// STREAMING: one output for each input, or, where the node [needs the end](Node::needs_end), all results at the end.
     pub rolling: OperatorFactory,
     /// BATCH, before the shuffle: folds what it can.
     pub combine: OperatorFactory,
@@ -114,6 +119,20 @@ pub struct Combining {
     pub exchange: Arc<dyn ExchangeType>,
     /// BATCH, after the shuffle: folds the partial results of a key into the final one.
     pub merge: OperatorFactory,
+}
+
+/// An operator over all of its input. The edges of the node are those of STREAMING.
+#[derive(Clone)]
+pub struct Bounded {
+    /// STREAMING: keeps the input until its end, in the order in which BATCH reads it.
+    pub streaming: OperatorFactory,
+    /// BATCH: takes the input as the stages before have left it.
+    pub batch: OperatorFactory,
+    /// BATCH: how records come to it, where that differs.
+    pub batch_exchange: Option<Arc<dyn ExchangeType>>,
+    /// Whether it must see all records of its subtask together: then BATCH begins a stage with it where the stage before
+    /// divides its subtasks.
+    pub whole: bool,
 }
 
 /// An edge into a node.
@@ -157,6 +176,10 @@ pub struct LogicalPlan {
     pub nodes: Vec<Node>,
     /// Sinks below this index have been executed and do not run again.
     executed: NodeId,
+    /// Sinks that were executed by themselves.
+    executed_alone: BTreeSet<NodeId>,
+    /// The only sinks that run, where not all are asked for.
+    only: Option<BTreeSet<NodeId>>,
 }
 
 impl Node {
@@ -177,6 +200,7 @@ impl Node {
             states: Vec::new(),
             side_outputs: Vec::new(),
             implementation: None,
+            needs_end: None,
             semantics: Semantics::default(),
             mistakes: Vec::new(),
         }
@@ -209,8 +233,22 @@ impl LogicalPlan {
         self.executed = built;
     }
 
+    /// Asks for some sinks only, or again for all that were not executed.
+    pub fn only(&mut self, sinks: Option<&[NodeId]>) {
+        self.only = sinks.map(|sinks| sinks.iter().copied().collect());
+    }
+
+    /// Marks some sinks as executed.
+    pub fn executed_alone(&mut self, sinks: &[NodeId]) {
+        self.executed_alone.extend(sinks);
+    }
+
     fn is_due(&self, node: &Node) -> bool {
-        node.id >= self.executed && matches!(node.operation, Operation::Sink(_))
+        let asked = match &self.only {
+            Some(only) => only.contains(&node.id),
+            None => node.id >= self.executed && !self.executed_alone.contains(&node.id),
+        };
+        asked && matches!(node.operation, Operation::Sink(_))
     }
 
     /// The nodes that lead to a sink, sinks included: only these run.

@@ -16,8 +16,8 @@ mod tests;
 pub use explain::{explain, without_uid};
 pub use graph::mermaid;
 pub use logical::{
-    Chaining, Combining, LogicalEdge, LogicalPlan, Node, NodeId, Operation, OperatorFactory, Semantics,
-    Timestamps,
+    Bounded, Chaining, Combining, LogicalEdge, LogicalPlan, Node, NodeId, Operation, OperatorFactory,
+    Semantics, Timestamps,
 };
 pub use names::{find_step, operator_names};
 pub use physical::{Edge, PhysicalPlan, PlanOptions, Step, StepOperation, Task};

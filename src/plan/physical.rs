@@ -58,8 +58,13 @@ pub struct Step {
     pub task: usize,
     /// Whether its input is grouped by key (BATCH, behind a hash edge).
     pub grouped: bool,
+    /// Whether its records come divided among the units of work of a subtask: its input is grouped, or that of a step before it
+    /// in the same task.
+    pub divided: bool,
     /// Whether it holds a table in memory that counts against the budget.
     pub combines: bool,
+    /// Whether it must see all records of its subtask in one unit of work (BATCH).
+    pub whole: bool,
     /// Side outputs that somebody reads.
     pub side_outputs: Vec<Arc<dyn SidePort>>,
     pub(super) chaining: Chaining,
@@ -133,6 +138,7 @@ impl PhysicalPlan {
     pub fn new(logical: &LogicalPlan, options: &PlanOptions) -> Result<PhysicalPlan> {
         logical.check()?;
         let mode = resolve_mode(logical, options.mode)?;
+        refuse_endless(logical)?;
         let (mut steps, mut edges) = lower(logical, options, mode)?;
         resolve_edges(&steps, &mut edges)?;
         let tasks = if mode == ExecutionMode::Batch {
@@ -143,6 +149,10 @@ impl PhysicalPlan {
         for step in &mut steps {
             let keyed = edges.iter().any(|e| e.to == step.id && e.exchange.is_sorted());
             step.grouped = keyed && mode == ExecutionMode::Batch;
+        }
+        for id in 0..steps.len() {
+            let from_divided = |e: &Edge| e.to == id && e.local && steps[e.from].divided;
+            steps[id].divided = steps[id].grouped || edges.iter().any(from_divided);
         }
         let parallelism = steps.iter().map(|s| s.parallelism).max().unwrap_or(1);
         Ok(PhysicalPlan { mode, steps, edges, tasks, parallelism })
@@ -175,6 +185,29 @@ fn resolve_mode(logical: &LogicalPlan, mode: ExecutionMode) -> Result<ExecutionM
             "the source is unbounded, and BATCH needs input that ends; use --execution-mode streaming or automatic",
         )),
     }
+}
+
+/// An operator that needs all of its input gets none where a source before it does not end.
+fn refuse_endless(logical: &LogicalPlan) -> Result<()> {
+    let needed = logical.needed();
+    let mut endless: Vec<Option<&str>> = Vec::with_capacity(logical.nodes.len());
+    for node in &logical.nodes {
+        let source = match &node.operation {
+            Operation::Source(s) if s.boundedness() == Boundedness::Unbounded => Some(node.name.as_str()),
+            _ => node.edges().find_map(|e| endless[e.from]),
+        };
+        if let (Some(source), Some(why), true) = (source, node.needs_end, needed[node.id]) {
+            return Err(Error::plan(
+                &node.name,
+                format!(
+                    "{why}, but the source '{source}' is unbounded and its records never end; read a bounded source, or \
+                     use a window"
+                ),
+            ));
+        }
+        endless.push(source);
+    }
+    Ok(())
 }
 
 fn lower(
@@ -224,7 +257,9 @@ fn lower(
             max_parallelism,
             task: 0,
             grouped: false,
+            divided: false,
             combines: false,
+            whole: false,
             side_outputs: node.side_outputs.clone(),
             chaining: node.chaining,
             slot_group: groups[node.id].clone(),
@@ -285,14 +320,33 @@ fn lower(
             Operation::Timestamps(t) => StepOperation::Operator(t.streaming.clone()),
             Operation::Operator(factory) => StepOperation::Operator(factory.clone()),
             Operation::Combining(combining) => StepOperation::Operator(combining.rolling.clone()),
+            Operation::Bounded(bounded) => {
+                StepOperation::Operator(if batch { bounded.batch.clone() } else { bounded.streaming.clone() })
+            }
             Operation::Sink(sink) => StepOperation::Sink(sink.clone()),
         };
         let id = steps.len();
-        steps.push(step(id, node.name.clone(), operation, node.inputs.len()));
+        let mut made = step(id, node.name.clone(), operation, node.inputs.len());
+        let exchange = match &node.operation {
+            Operation::Bounded(bounded) if batch => bounded.batch_exchange.as_ref(),
+            _ => None,
+        };
+        // What an edge has sorted need not be held.
+        made.combines = matches!(node.operation, Operation::Bounded(_)) && exchange.is_none();
+        made.whole = matches!(&node.operation, Operation::Bounded(bounded) if bounded.whole);
+        steps.push(made);
         step_of[node.id] = id;
         for (input, from) in node.inputs.iter().enumerate() {
             for edge in from {
-                connect(&mut edges, (step_of[edge.from], edge.port), id, input, edge.exchange.clone());
+                let exchange = exchange.unwrap_or(&edge.exchange).clone();
+                if exchange.partitioning() == Partitioning::Range && !batch {
+                    return Err(Error::plan(
+                        &node.name,
+                        "its records come by ranges of a key, which are known only when all records are there; run the \
+                         job in BATCH, or name the ranges with partition_custom",
+                    ));
+                }
+                connect(&mut edges, (step_of[edge.from], edge.port), id, input, exchange);
             }
         }
     }

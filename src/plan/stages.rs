@@ -37,6 +37,9 @@ pub(super) fn stages(steps: &mut [Step], edges: &mut [Edge]) -> Vec<Task> {
     let mut groups = Groups::new(steps.len());
     for to in 0..steps.len() {
         for edge in edges.iter().filter(|e| e.to == to && e.partitioning == Partitioning::Forward) {
+            if steps[to].whole && is_divided(edges, &groups, edge.from) {
+                continue;
+            }
             groups.join(edge.from, to);
             if waits_for_itself(steps.len(), edges, &groups, to) {
                 groups.undo();
@@ -47,6 +50,11 @@ pub(super) fn stages(steps: &mut [Step], edges: &mut [Edge]) -> Vec<Task> {
         edge.local = inside(edge, &groups);
     }
     tasks(steps, edges, &groups)
+}
+
+/// Whether the subtasks of a step's group are several units of work: they read keyed input.
+fn is_divided(edges: &[Edge], groups: &Groups, step: usize) -> bool {
+    edges.iter().any(|e| e.partitioning == Partitioning::Hash && groups.of(e.to) == groups.of(step))
 }
 
 /// A forward edge within a group needs no cut.

@@ -71,6 +71,7 @@ mod harness;
 mod inner;
 mod modes;
 mod probe;
+mod reasons;
 mod script;
 mod snapshot;
 

@@ -1,6 +1,7 @@
 //! Modes: one program, the same records, STREAMING and BATCH.
 
 use super::probe::Probe;
+use super::reasons::{Disagreement, Evidence, reasons};
 use super::script::{Script, ScriptedSource};
 use crate::api::{DataStream, Environment};
 use crate::base::codec;
@@ -50,7 +51,7 @@ pub fn both_modes<In: Data + Sync, Out: Data>(
     records: impl IntoIterator<Item = (In, Timestamp)>,
 ) -> Result<BothModes<Out>> {
     let script = script(records.into_iter().collect());
-    let run = |mode| run(&program, &script, mode, 1, 1);
+    let run = |mode| run(&program, &script, mode, 1, 1).map(|run| run.results);
     Ok(BothModes { streaming: run(ExecutionMode::Streaming)?, batch: run(ExecutionMode::Batch)? })
 }
 
@@ -73,13 +74,14 @@ pub fn both_modes<In: Data + Sync, Out: Data>(
 /// - windows that fire early or more than once do so in STREAMING; in BATCH only the last firing is seen.
 ///
 /// # Panics
-/// If results differ, telling which are missing and which are in excess; if a run fails.
+/// If results differ, telling which are missing and which are in excess, and why, as far as can be told: rolling results,
+/// records that were late, and by which operator, a function that depends on order; if a run fails.
 #[track_caller]
 pub fn assert_same_in_both_modes<In: Data + Sync, Out: Data + Debug>(
     program: impl Fn(DataStream<In>) -> DataStream<Out>,
     records: impl IntoIterator<Item = (In, Timestamp)>,
 ) -> Vec<Out> {
-    match compare(&program, records, |results| results) {
+    match compare(&program, records, |results| results, |_, _| None) {
         Ok(Ok(results)) => results,
         Ok(Err(differs)) => panic!("{differs}"),
         Err(e) => panic!("the program failed: {e}"),
@@ -103,7 +105,7 @@ pub fn assert_same_in_both_modes<In: Data + Sync, Out: Data + Debug>(
 /// assert_eq!(counts.len(), 4);
 /// ```
 #[track_caller]
-pub fn assert_same_final_results<In: Data + Sync, Out: Data + Debug, K: Key>(
+pub fn assert_same_final_results<In: Data + Sync, Out: Data + Debug, K: Key + Debug>(
     program: impl Fn(DataStream<In>) -> DataStream<Out>,
     records: impl IntoIterator<Item = (In, Timestamp)>,
     key: impl Fn(&Out) -> K,
@@ -112,7 +114,15 @@ pub fn assert_same_final_results<In: Data + Sync, Out: Data + Debug, K: Key>(
         let last: BTreeMap<K, Out> = results.into_iter().map(|result| (key(&result), result)).collect();
         last.into_values().collect()
     };
-    match compare(&program, records, last) {
+    let disagreement = |first: &[Out], second: &[Out]| {
+        let mut others = second.iter().map(|result| (key(result), result)).collect::<BTreeMap<K, &Out>>();
+        first.iter().find_map(|result| {
+            let key = key(result);
+            let (here, there) = (format!("{result:?}"), format!("{:?}", others.remove(&key)?));
+            (here != there).then(|| (format!("{key:?}"), here, there))
+        })
+    };
+    match compare(&program, records, last, disagreement) {
         Ok(Ok(results)) => results,
         Ok(Err(differs)) => panic!("{differs}"),
         Err(e) => panic!("the program failed: {e}"),
@@ -147,18 +157,25 @@ fn run<In: Data + Sync, Out: Data>(
     mode: ExecutionMode,
     parallelism: usize,
     seed: u64,
-) -> Result<Vec<Out>> {
+) -> Result<Run<Out>> {
     let driver = Driver::Simulation { seed };
     let env = Environment::new().execution_mode(mode).parallelism(parallelism).driver(driver);
     // One subtask reads: records with the same key keep their order.
     let records = env.read(ScriptedSource::new([script.clone()])).parallelism(1);
     let probe = Probe::on(&program(records));
-    env.execute("both modes")?;
-    Ok(probe.take())
+    let evidence = Evidence::planned(&env)?;
+    let evidence = evidence.ran(&env.execute("both modes")?);
+    Ok(Run { results: probe.take(), evidence })
+}
+
+/// What one run gave.
+struct Run<T> {
+    results: Vec<T>,
+    evidence: Evidence,
 }
 
 /// Encodings of results, with one result and the number of them.
-type Multiset<T> = BTreeMap<Vec<u8>, (T, usize)>;
+pub(super) type Multiset<T> = BTreeMap<Vec<u8>, (T, usize)>;
 
 fn multiset<T: Data>(results: Vec<T>) -> Result<Multiset<T>> {
     let mut set: Multiset<T> = BTreeMap::new();
@@ -175,17 +192,21 @@ fn compare<In: Data + Sync, Out: Data + Debug>(
     program: &impl Fn(DataStream<In>) -> DataStream<Out>,
     records: impl IntoIterator<Item = (In, Timestamp)>,
     finals: impl Fn(Vec<Out>) -> Vec<Out>,
+    disagreement: impl Fn(&[Out], &[Out]) -> Option<Disagreement>,
 ) -> Result<std::result::Result<Vec<Out>, String>> {
     let script = script(records.into_iter().collect());
-    let results = finals(run(program, &script, ExecutionMode::Batch, 1, 1)?);
+    let results = finals(run(program, &script, ExecutionMode::Batch, 1, 1)?.results);
     let expected = multiset(results.clone())?;
     for parallelism in PARALLELISMS {
         let streaming = SEEDS.iter().map(|&seed| (ExecutionMode::Streaming, seed));
         for (mode, seed) in streaming.chain([(ExecutionMode::Batch, 1)]) {
-            let found = multiset(finals(run(program, &script, mode, parallelism, seed)?))?;
+            let Run { results: others, evidence } = run(program, &script, mode, parallelism, seed)?;
+            let others = finals(others);
+            let found = multiset(others.clone())?;
             if let Some(differs) = difference(&expected, &found) {
                 let run = format!("{mode} at parallelism {parallelism}, seed {seed}");
-                return Ok(Err(format!("batch at parallelism 1 and {run} differ:{differs}")));
+                let why = reasons(&expected, &found, &evidence, disagreement(&results, &others));
+                return Ok(Err(format!("batch at parallelism 1 and {run} differ:{differs}{why}")));
             }
         }
     }

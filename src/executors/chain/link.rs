@@ -45,6 +45,8 @@ pub(super) struct Link {
     pub(super) is_source: bool,
     /// The operator puts watermarks into its output: those of its feeders end here.
     pub(super) makes_watermarks: bool,
+    /// The operator emits everything at the end: the highest watermark waits for it, too.
+    pub(super) emits_at_end: bool,
     /// When the operator wants to be called next, as it said after its last call.
     pub(super) next_timer: Option<Timestamp>,
     /// The clock has reached that time.
@@ -215,13 +217,19 @@ impl Link {
         if progress == Progress::Done {
             match std::mem::replace(&mut self.call, Call::None) {
                 Call::Watermark(watermark) => {
-                    if !self.makes_watermarks || watermark == WATERMARK_MAX {
+                    let is_last = watermark == WATERMARK_MAX && !self.emits_at_end;
+                    if !self.makes_watermarks || is_last {
                         self.forward(Element::Watermark(watermark));
                     }
                     let after = self.after.take();
                     after.into_iter().for_each(|element| self.forward(element));
                 }
-                Call::EndOfInput(_) if self.open.iter().all(|&open| open == 0) => self.forward(Element::End),
+                Call::EndOfInput(_) if self.open.iter().all(|&open| open == 0) => {
+                    if self.emits_at_end {
+                        self.forward(Element::Watermark(WATERMARK_MAX));
+                    }
+                    self.forward(Element::End);
+                }
                 _ => {}
             }
         }

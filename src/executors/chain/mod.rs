@@ -148,7 +148,8 @@ impl Chain {
             links.push(Link {
                 step: id,
                 name,
-                makes_watermarks: operator.makes_watermarks(),
+                makes_watermarks: operator.makes_watermarks() || operator.emits_at_end(),
+                emits_at_end: operator.emits_at_end(),
                 next_timer: None,
                 clock_reached: None,
                 operator,

@@ -7,10 +7,12 @@ use super::gate::InputGate;
 use super::subtask::Subtask;
 use crate::base::config::BufferTimeout;
 use crate::base::error::Result;
+use crate::base::hash::hash_of;
 use crate::executors::chain::{Chain, ChainPosition};
 use crate::executors::job::JobEnvironment;
 use crate::operator::exchange::{RouteContext, consumers_of};
 use crate::plan::PhysicalPlan;
+use crate::services::shuffle::{Identity, ShuffleContext};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -82,6 +84,10 @@ pub fn wire_with(
         }
     }
 
+    let holders = plan.steps.iter().filter(|step| step.combines).map(|step| step.parallelism).sum::<usize>();
+    let (bounded_bytes, dir) = &job.bounded;
+    let share = bounded_bytes / holders.max(1) as u64;
+
     let mut subtasks = Vec::with_capacity(count);
     for task in &plan.tasks {
         for index in 0..task.parallelism {
@@ -89,8 +95,20 @@ pub fn wire_with(
                 subtask: index,
                 unit: 0,
                 attempt: wires.attempt,
-                table_bytes: u64::MAX,
-                spill: None,
+                table_bytes: share,
+                spill: Some(ShuffleContext {
+                    vfs: job.vfs.clone(),
+                    dir: dir.clone(),
+                    name: None,
+                    identity: Identity {
+                        job: hash_of(job.context.id.as_str()),
+                        stage: task.id as u32,
+                        attempt: wires.attempt as u32,
+                        producer: index as u32,
+                    },
+                    share_bytes: usize::try_from(share).unwrap_or(usize::MAX),
+                    timestamps: false,
+                }),
                 short_calls: true,
                 perfect_watermarks: false,
             };

@@ -105,8 +105,8 @@ pub fn run_attempt(context: &UnitContext, attempt: Attempt, kept: &Mutex<Kept>) 
 /// Whether all that a unit reads is there: some of it may have gone since the schedule said that the unit may start.
 fn is_ready(context: &UnitContext, id: UnitId, kept: &Kept) -> bool {
     edges_into(&context.plan, id.stage).all(|edge| {
-        let keyed = context.plan.steps[edge.to].grouped;
-        let partition = partition_of_unit(edge, keyed, &context.layouts[id.stage], id.unit);
+        let divided = context.plan.steps[edge.to].divided;
+        let partition = partition_of_unit(edge, divided, &context.layouts[id.stage], id.unit);
         let producers = context.layouts[context.plan.steps[edge.from].task].units();
         partition.is_none_or(|partition| (0..producers).all(|unit| kept.holds(edge.id, unit, partition)))
     })

@@ -43,22 +43,29 @@ impl StageLayout {
 pub fn partitions(edge: &Edge, consumer: &StageLayout) -> usize {
     match edge.partitioning {
         Partitioning::Hash => consumer.units(),
-        Partitioning::Broadcast => 1,
+        // Cut by those who read it, when all of it is there.
+        Partitioning::Broadcast | Partitioning::Range => 1,
         _ => consumer.subtasks,
     }
 }
 
-/// The partition that a unit reads of an edge, if any. A broadcast is read by every unit of a keyed step, which
-/// needs it beside its keys, and else once by each subtask.
+/// Whether several units read the same partition of an edge, so that none of them is the last.
+pub fn is_shared(edge: &Edge) -> bool {
+    matches!(edge.partitioning, Partitioning::Broadcast | Partitioning::Range)
+}
+
+/// The partition that a unit reads of an edge, if any. A broadcast is read by every unit of a step whose
+/// other records are divided among them, and else once by each subtask.
 pub fn partition_of_unit(
     edge: &Edge,
-    keyed_step: bool,
+    divided_step: bool,
     consumer: &StageLayout,
     unit: usize,
 ) -> Option<usize> {
     match edge.partitioning {
         Partitioning::Hash => Some(unit),
-        Partitioning::Broadcast => (keyed_step || consumer.is_first(unit)).then_some(0),
+        Partitioning::Range => consumer.is_first(unit).then_some(0),
+        Partitioning::Broadcast => (divided_step || consumer.is_first(unit)).then_some(0),
         _ => consumer.is_first(unit).then(|| consumer.subtask(unit)),
     }
 }

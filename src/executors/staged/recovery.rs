@@ -11,14 +11,13 @@
 
 use super::attempt::{Failure, Finished, Outcome, Success, edges_from, edges_into};
 use super::kept::{Kept, Left};
-use super::layout::{StageLayout, partition_of_unit};
+use super::layout::{StageLayout, is_shared, partition_of_unit};
 use super::run::State;
 use super::schedule::{Attempt, Done, RERUNS_MAX, TooManyReruns, UnitId};
 use super::totals::LeftStats;
 use crate::base::error::{Error, ErrorKind, Result};
 use crate::base::hash::hash_of;
 use crate::base::restart::{Restart, RestartStrategy, Restarts, is_worth_retrying};
-use crate::operator::exchange::Partitioning;
 use crate::plan::PhysicalPlan;
 use std::collections::BTreeSet;
 use std::sync::{MutexGuard, PoisonError};
@@ -65,8 +64,8 @@ pub fn is_gone(
     producer: UnitId,
 ) -> bool {
     edges_from(plan, producer.stage).filter(|edge| plan.steps[edge.to].task == consumer.stage).any(|edge| {
-        let keyed = plan.steps[edge.to].grouped;
-        partition_of_unit(edge, keyed, &layouts[consumer.stage], consumer.unit).is_some_and(|partition| {
+        let divided = plan.steps[edge.to].divided;
+        partition_of_unit(edge, divided, &layouts[consumer.stage], consumer.unit).is_some_and(|partition| {
             !kept.holds(edge.id, producer.unit, partition) || kept.is_damaged(edge.id, producer.unit)
         })
     })
@@ -140,9 +139,9 @@ impl State<'_> {
                 continue;
             }
             let edge = &self.plan.edges[left.edge];
-            let (stage, keyed) = (self.plan.steps[edge.to].task, self.plan.steps[edge.to].grouped);
+            let (stage, divided) = (self.plan.steps[edge.to].task, self.plan.steps[edge.to].divided);
             let reads = |&unit: &usize| {
-                partition_of_unit(edge, keyed, &self.layouts[stage], unit)
+                partition_of_unit(edge, divided, &self.layouts[stage], unit)
                     .is_some_and(|partition| differing.contains(&partition))
             };
             let units = (0..self.layouts[stage].units()).filter(reads);
@@ -156,10 +155,10 @@ impl State<'_> {
     fn drop_what_was_read(&mut self, attempt: Attempt, stage_complete: bool) {
         let id = attempt.id;
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        for edge in edges_into(self.plan, id.stage).filter(|e| e.partitioning != Partitioning::Broadcast) {
+        for edge in edges_into(self.plan, id.stage).filter(|e| !is_shared(e)) {
             // Only this unit reads its partition.
-            let keyed = self.plan.steps[edge.to].grouped;
-            if let Some(partition) = partition_of_unit(edge, keyed, &self.layouts[id.stage], id.unit) {
+            let divided = self.plan.steps[edge.to].divided;
+            if let Some(partition) = partition_of_unit(edge, divided, &self.layouts[id.stage], id.unit) {
                 kept.release(edge.id, partition);
             }
         }
@@ -173,11 +172,12 @@ impl State<'_> {
             let stage = self.plan.steps[edge.to].task;
             if self.schedule.is_complete(stage) && self.survives(stage) {
                 kept.discard(edge.id, id.unit);
-            } else if edge.partitioning != Partitioning::Broadcast {
-                let keyed = self.plan.steps[edge.to].grouped;
+            } else if !is_shared(edge) {
+                let divided = self.plan.steps[edge.to].divided;
                 let done = (0..self.layouts[stage].units())
                     .filter(|&unit| self.schedule.done_attempt(UnitId { stage, unit }).is_some());
-                let read = done.filter_map(|unit| partition_of_unit(edge, keyed, &self.layouts[stage], unit));
+                let read =
+                    done.filter_map(|unit| partition_of_unit(edge, divided, &self.layouts[stage], unit));
                 read.for_each(|partition| kept.release_of(edge.id, id.unit, partition));
             }
         }

@@ -128,9 +128,9 @@ impl State<'_> {
     /// attempt leaves the same.
     fn has_read_what_is_recorded(&self, id: UnitId, records: &BTreeMap<UnitId, UnitRecord>) -> bool {
         edges_into(self.plan, id.stage).all(|edge| {
-            let keyed = self.plan.steps[edge.to].grouped;
+            let divided = self.plan.steps[edge.to].divided;
             let stage = self.plan.steps[edge.from].task;
-            partition_of_unit(edge, keyed, &self.layouts[id.stage], id.unit).is_none()
+            partition_of_unit(edge, divided, &self.layouts[id.stage], id.unit).is_none()
                 || (0..self.layouts[stage].units()).all(|unit| records.contains_key(&UnitId { stage, unit }))
         })
     }

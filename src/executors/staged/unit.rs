@@ -22,7 +22,9 @@ use crate::operator::exchange::{
 };
 use crate::operator::source::Poll;
 use crate::plan::{Edge, PhysicalPlan, Step, Task};
-use crate::services::shuffle::{Concat, Identity, Merge, MergeInput, Partitioning as Ranges, ShuffleContext};
+use crate::services::shuffle::{
+    Concat, Identity, Merge, MergeInput, Partitioning as Ranges, RangeCut, ShuffleContext,
+};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -82,8 +84,12 @@ impl UnitContext {
         let exits =
             self.plan.edges.iter().filter(|e| !e.local && self.plan.steps[e.from].task == task.id).count();
         let tables = task.steps.iter().filter(|&&s| self.plan.steps[s].combines).count();
-        let keyed = task.steps.iter().filter(|&&s| self.plan.steps[s].grouped).count();
-        self.share_bytes / (exits + tables + keyed).max(1) as u64
+        let merges = |s: &&usize| {
+            self.plan.steps[**s].grouped
+                || self.plan.edges_into(**s).any(|e| !e.local && e.partitioning == Partitioning::Range)
+        };
+        let merges = task.steps.iter().filter(merges).count();
+        self.share_bytes / (exits + tables + merges).max(1) as u64
     }
 
     /// Runs one attempt. A panic of user code becomes an error. What a failed attempt has counted is taken back.
@@ -219,7 +225,7 @@ impl UnitContext {
         let (producer, consumer) = (&self.layouts[task.id], &self.layouts[to.task]);
         let subtask = producer.subtask(unit);
         let consumers = match edge.partitioning {
-            Partitioning::Broadcast => 0..1,
+            Partitioning::Broadcast | Partitioning::Range => 0..1,
             Partitioning::Hash => 0..consumer.units(),
             other => consumers_of(other, subtask, producer.subtasks, consumer.subtasks),
         };
@@ -364,7 +370,10 @@ impl UnitContext {
             let outside = self.plan.edges_into(place.step.id).filter(|e| !e.local && e.input == input);
             let (keyed, unkeyed): (Vec<&Edge>, Vec<&Edge>) = outside.partition(|e| e.exchange.is_sorted());
             for edge in unkeyed {
-                self.read_unkeyed(chain, place, edge)?;
+                match edge.partitioning {
+                    Partitioning::Range => self.read_range(chain, place, edge)?,
+                    _ => self.read_unkeyed(chain, place, edge)?,
+                }
             }
             let Some(first) = keyed.first() else { continue };
             merge_inputs.extend(producers(&keyed, lanes.len(), place.outputs)?);
@@ -382,7 +391,7 @@ impl UnitContext {
     }
 
     fn read_unkeyed(&self, chain: &mut Chain, place: &Place<'_>, edge: &Edge) -> Result<()> {
-        let Some(partition) = partition_of_unit(edge, place.step.grouped, place.layout, place.unit) else {
+        let Some(partition) = partition_of_unit(edge, place.step.divided, place.layout, place.unit) else {
             return Ok(());
         };
         let mut rows = Concat::new(partition, &producers(&[edge], edge.input, place.outputs)?);
@@ -395,6 +404,34 @@ impl UnitContext {
                 chain.push(place.link, edge.input, Element::Batch(batch));
                 self.run_chain(chain)?;
             }
+            if state == ReadState::End {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads the range of a sorted edge that belongs to this unit's subtask, in order.
+    fn read_range(&self, chain: &mut Chain, place: &Place<'_>, edge: &Edge) -> Result<()> {
+        let Some(partition) = partition_of_unit(edge, place.step.divided, place.layout, place.unit) else {
+            return Ok(());
+        };
+        let inputs = producers(&[edge], 0, place.outputs)?;
+        let cut = RangeCut::new(place.layout.subtasks, &inputs);
+        let Some(hashes) = cut.hashes(place.layout.subtask(place.unit)) else { return Ok(()) };
+        let order = edge.exchange.key_order();
+        let order = order.ok_or_else(|| Error::Internal("a range edge has no key".into()))?;
+        let context = self.shuffle_context(place.attempt, place.share);
+        let mut rows = Merge::open_range(context, partition, &inputs, order, hashes)?;
+        if rows.next_row()?.is_none() {
+            return Ok(());
+        }
+        let reader = edge.exchange.row_reader();
+        loop {
+            self.job.cancellation.check()?;
+            let mut batch = reader.new_batch();
+            let state = reader.read_merged(&mut rows, BATCH_RECORDS, &mut batch)?;
+            chain.push(place.link, edge.input, Element::Batch(batch));
+            self.run_chain(chain)?;
             if state == ReadState::End {
                 return Ok(());
             }

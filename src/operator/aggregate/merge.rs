@@ -260,6 +260,10 @@ impl<K: Key, T: Data, F: Fold<K, T>> Operator for Merge<K, T, F> {
         Ok(Progress::Done)
     }
 
+    fn emits_at_end(&self) -> bool {
+        true
+    }
+
     fn end_of_input(&mut self, ctx: &mut Context, out: &mut Out<F::Out>) -> Result<Progress> {
         if let Stage::Reading = self.stage {
             if self.runs.is_some() && !self.table.is_empty() {

@@ -6,20 +6,23 @@
 
 mod check;
 mod key;
+mod ranged;
 mod router;
 mod rows;
 mod select;
 
 pub use key::{FnKey, KeySelector};
+pub use ranged::Ranged;
 pub use router::{RouteContext, Router};
 pub(crate) use rows::key_order;
 pub use rows::{ReadState, RowReader, RowWriter, WriteContext};
 pub use select::{CustomPartitioner, Partitioning, consumers_of};
 
 use crate::base::data::{Data, Key};
+use crate::base::hash::hash_of;
 use crate::services::shuffle::KeyOrder;
 use router::Scatter;
-use rows::{KeyedWriter, TypedReader, UnkeyedWriter};
+use rows::{KeyedWriter, SortOrder, TypedReader, UnkeyedWriter};
 use select::Select;
 use std::sync::Arc;
 
@@ -129,7 +132,10 @@ impl<T: Data, K: Key> ExchangeType for Keyed<T, K> {
     }
     fn row_writer(&self, ctx: WriteContext) -> Box<dyn RowWriter> {
         match self.sorted {
-            true => Box::new(KeyedWriter::new(self.selector.clone(), ctx)),
+            true => {
+                let order = SortOrder { hash: hash_of, keys: rows::key_order::<K>(), sampled: false };
+                Box::new(KeyedWriter::new(self.selector.clone(), order, ctx))
+            }
             false => Box::new(UnkeyedWriter::<T>::new(Select::hash(self.selector.clone(), &ctx.route), ctx)),
         }
     }

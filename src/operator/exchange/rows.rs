@@ -62,6 +62,11 @@ pub trait RowReader: Send {
     /// has `max` records. The merge then stands at the first row that was not read; it must stand at one of this
     /// reader's input when this is called, or at the end.
     fn read_run(&self, from: &mut Merge, max: usize, into: &mut ErasedBatch) -> Result<ReadState>;
+    /// Appends the rows of a merge of this reader's input from its current one on, whatever their keys, at most `max`.
+    /// The merge then stands at the first row that was not read.
+    fn read_merged(&self, from: &mut Merge, max: usize, into: &mut ErasedBatch) -> Result<ReadState>;
+    /// Appends one record, as it was encoded.
+    fn read_value(&self, value: &[u8], timestamp: Option<Timestamp>, into: &mut ErasedBatch) -> Result<()>;
     /// Appends records, at most `max`.
     fn read(&self, from: &mut Concat, max: usize, into: &mut ErasedBatch) -> Result<ReadState>;
 }
@@ -99,9 +104,26 @@ impl<B> Lazy<B> {
     }
 }
 
+/// What rows are sorted by before their keys are looked at, and how keys are compared then.
+#[derive(Clone)]
+pub(super) struct SortOrder<K> {
+    pub(super) hash: fn(&K) -> u64,
+    pub(super) keys: KeyOrder,
+    /// Whether a sample is taken, by which consumers cut ranges.
+    pub(super) sampled: bool,
+}
+
+impl<K> SortOrder<K> {
+    fn buffer(&self, context: ShuffleContext, ranges: &Ranges) -> SortBuffer {
+        let buffer = SortBuffer::new(context, ranges.clone(), self.keys.clone());
+        if self.sampled { buffer.sampled() } else { buffer }
+    }
+}
+
 /// Rows sorted by key.
 pub(super) struct KeyedWriter<T, K> {
     selector: Arc<dyn KeySelector<T, K>>,
+    order: SortOrder<K>,
     ranges: Ranges,
     buffer: Lazy<SortBuffer>,
     keys: Vec<K>,
@@ -120,9 +142,10 @@ pub(crate) fn key_order<K: Key>() -> KeyOrder {
 }
 
 impl<T: Data, K: Key> KeyedWriter<T, K> {
-    pub(super) fn new(selector: Arc<dyn KeySelector<T, K>>, ctx: WriteContext) -> Self {
+    pub(super) fn new(selector: Arc<dyn KeySelector<T, K>>, order: SortOrder<K>, ctx: WriteContext) -> Self {
         KeyedWriter {
             selector,
+            order,
             ranges: ctx.ranges,
             buffer: Lazy::Waiting(ctx.shuffle),
             keys: Vec::new(),
@@ -140,14 +163,13 @@ impl<T: Data, K: Key> RowWriter for KeyedWriter<T, K> {
             return Ok(());
         }
         self.check.check(&batch.values, |value| self.selector.check(value))?;
-        let ranges = &self.ranges;
-        let buffer = self.buffer.open(!batch.timestamps.is_empty(), |context| {
-            SortBuffer::new(context, ranges.clone(), key_order::<K>())
-        })?;
+        let (ranges, order) = (&self.ranges, &self.order);
+        let buffer =
+            self.buffer.open(!batch.timestamps.is_empty(), |context| order.buffer(context, ranges))?;
         self.keys.clear();
         self.selector.keys(&batch.values, &mut self.keys);
         for (i, (value, key)) in batch.values.iter().zip(&self.keys).enumerate() {
-            let hash = crate::base::hash::hash_of(key);
+            let hash = (order.hash)(key);
             self.key_bytes.clear();
             encode(key, &mut self.key_bytes)?;
             self.value_bytes.clear();
@@ -159,10 +181,8 @@ impl<T: Data, K: Key> RowWriter for KeyedWriter<T, K> {
     }
 
     fn finish(self: Box<Self>, remainder: Remainder) -> Result<ShuffleOutput> {
-        let ranges = self.ranges;
-        self.buffer
-            .into_buffer(|context| SortBuffer::new(context, ranges, key_order::<K>()))
-            .finish(remainder)
+        let (ranges, order) = (self.ranges, self.order);
+        self.buffer.into_buffer(|context| order.buffer(context, &ranges)).finish(remainder)
     }
 }
 
@@ -262,6 +282,26 @@ impl<T: Data> RowReader for TypedReader<T> {
                 Some(next) => next,
             };
         }
+    }
+
+    fn read_merged(&self, from: &mut Merge, max: usize, into: &mut ErasedBatch) -> Result<ReadState> {
+        let batch = typed::<T>(&mut **into);
+        let Some(mut row) = from.current_row() else { return Ok(ReadState::End) };
+        let input = row.input;
+        loop {
+            push(batch, decode(row.value)?, row.timestamp);
+            row = match from.next_row()? {
+                None => return Ok(ReadState::End),
+                Some(next) if next.input != input => return Ok(ReadState::OtherInput),
+                Some(_) if batch.len() >= max => return Ok(ReadState::Full),
+                Some(next) => next,
+            };
+        }
+    }
+
+    fn read_value(&self, value: &[u8], timestamp: Option<Timestamp>, into: &mut ErasedBatch) -> Result<()> {
+        push(typed::<T>(&mut **into), decode(value)?, timestamp);
+        Ok(())
     }
 
     fn read(&self, from: &mut Concat, max: usize, into: &mut ErasedBatch) -> Result<ReadState> {

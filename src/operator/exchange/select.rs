@@ -31,6 +31,9 @@ pub enum Partitioning {
     Global,
     /// By a function of the user.
     Custom,
+    /// By ranges of a sort key, all of those of one consumer before all of those of the next. BATCH only: the ranges
+    /// are known when all records are there.
+    Range,
 }
 
 impl fmt::Display for Partitioning {
@@ -45,6 +48,7 @@ impl fmt::Display for Partitioning {
             Partitioning::Broadcast => "broadcast",
             Partitioning::Global => "global",
             Partitioning::Custom => "custom",
+            Partitioning::Range => "range",
         })
     }
 }

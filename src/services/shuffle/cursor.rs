@@ -4,10 +4,11 @@
 //! shared, those of a file are read and verified into a buffer of the cursor's own.
 //! Costs: for a segment in a file its largest block twice, stored and raw; for one in memory nothing.
 
-use super::row::{NEW, SAME, take_i64, take_u64, take_varint};
+use super::row::{NEW, SAME, first_hash, take_i64, take_u64, take_varint};
 use super::run::{MemoryBlocks, Place, Segment};
 use super::spill::{BlockLengths, HEADER_BYTES, SpillFile};
 use crate::base::error::{Error, Result};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 /// A position in a segment.
@@ -24,6 +25,8 @@ pub(super) struct Cursor {
     value: (usize, usize),
     mark: u8,
     feed: Feed,
+    /// The hashes that are read; the others of the segment are passed over.
+    range: RangeInclusive<u64>,
 }
 
 enum Feed {
@@ -54,28 +57,52 @@ impl Cursor {
         timestamps: bool,
         input: usize,
     ) -> Result<Option<Cursor>> {
+        Cursor::open_range(segment, files, partition, timestamps, input, 0..=u64::MAX)
+    }
+
+    /// The same, over the rows whose hashes are in a range. Where there is none it ends at once.
+    pub(super) fn open_range(
+        segment: &Segment,
+        files: &[Option<Arc<SpillFile>>],
+        partition: usize,
+        timestamps: bool,
+        input: usize,
+        range: RangeInclusive<u64>,
+    ) -> Result<Option<Cursor>> {
         if segment.rows == 0 {
             return Ok(None);
         }
+        // The first rows of the range may be in the block before the first one that starts in it.
+        let first_block = |heads: &dyn Fn(usize) -> u64, count: usize| {
+            let (mut low, mut high) = (0, count);
+            while low < high {
+                let middle = (low + high) / 2;
+                if heads(middle) >= *range.start() { high = middle } else { low = middle + 1 }
+            }
+            low.saturating_sub(1)
+        };
         let (block, feed) = match &segment.place {
             Place::Memory(_) => {
                 let blocks = segment.memory().ok_or_else(|| {
                     Error::Internal(format!("partition {partition} of a shuffle is read after its release"))
                 })?;
-                (Arc::default(), Feed::Memory { blocks, next: 0 })
+                let next = first_block(&|i| first_hash(&blocks[i]), blocks.len());
+                (Arc::default(), Feed::Memory { blocks, next })
             }
-            Place::File { file, offset, first_sequence, blocks, .. } => {
+            Place::File { file, offset, first_sequence, blocks, heads, .. } => {
                 let file = files.get(*file).cloned().flatten().ok_or_else(|| {
                     Error::Internal("a run is read before its spill file is complete".to_string())
                 })?;
                 let raw = blocks.iter().map(|b| b.raw as usize).max().unwrap_or(0);
+                let next = first_block(&|i| heads[i], heads.len());
+                let before = blocks[..next].iter().map(|b| HEADER_BYTES as u64 + b.stored as u64);
                 let feed = Feed::File {
                     file,
                     partition: partition as u32,
-                    sequence: *first_sequence,
-                    offset: *offset,
+                    sequence: *first_sequence + next as u64,
+                    offset: *offset + before.sum::<u64>(),
                     blocks: blocks.clone(),
-                    next: 0,
+                    next,
                     length: 0,
                     stored: Vec::with_capacity(segment.cursor_bytes() - raw),
                 };
@@ -95,6 +122,7 @@ impl Cursor {
             value,
             mark: NEW,
             feed,
+            range,
         }))
     }
 
@@ -129,14 +157,26 @@ impl Cursor {
         self.at == self.end
     }
 
-    /// Goes to the next row; false at the end of the segment.
+    /// Goes to the first row of the range; false if there is none.
+    pub(super) fn start(&mut self) -> Result<bool> {
+        loop {
+            if !self.advance()? {
+                return Ok(false);
+            }
+            if self.hash >= *self.range.start() {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Goes to the next row; false at the end of the segment, or of the range.
     #[inline(always)]
     pub(super) fn advance(&mut self) -> Result<bool> {
         if self.at == self.end && !self.load()? {
             return Ok(false);
         }
         match self.decode() {
-            Some(()) => Ok(true),
+            Some(()) => Ok(self.hash <= *self.range.end()),
             None => Err(self.malformed()),
         }
     }

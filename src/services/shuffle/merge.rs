@@ -18,6 +18,7 @@ use super::run::{RunBuilder, RunWriter, WRITER_BLOCKS};
 use super::spill::Spiller;
 use crate::base::error::{Error, Result};
 use crate::base::failpoint;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 /// Blocks of a temporary run that the share would hold.
@@ -48,6 +49,7 @@ struct Part {
     run: usize,
     partition: usize,
     input: usize,
+    hashes: RangeInclusive<u64>,
 }
 
 impl Part {
@@ -55,7 +57,7 @@ impl Part {
         self.output.cursor_bytes(self.run, self.partition)
     }
     fn cursor(&self) -> Result<Option<Cursor>> {
-        self.output.cursor(self.run, self.partition, self.input)
+        self.output.cursor_over(self.run, self.partition, self.input, self.hashes.clone())
     }
 }
 
@@ -69,7 +71,7 @@ pub struct Merge {
 impl Merge {
     /// Bytes that merging takes if it is done in one pass.
     pub fn memory_needed(partition: usize, inputs: &[MergeInput]) -> usize {
-        parts_of(partition, inputs).iter().map(Part::cursor_bytes).sum()
+        parts_of(partition, inputs, &(0..=u64::MAX)).iter().map(Part::cursor_bytes).sum()
     }
 
     /// Opens the partition of all inputs. `context` says how much memory cursors may take and where temporary runs go;
@@ -83,6 +85,20 @@ impl Merge {
         partition: usize,
         inputs: &[MergeInput],
         order: KeyOrder,
+    ) -> Result<Merge> {
+        Merge::open_range(context, partition, inputs, order, 0..=u64::MAX)
+    }
+
+    /// The same, over the rows whose hashes are in a range: see [`RangeCut`](super::RangeCut).
+    ///
+    /// # Errors
+    /// As [`Merge::open`].
+    pub fn open_range(
+        context: ShuffleContext,
+        partition: usize,
+        inputs: &[MergeInput],
+        order: KeyOrder,
+        hashes: RangeInclusive<u64>,
     ) -> Result<Merge> {
         let differ = |a: &MergeInput, b: &MergeInput| {
             a.input == b.input && a.output.has_timestamps() != b.output.has_timestamps()
@@ -99,7 +115,7 @@ impl Merge {
             )));
         }
         failpoint::check("shuffle.merge")?;
-        let mut parts = parts_of(partition, inputs);
+        let mut parts = parts_of(partition, inputs, &hashes);
         let mut spilled_bytes = 0;
         loop {
             let needed: usize = parts.iter().map(Part::cursor_bytes).sum();
@@ -164,7 +180,7 @@ impl Merge {
     }
 }
 
-fn parts_of(partition: usize, inputs: &[MergeInput]) -> Vec<Part> {
+fn parts_of(partition: usize, inputs: &[MergeInput], hashes: &RangeInclusive<u64>) -> Vec<Part> {
     in_order(inputs)
         .into_iter()
         .flat_map(|i| {
@@ -174,6 +190,7 @@ fn parts_of(partition: usize, inputs: &[MergeInput]) -> Vec<Part> {
                 run,
                 partition,
                 input: i.input,
+                hashes: hashes.clone(),
             })
         })
         .collect()
@@ -228,5 +245,6 @@ fn merge_to_file(context: &ShuffleContext, parts: &[Part], order: &KeyOrder) -> 
     Merger::new(cursors, order.clone())?.drain_into(&mut writer)?;
     let (run, _) = writer.finish()?;
     let output = Arc::new(ShuffleOutput::new(vec![run], spiller, 1, timestamps, 1)?);
-    Ok(Part { output, run: 0, partition: 0, input: parts.first().map_or(0, |p| p.input) })
+    let input = parts.first().map_or(0, |p| p.input);
+    Ok(Part { output, run: 0, partition: 0, input, hashes: 0..=u64::MAX })
 }

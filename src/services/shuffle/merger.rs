@@ -58,7 +58,7 @@ impl Merger {
         let count = cursors.len();
         let (mut heads, mut ended) = (vec![u64::MAX; count], vec![true; count]);
         for (index, cursor) in cursors.iter_mut().enumerate() {
-            if cursor.advance()? {
+            if cursor.start()? {
                 (heads[index], ended[index]) = (cursor.hash, false);
             }
         }

@@ -6,10 +6,12 @@
 
 use super::context::Identity;
 use super::cursor::Cursor;
+use super::range_cut::Sample;
 use super::run::Run;
 use super::spill::{SpillFile, Spiller};
 use crate::base::error::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 /// Totals of an output.
@@ -46,6 +48,7 @@ pub struct ShuffleOutput {
     pub(super) partitions: usize,
     pub(super) timestamps: bool,
     pub(super) stats: ShuffleStats,
+    pub(super) sample: Sample,
 }
 
 /// The checksum of a partition from those of its segments.
@@ -74,7 +77,7 @@ impl ShuffleOutput {
             spills,
         };
         let (identity, files) = (spiller.identity(), spiller.files().to_vec());
-        Ok(ShuffleOutput { identity, runs, files, partitions, timestamps, stats })
+        Ok(ShuffleOutput { identity, runs, files, partitions, timestamps, stats, sample: Sample::default() })
     }
 
     /// Who left it.
@@ -143,6 +146,16 @@ impl ShuffleOutput {
         self.runs.iter().filter_map(|run| run.segments.get(partition)).map(|s| s.release()).sum()
     }
 
+    /// The sample of its hashes; empty unless the buffer was told to take one.
+    pub(super) fn sample(&self) -> &Sample {
+        &self.sample
+    }
+
+    /// The same output with a sample.
+    pub(super) fn with_sample(self, sample: Sample) -> ShuffleOutput {
+        ShuffleOutput { sample, ..self }
+    }
+
     /// Number of runs.
     pub(super) fn run_count(&self) -> usize {
         self.runs.len()
@@ -155,8 +168,21 @@ impl ShuffleOutput {
 
     /// A cursor over a partition of a run; `None` if it has no rows.
     pub(super) fn cursor(&self, run: usize, partition: usize, input: usize) -> Result<Option<Cursor>> {
+        self.cursor_over(run, partition, input, 0..=u64::MAX)
+    }
+
+    /// The same, over the rows whose hashes are in a range.
+    pub(super) fn cursor_over(
+        &self,
+        run: usize,
+        partition: usize,
+        input: usize,
+        range: RangeInclusive<u64>,
+    ) -> Result<Option<Cursor>> {
         match self.runs.get(run).and_then(|run| run.segments.get(partition)) {
-            Some(segment) => Cursor::open(segment, &self.files, partition, self.timestamps, input),
+            Some(segment) => {
+                Cursor::open_range(segment, &self.files, partition, self.timestamps, input, range)
+            }
             None => Err(Error::Internal(format!(
                 "partition {partition} is read from a shuffle with {} partitions",
                 self.partitions

@@ -127,6 +127,12 @@ pub(super) fn take_u64(from: &[u8], at: &mut usize) -> Option<u64> {
     Some(u64::from_le_bytes(*bytes))
 }
 
+/// The hash of the first row of a block.
+pub(super) fn first_hash(block: &[u8]) -> u64 {
+    let mut at = 0;
+    take_varint(block, &mut at).and_then(|_| take_u64(block, &mut at)).unwrap_or(0)
+}
+
 /// Reads 8 bytes with a sign.
 #[inline(always)]
 pub(super) fn take_i64(from: &[u8], at: &mut usize) -> Option<i64> {

@@ -6,7 +6,7 @@
 //! Invariant: a block belongs to one partition and starts with a full row.
 
 use super::partitioning::Partitioning;
-use super::row::{HEAD_BYTES_MAX, RESTATED, SAME, put_bytes, put_varint};
+use super::row::{HEAD_BYTES_MAX, RESTATED, SAME, first_hash, put_bytes, put_varint};
 use super::spill::{BlockLengths, HEADER_BYTES, SpillFile, Spiller};
 use crate::base::error::Result;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,6 +32,8 @@ pub(super) enum Place {
         offset: u64,
         first_sequence: u64,
         blocks: Arc<[BlockLengths]>,
+        /// The hash of the first row of each block.
+        heads: Arc<[u64]>,
     },
 }
 
@@ -141,6 +143,7 @@ struct Draft {
     memory: Vec<Arc<[u8]>>,
     start: (usize, u64, u64),
     blocks: Vec<BlockLengths>,
+    heads: Vec<u64>,
     digest: u64,
 }
 
@@ -212,8 +215,8 @@ impl RunBuilder {
                 digest: draft.digest,
                 place: if on_disk {
                     let (file, offset, first_sequence) = draft.start;
-                    let blocks = draft.blocks.into();
-                    Place::File { file, offset, first_sequence, blocks }
+                    let (blocks, heads) = (draft.blocks.into(), draft.heads.into());
+                    Place::File { file, offset, first_sequence, blocks, heads }
                 } else {
                     Place::Memory(Mutex::new(Some(draft.memory.into())))
                 },
@@ -234,6 +237,7 @@ impl Draft {
         if self.blocks.is_empty() {
             self.start = spiller.position()?;
         }
+        self.heads.push(first_hash(block));
         self.blocks.push(spiller.write_block(partition as u32, block)?);
         Ok(())
     }

@@ -20,6 +20,7 @@ use super::merger::{Merger, compare_keys};
 use super::output::ShuffleOutput;
 use super::partitioning::Partitioning;
 use super::radix::{self, Buckets, ENTRY_BYTES, Entry};
+use super::range_cut::Sample;
 use super::row::{NEW, RESTATED, ROW_BYTES_MAX, SAME, equal_bytes};
 use super::run::{Run, RunBuilder, RunWriter, Segment, WRITER_BLOCKS};
 use super::spill::Spiller;
@@ -68,6 +69,7 @@ pub struct SortBuffer {
     runs_bytes: usize,
     spiller: Spiller,
     spills: u64,
+    sample: Option<Sample>,
 }
 
 impl SortBuffer {
@@ -92,10 +94,18 @@ impl SortBuffer {
             runs_bytes: 0,
             spiller: Spiller::new(context.clone(), block_bytes),
             spills: 0,
+            sample: None,
             context,
             partitioning,
             order,
         }
+    }
+
+    /// The same buffer, which takes a sample of its rows: for a [`RangeCut`](super::RangeCut).
+    #[must_use]
+    pub fn sampled(mut self) -> SortBuffer {
+        self.sample = Some(Sample::default());
+        self
     }
 
     /// Bytes held: pages, entries and the scratch that sorting them takes, runs in memory, blocks on their way to disk.
@@ -124,6 +134,9 @@ impl SortBuffer {
         }
         self.lowest = self.lowest.min(hash);
         self.highest = self.highest.max(hash);
+        if let Some(sample) = &mut self.sample {
+            sample.row(hash);
+        }
         let address = self.arena.append(timestamp.unwrap_or(0), key, value);
         self.chunk.push(Entry { hash, address });
         Ok(())
@@ -264,7 +277,8 @@ impl SortBuffer {
         }
         self.merge_runs()?;
         let (partitions, timestamps) = (self.partitioning.count(), self.context.timestamps);
-        ShuffleOutput::new(self.runs, self.spiller, partitions, timestamps, self.spills)
+        let output = ShuffleOutput::new(self.runs, self.spiller, partitions, timestamps, self.spills)?;
+        Ok(output.with_sample(self.sample.unwrap_or_default()))
     }
 }
 

@@ -7,6 +7,7 @@
 
 use super::context::Identity;
 use super::output::{ShuffleOutput, ShuffleStats, digest_of};
+use super::range_cut::Sample;
 use super::run::{Place, Run, Segment};
 use super::spill::{BlockLengths, SpillFile};
 use crate::base::error::{Error, Result};
@@ -22,6 +23,7 @@ pub struct StoredOutput {
     partitions: u64,
     timestamps: bool,
     stats: ShuffleStats,
+    sample: Sample,
     /// Name and size; none for files that hold no run any more.
     files: Vec<Option<(String, u64)>>,
     runs: Vec<StoredRun>,
@@ -41,8 +43,8 @@ struct StoredSegment {
     file: u64,
     offset: u64,
     first_sequence: u64,
-    /// Raw and stored length of each block.
-    blocks: Vec<(u32, u32)>,
+    /// Raw and stored length of each block, and the hash of its first row.
+    blocks: Vec<(u32, u32, u64)>,
 }
 
 impl ShuffleOutput {
@@ -61,6 +63,7 @@ impl ShuffleOutput {
             partitions: self.partitions as u64,
             timestamps: self.timestamps,
             stats: self.stats,
+            sample: self.sample.clone(),
             files: self.files.iter().map(file).collect::<Option<_>>()?,
             runs: runs.collect::<Option<_>>()?,
         })
@@ -94,7 +97,8 @@ impl ShuffleOutput {
         if runs.iter().any(|run| run.segments.len() != partitions) {
             return Err(wrong());
         }
-        Ok(ShuffleOutput { identity, runs, files, partitions, timestamps, stats })
+        let sample = stored.sample.clone();
+        Ok(ShuffleOutput { identity, runs, files, partitions, timestamps, stats, sample })
     }
 }
 
@@ -139,11 +143,11 @@ fn stored_segment(segment: &Segment) -> Option<StoredSegment> {
         StoredSegment { rows, raw_bytes, digest, file: 0, offset: 0, first_sequence: 0, blocks: Vec::new() };
     match &segment.place {
         Place::Memory(_) => (rows == 0).then_some(empty),
-        Place::File { file, offset, first_sequence, blocks } => Some(StoredSegment {
+        Place::File { file, offset, first_sequence, blocks, heads } => Some(StoredSegment {
             file: *file as u64,
             offset: *offset,
             first_sequence: *first_sequence,
-            blocks: blocks.iter().map(|b| (b.raw, b.stored)).collect(),
+            blocks: blocks.iter().zip(heads.iter()).map(|(b, &head)| (b.raw, b.stored, head)).collect(),
             ..empty
         }),
     }
@@ -154,11 +158,13 @@ fn segment(stored: &StoredSegment, files: &[Option<Arc<SpillFile>>]) -> Option<S
     if stored.rows > 0 && !files.get(file).is_some_and(Option::is_some) {
         return None;
     }
-    let blocks = stored.blocks.iter().map(|&(raw, stored)| BlockLengths { raw, stored }).collect();
+    let blocks = stored.blocks.iter().map(|&(raw, stored, _)| BlockLengths { raw, stored }).collect();
+    let heads = stored.blocks.iter().map(|&(_, _, head)| head).collect();
+    let (offset, first_sequence) = (stored.offset, stored.first_sequence);
     Some(Segment {
         rows: stored.rows,
         raw_bytes: stored.raw_bytes,
         digest: stored.digest,
-        place: Place::File { file, offset: stored.offset, first_sequence: stored.first_sequence, blocks },
+        place: Place::File { file, offset, first_sequence, blocks, heads },
     })
 }

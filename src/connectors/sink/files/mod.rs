@@ -29,7 +29,7 @@ use crate::base::error::{Error, Result};
 pub use buckets::{BucketAssigner, BucketBy, OneBucket, date_hour};
 use parts::{Parts, WriterState};
 pub use rolling::RollingPolicy;
-use rows::{CsvFormat, RowEncoder, RowFormat, TextFormat};
+use rows::{BytesFormat, CsvFormat, RowEncoder, RowFormat, TextFormat};
 use staged::StagedWriter;
 pub use staging::StagedFile;
 use staging::Staging;
@@ -67,6 +67,7 @@ pub struct FileSink<F, B = OneBucket> {
     format: F,
     buckets: B,
     policy: RollingPolicy,
+    synced: bool,
 }
 
 /// One line per record, as its `Display` shows it. Made by [`FileSink::text`].
@@ -88,6 +89,13 @@ impl<G> FileSink<TextFormat<LineWith<G>>> {
         G: Fn(&T, &mut Line<'_>) -> std::fmt::Result + Clone + Send + Sync + 'static,
     {
         FileSink::with_format(dir, TextFormat(LineWith(format)))
+    }
+}
+
+impl FileSink<BytesFormat> {
+    /// The bytes of each record, one after the other, with nothing between them.
+    pub fn bytes(dir: impl Into<PathBuf>) -> Self {
+        FileSink::with_format(dir, BytesFormat)
     }
 }
 
@@ -114,6 +122,7 @@ impl<F> FileSink<F> {
             format,
             buckets: OneBucket,
             policy: RollingPolicy::default(),
+            synced: true,
         }
     }
     /// Puts each record into a directory below the output directory, its bucket, which `name` writes: a `/` in the name
@@ -128,8 +137,8 @@ impl<F> FileSink<F> {
     where
         G: Fn(&T, &mut String) + Clone + Send + Sync + 'static,
     {
-        let FileSink { staging, parts, format, policy, .. } = self;
-        FileSink { staging, parts, format, buckets: BucketBy(name), policy }
+        let FileSink { staging, parts, format, policy, synced, .. } = self;
+        FileSink { staging, parts, format, buckets: BucketBy(name), policy, synced }
     }
 }
 
@@ -140,6 +149,14 @@ impl<F, B> FileSink<F, B> {
     #[must_use]
     pub fn overwrite(mut self, overwrite: bool) -> Self {
         self.staging.overwrite = overwrite;
+        self
+    }
+    /// Whether the files of a job without checkpoints are on the disk before they appear; on unless set. Off, they appear when the
+    /// operating system has their data, and a crash of the machine soon after may leave some of them empty: for results
+    /// that can be computed again. With checkpoints they always are.
+    #[must_use]
+    pub fn synced(mut self, synced: bool) -> Self {
+        self.synced = synced;
         self
     }
     /// When the files of a job with checkpoints are closed.
@@ -194,6 +211,7 @@ impl<T: Data, F: RowFormat<T>, B: BucketAssigner<T>> Sink<T> for FileSink<F, B> 
             dir,
             staged,
             name,
+            self.synced,
             ctx.vfs.clone(),
             bytes_written,
         ))))

@@ -58,6 +58,31 @@ impl<T, L: LineFormat<T>> RowEncoder<T> for TextFormat<L> {
     }
 }
 
+/// The bytes of each record, one after the other.
+#[derive(Clone, Debug, Default)]
+pub struct BytesFormat;
+
+impl<T: AsRef<[u8]>> RowFormat<T> for BytesFormat {
+    type Encoder = BytesFormat;
+    fn name(&self) -> &'static str {
+        "bytes"
+    }
+    fn extension(&self) -> &'static str {
+        "dat"
+    }
+    fn encoder(&self) -> BytesFormat {
+        BytesFormat
+    }
+}
+
+impl<T: AsRef<[u8]>> RowEncoder<T> for BytesFormat {
+    #[inline]
+    fn encode(&mut self, records: &[T], out: &mut Vec<u8>) -> Result<()> {
+        records.iter().for_each(|record| out.extend_from_slice(record.as_ref()));
+        Ok(())
+    }
+}
+
 /// One row per record, quoted where RFC 4180 asks for it.
 #[derive(Clone, Debug, Default)]
 pub struct CsvFormat {

@@ -21,6 +21,7 @@ pub(super) struct StagedWriter<E> {
     buffer: Vec<u8>,
     file: Option<Box<dyn VfsFile>>,
     bytes: u64,
+    synced: bool,
     vfs: SharedVfs,
     bytes_written: Counter,
 }
@@ -31,6 +32,7 @@ impl<E> StagedWriter<E> {
         dir: PathBuf,
         staged: String,
         name: String,
+        synced: bool,
         vfs: SharedVfs,
         bytes_written: Counter,
     ) -> Self {
@@ -44,6 +46,7 @@ impl<E> StagedWriter<E> {
             buffer: Vec::new(),
             file: None,
             bytes: 0,
+            synced,
             vfs,
             bytes_written,
         }
@@ -73,7 +76,9 @@ impl<E> StagedWriter<E> {
         }
         self.write_buffer()?;
         let Some(file) = &mut self.file else { return Ok(Vec::new()) };
-        file.sync_data().map_err(|e| Error::io("sync", &self.path, e))?;
+        if self.synced {
+            file.sync_data().map_err(|e| Error::io("sync", &self.path, e))?;
+        }
         self.vfs.sync_dir(&self.dir).map_err(|e| Error::io("sync", &self.dir, e))?;
         self.file = None;
         let (staged, name) = (self.staged.clone(), self.name.clone());

@@ -2,6 +2,7 @@
 
 mod faults;
 mod model;
+mod ranges;
 mod speed;
 
 use super::*;
