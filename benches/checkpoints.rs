@@ -26,7 +26,7 @@ fn main() -> ExitCode {
 const WINDOW_EVENTS: u64 = 2_000_000_000;
 const WINDOW_KEYS: u64 = 100_000;
 /// Events of the running sums, and their keys.
-const SUM_EVENTS: u64 = 600_000_000;
+const SUM_EVENTS: u64 = 1_500_000_000;
 const SUM_KEYS: u64 = 10_000_000;
 
 /// Every workload with its programs: the engine's are named after the id.
@@ -53,7 +53,7 @@ const WORKLOADS: &[Workload] = &[
         allocator: Allocator::System,
         ..Workload::new(
             "W3-checkpoints",
-            "running sums, 600 M events, 10 M keys, a checkpoint every 5 s; the bound takes none",
+            "running sums, 1.5 G events, 10 M keys, a checkpoint every 5 s; the bound takes none",
             Mode::Streaming,
             Wanted::OfBound(0.75),
         )
@@ -85,7 +85,7 @@ const WORKLOADS: &[Workload] = &[
     Workload {
         engine: Some(Program { name: "W6-failure", run: engine::failure }),
         unit: Unit::Events,
-        records: SUM_EVENTS / 2,
+        records: SUM_EVENTS / 3,
         keys: SUM_KEYS,
         ..Workload::new(
             "W6-failure",

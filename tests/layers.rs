@@ -15,6 +15,7 @@ const LAYERS: &[&[&str]] = &[
     &["api"],
     &["testing"],
     &["prelude"],
+    &["bin"],
 ];
 
 /// Names that `lib.rs` exports at the root: they belong to `base`, and any layer may spell them short.

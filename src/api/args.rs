@@ -108,6 +108,9 @@ pub struct EngineArgs {
     /// Resume though the executable is another one than the one that began the job
     #[arg(id = "mainstem-resume-other-executable", long = "resume-other-executable", help_heading = HEADING)]
     resume_other_executable: bool,
+    /// Listen in DIR, for the program mainstem: status, savepoints, stop, cancel
+    #[arg(id = "mainstem-control", long = "control", value_name = "DIR", help_heading = HEADING)]
+    control: Option<PathBuf>,
     #[command(flatten)]
     checkpoints: CheckpointArgs,
     /// Configuration file (TOML) with the same names as these options
@@ -161,6 +164,7 @@ impl EngineArgs {
             checkpoints: self.checkpoints.partial(),
             restore: self.checkpoints.restore.clone(),
             allow_non_restored_state: self.checkpoints.allow_non_restored_state.then_some(true),
+            control: self.control.clone(),
         }
     }
 }

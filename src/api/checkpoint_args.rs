@@ -42,7 +42,7 @@ pub(super) struct CheckpointArgs {
     #[arg(id = "mainstem-checkpoint-storage", long = "checkpoint-storage", value_name = "WHERE",
         help_heading = HEADING)]
     storage: Option<CheckpointStorage>,
-    /// Go on from a checkpoint: latest, or the directory of one
+    /// Go on from a checkpoint or savepoint: latest, or the directory of one
     #[arg(id = "mainstem-restore", long = "restore", value_name = "latest|PATH", help_heading = HEADING)]
     pub(super) restore: Option<Restore>,
     /// Leave out state of the checkpoint that no operator of the program is for

@@ -1,7 +1,7 @@
 //! Collected: the records of a running job as an iterator.
 
+use super::client::JobClient;
 use super::data_stream::DataStream;
-use super::job::JobClient;
 use super::result::JobResult;
 use crate::base::config::Driver;
 use crate::base::data::Data;

@@ -1,7 +1,8 @@
 //! Environment: where a program begins: its settings, its parameters and the plan it builds.
 
+use super::client::JobClient;
 use super::data_stream::DataStream;
-use super::job::{self, JobClient, JobPlan};
+use super::job::{self, JobPlan};
 use super::result::JobResult;
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::config::{
@@ -193,6 +194,11 @@ impl Environment {
     /// Whether state of a checkpoint that no operator of the program is for is left out instead of being an error.
     pub fn allow_non_restored_state(self, allow: bool) -> Self {
         self.set(PartialSettings { allow_non_restored_state: Some(allow), ..Default::default() })
+    }
+    /// Directory in which the job can be asked for its status, for savepoints and to end, while it runs; see
+    /// [`control`](super::control).
+    pub fn control(self, dir: impl Into<std::path::PathBuf>) -> Self {
+        self.set(PartialSettings { control: Some(dir.into()), ..Default::default() })
     }
     /// Parameters for user code to read in `open`.
     pub fn parameters(self, parameters: Parameters) -> Self {

@@ -1,5 +1,8 @@
-//! Job: one execution of a plan, from the client's side.
+//! Job: one execution of a plan: what is prepared before it runs, its thread, and what is made of its end.
 
+use super::client::{JobClient, JobStatus, Outcome};
+use super::control::Server;
+use super::handle::JobHandle;
 use super::progress::{ProgressLine, ProgressPhase, ProgressSnapshot};
 use super::result::{JobResult, OperatorStats, StageStats, peak_memory_bytes};
 use super::resume;
@@ -13,6 +16,7 @@ use crate::executors::job::{Cancellation, Continuity, JobEnvironment};
 use crate::executors::pipelined::checkpoints::Restored;
 use crate::executors::pipelined::control::Control;
 use crate::executors::pipelined::run::{self as pipelined, PipelinedJob};
+use crate::executors::pipelined::savepoints::Savepoints;
 use crate::executors::pipelined::simulation::{StepHook, Trace};
 use crate::executors::resume::{CommitRecord, JobState, ResumableJob};
 use crate::executors::staged;
@@ -25,129 +29,8 @@ use crate::services::job_dir::JobDirectory;
 use std::io::IsTerminal;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-
-/// What a job is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum JobStatus {
-    /// Its subtasks run.
-    Running,
-    /// It succeeded: all output is visible.
-    Finished,
-    /// It failed: none of its output is visible but what checkpoints have committed.
-    Failed,
-    /// It was cancelled: none of its output is visible.
-    Cancelled,
-    /// It was asked to stop and has: all output up to there is visible, and it can go on from its last checkpoint.
-    Stopped,
-}
-
-/// A job that was started: a handle from the client's side. Dropping it leaves the job running, and nobody learns how
-/// it ends.
-///
-/// ```
-/// # use mainstem::prelude::*;
-/// let env = Environment::new().execution_mode(ExecutionMode::Streaming);
-/// env.read(Generate::unbounded(|i| i)).sink_to(DiscardSink);
-/// let job = env.execute_async("endless")?;
-/// job.cancel();
-/// assert!(matches!(job.result(), Err(mainstem::Error::Cancelled)));
-/// # Ok::<(), mainstem::Error>(())
-/// ```
-#[must_use = "the outcome of the job is in `result`"]
-pub struct JobClient {
-    id: String,
-    cancellation: Cancellation,
-    outcome: Arc<Mutex<Option<Result<JobResult>>>>,
-    thread: Option<std::thread::JoinHandle<()>>,
-    status: Arc<Mutex<JobStatus>>,
-    control: Control,
-}
-
-impl JobClient {
-    /// A job whose plan was shown and that has nothing left to do.
-    pub(super) fn explained(name: &str, mode: ExecutionMode) -> JobClient {
-        let result = JobResult { job_name: name.to_string(), mode, explained: true, ..JobResult::default() };
-        JobClient {
-            id: String::new(),
-            cancellation: Cancellation::default(),
-            outcome: Arc::new(Mutex::new(Some(Ok(result)))),
-            thread: None,
-            status: Arc::new(Mutex::new(JobStatus::Finished)),
-            control: Control::default(),
-        }
-    }
-
-    /// A job that a process before this one has finished.
-    fn finished(name: &str, id: String, plan: &PhysicalPlan) -> JobClient {
-        let result = JobResult {
-            job_name: name.to_string(),
-            job_id: id.clone(),
-            mode: plan.mode,
-            parallelism: plan.parallelism,
-            ..JobResult::default()
-        };
-        JobClient {
-            id,
-            outcome: Arc::new(Mutex::new(Some(Ok(result)))),
-            ..JobClient::explained(name, plan.mode)
-        }
-    }
-
-    pub(super) fn runs(&self) -> bool {
-        self.thread.is_some()
-    }
-
-    /// The id of this execution: unique, fit for a file name. Empty if the plan was only explained.
-    pub fn id(&self) -> &str {
-        &self.id
-    }
-    /// What the job is doing. Once it is not [`Running`](JobStatus::Running), [`result`](JobClient::result) returns
-    /// at once.
-    pub fn status(&self) -> JobStatus {
-        *self.status.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-    /// Asks the job to stop. It ends within about a second; [`result`](JobClient::result) is then
-    /// [`Error::Cancelled`].
-    pub fn cancel(&self) {
-        self.cancellation.cancel();
-    }
-    /// A handle that cancels the job from elsewhere, for example a signal handler.
-    pub fn cancellation(&self) -> Cancellation {
-        self.cancellation.clone()
-    }
-    /// Takes a checkpoint now and waits until it is complete; its number.
-    ///
-    /// # Errors
-    /// If it fails, or the job takes no checkpoints or ends before.
-    pub fn checkpoint_now(&self) -> Result<u64> {
-        self.control.checkpoint()
-    }
-    /// Asks the job to stop with all of its output committed. Either its sources stop, and the job ends when a
-    /// checkpoint at that place is complete, from which it can go on later; or, to `drain` it, its sources end as if there
-    /// were no more input, so that windows and timers fire. Does not wait: [`result`](JobClient::result) does. If the
-    /// checkpoint fails, and that is tolerated, the job goes on; after a restart it stops.
-    ///
-    /// # Errors
-    /// If the job takes no checkpoints or has ended.
-    pub fn stop(&self, drain: bool) -> Result<()> {
-        self.control.stop(drain)
-    }
-    /// Waits for the end of the job.
-    ///
-    /// # Errors
-    /// The first failure of the job, or [`Error::Cancelled`].
-    pub fn result(mut self) -> Result<JobResult> {
-        if let Some(thread) = self.thread.take()
-            && let Err(payload) = thread.join()
-        {
-            return Err(Error::Internal(format!("the job's thread failed: {}", Error::panic(payload))));
-        }
-        let outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
-        outcome.unwrap_or_else(|| Err(Error::Internal("the job ended without a result".into())))
-    }
-}
 
 /// What one execution needs.
 pub(super) struct JobPlan {
@@ -179,10 +62,9 @@ pub(super) fn start(name: &str, plan: JobPlan) -> Result<JobClient> {
         tracing::info!(name, id, "nothing to resume: the job has finished");
         return Ok(JobClient::finished(name, id, &plan.physical));
     }
-    let cancellation = Cancellation::default();
     let context = JobContext {
         name: name.to_string(),
-        id: id.clone(),
+        id,
         parameters: plan.parameters.clone(),
         auto_watermark_interval: plan.settings.auto_watermark_interval,
     };
@@ -217,7 +99,7 @@ pub(super) fn start(name: &str, plan: JobPlan) -> Result<JobClient> {
         clock,
         plan.vfs.clone(),
         assignment,
-        cancellation.clone(),
+        Cancellation::default(),
         continuity,
         |sources| match &resumable {
             None => Ok(()),
@@ -229,24 +111,32 @@ pub(super) fn start(name: &str, plan: JobPlan) -> Result<JobClient> {
     );
     let mut job = started.inspect_err(|_| resumable.iter().for_each(ResumableJob::did_not_begin))?;
     job.bounded = (plan.settings.memory.0 / 2, plan.settings.temp_dir.clone());
-    let outcome = Arc::new(Mutex::new(None));
-    let status = Arc::new(Mutex::new(JobStatus::Running));
-    let (outcome_in, status_in) = (outcome.clone(), status.clone());
+    let outcome = Outcome::default();
+    let outcome_in = outcome.clone();
     let run_job = job.clone();
     let control = Control::default();
-    let control_in = control.clone();
     if kept.store.is_some() {
         control.open();
     }
+    let savepoints = |store| Savepoints::new(plan.physical.clone(), plan.vfs.clone(), store);
+    let savepoints = kept.store.as_ref().map(savepoints);
+    let handle = JobHandle::new(plan.physical.clone(), &job, control.clone(), savepoints);
+    let not_started = |e| {
+        let _ = job.sinks.values().map(|sink| sink.abort()).collect::<Result<Vec<_>>>();
+        e
+    };
+    let server = plan.settings.control.as_deref().map(|dir| Server::start(dir, &handle));
+    let server = server.transpose().map_err(not_started)?;
+    let handle_in = handle.clone();
     let run = move || {
         let span = run_job.span.clone();
         let _in_span = span.enter();
         // User code also runs while operators are made and sinks commit. Without an end the sinks would keep
         // readers waiting.
         let ran = catch_unwind(AssertUnwindSafe(|| {
-            run(&plan, &run_job, simulated, kept, resumable.as_ref(), &control_in)
+            run(&plan, &run_job, simulated, kept, resumable.as_ref(), &control, &handle_in)
         }));
-        control_in.close();
+        control.close();
         let result = ran.unwrap_or_else(|payload| {
             let failed = Err(Error::panic(payload));
             catch_unwind(AssertUnwindSafe(|| run_job.finish(&plan.physical, failed)))
@@ -261,14 +151,17 @@ pub(super) fn start(name: &str, plan: JobPlan) -> Result<JobClient> {
         };
         // Another process may take the job directory before somebody learns of the end.
         drop(resumable);
+        let error = result.as_ref().err().map(Error::to_string);
         *outcome_in.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
-        *status_in.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        handle_in.end(now);
+        if let Some(server) = server {
+            server.end(error);
+        }
     };
-    let thread = std::thread::Builder::new().name("job".into()).spawn(run).map_err(|e| {
-        let _ = job.sinks.values().map(|sink| sink.abort()).collect::<Result<Vec<_>>>();
-        Error::Memory(format!("cannot start the job's thread: {e}"))
-    })?;
-    Ok(JobClient { id, cancellation, outcome, thread: Some(thread), status, control })
+    let thread = std::thread::Builder::new().name("job".into()).spawn(run);
+    let thread =
+        thread.map_err(|e| not_started(Error::Memory(format!("cannot start the job's thread: {e}"))))?;
+    Ok(JobClient::new(handle, outcome, thread))
 }
 
 /// Opens the place where a job keeps its checkpoints, and reads the one that it goes on from.
@@ -334,6 +227,7 @@ fn run(
     kept: Kept,
     resumable: Option<&ResumableJob>,
     control: &Control,
+    handle: &JobHandle,
 ) -> Result<JobResult> {
     let start = Instant::now();
     let physical = &plan.physical;
@@ -385,6 +279,9 @@ fn run(
         })
     };
     progress.finish();
+    if let (true, Some(checkpoints)) = (stopped, &checkpoints) {
+        handle.stopped_behind(checkpoints.last);
+    }
     let outcome = match (outcome, resumable) {
         (Ok(()), Some(resumable)) if committing.is_none() => {
             CommitRecord::of(job, summaries).and_then(|commit| resumable.committing(commit))

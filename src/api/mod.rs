@@ -3,14 +3,18 @@
 pub mod args;
 mod bounded;
 mod checkpoint_args;
+mod client;
 mod collect;
 mod connected;
+pub mod control;
 mod data_stream;
 mod environment;
+mod handle;
 mod interval_join;
 mod job;
 mod keyed_stream;
 pub mod progress;
+pub mod report;
 pub mod result;
 mod resume;
 mod sliced_windows;
@@ -18,12 +22,13 @@ mod window_join;
 mod windowed_stream;
 
 pub use bounded::{BroadcastJoin, Iterated, IterationStep};
+pub use client::{JobClient, JobStatus};
 pub use collect::Collected;
 pub use connected::{BroadcastConnected, ConnectedKeyedStreams, ConnectedStreams, KeyedBroadcastConnected};
 pub use data_stream::DataStream;
 pub use environment::{Environment, IntoRecords};
 pub use interval_join::{IntervalJoin, IntervalJoined};
-pub use job::{JobClient, JobStatus};
+
 pub use keyed_stream::KeyedStream;
 pub use window_join::{CoGroup, Join, WindowCoGroup, WindowJoin, WindowPair};
 pub use windowed_stream::WindowedStream;

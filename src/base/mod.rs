@@ -16,6 +16,7 @@ pub mod mutant;
 pub mod parameters;
 mod properties;
 pub mod restart;
+pub mod rows;
 pub mod sort_key;
 pub mod text;
 pub mod vfs;

@@ -6,7 +6,7 @@ use super::{Context, Operator, Out, Progress, TwoInputOperator};
 use crate::base::batch::{Barrier, CheckpointId, ErasedBatch, typed};
 use crate::base::data::Timestamp;
 use crate::base::error::Result;
-use crate::semantics::state::{OperatorSnapshot, OperatorState};
+use crate::semantics::state::{OperatorSnapshot, OperatorState, StateTable};
 
 /// An operator as executors see it: a dynamic call for each batch, none for a record.
 pub trait AnyOperator: Send {
@@ -63,6 +63,10 @@ pub trait AnyOperator: Send {
     /// See [`Operator::restore`].
     fn restore(&mut self, _state: &OperatorState, _ctx: &mut Context) -> Result<()> {
         Ok(())
+    }
+    /// See [`Operator::state_tables`].
+    fn state_tables(&self) -> Vec<Box<dyn StateTable>> {
+        Vec::new()
     }
     /// See [`Operator::close`].
     fn close(&mut self) -> Result<()> {
@@ -136,6 +140,9 @@ impl<O: Operator> AnyOperator for OneInput<O> {
     fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {
         self.operator.restore(state, ctx)
     }
+    fn state_tables(&self) -> Vec<Box<dyn StateTable>> {
+        self.operator.state_tables()
+    }
     fn close(&mut self) -> Result<()> {
         self.operator.close()
     }
@@ -205,6 +212,9 @@ impl<O: TwoInputOperator> AnyOperator for TwoInput<O> {
     }
     fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {
         self.operator.restore(state, ctx)
+    }
+    fn state_tables(&self) -> Vec<Box<dyn StateTable>> {
+        self.operator.state_tables()
     }
     fn close(&mut self) -> Result<()> {
         self.operator.close()

@@ -41,7 +41,7 @@ pub mod window;
 use crate::base::batch::{Barrier, Batch, CheckpointId};
 use crate::base::data::{Data, Timestamp};
 use crate::base::error::{BoxError, Result};
-use crate::semantics::state::{OperatorSnapshot, OperatorState};
+use crate::semantics::state::{OperatorSnapshot, OperatorState, StateTable};
 pub use context::{Context, RuntimeContext};
 pub use output::Out;
 
@@ -155,6 +155,11 @@ pub trait Operator: Send + 'static {
     fn restore(&mut self, _state: &OperatorState, _ctx: &mut Context) -> Result<()> {
         Ok(())
     }
+    /// What the sections of its snapshots hold, as tables of rows; asked of an operator that was not opened. Sections of which
+    /// it says nothing are written into savepoints as bytes.
+    fn state_tables(&self) -> Vec<Box<dyn StateTable>> {
+        Vec::new()
+    }
     /// After the last call, also after a failure.
     fn close(&mut self) -> Result<()> {
         Ok(())
@@ -239,6 +244,10 @@ pub trait TwoInputOperator: Send + 'static {
     /// See [`Operator::restore`].
     fn restore(&mut self, _state: &OperatorState, _ctx: &mut Context) -> Result<()> {
         Ok(())
+    }
+    /// See [`Operator::state_tables`].
+    fn state_tables(&self) -> Vec<Box<dyn StateTable>> {
+        Vec::new()
     }
     /// See [`Operator::close`].
     fn close(&mut self) -> Result<()> {

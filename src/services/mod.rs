@@ -3,4 +3,5 @@
 
 pub mod checkpoint;
 pub mod job_dir;
+pub mod savepoint;
 pub mod shuffle;

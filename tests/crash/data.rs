@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Keys. A multiple of every number of splits that a job begins with, so that all records of a key are in one split.
-pub const KEYS: u64 = 64;
+/// Keys. A multiple of every number of splits that a job may begin with, 1 to 4, so that all records of a key are in one split.
+pub const KEYS: u64 = 48;
 /// Event time between two records.
 pub const STEP_MS: i64 = 8;
 /// The length of a window.

@@ -100,7 +100,7 @@ impl SinkWriter<String> for Writer {
         batch.values.drain(..).for_each(|line| text.extend([line.as_str(), "\n"]));
         batch.clear();
         let (name, file) = self.open.as_mut().expect("opened above");
-        file.append(text.as_bytes()).map_err(|e| Error::io("write", &self.dir.join(&*name), e))
+        file.append(text.as_bytes()).map_err(|e| Error::io("write", self.dir.join(&*name), e))
     }
     fn prepare_commit(&mut self, _: CommitPoint) -> Result<Vec<String>> {
         self.end()

@@ -41,7 +41,7 @@ pub enum CheckpointStorage {
     Memory,
 }
 
-/// The checkpoint that a job goes on from.
+/// The checkpoint or savepoint that a job goes on from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Restore {
     /// The newest in the job directory that is whole; a job that has none begins at the beginning.

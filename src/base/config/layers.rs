@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The names of all options: keys of the configuration file and, after `--`, of the command line.
-pub const OPTIONS: [&str; 25] = [
+pub const OPTIONS: [&str; 26] = [
     "execution-mode",
     "parallelism",
     "max-parallelism",
@@ -35,6 +35,7 @@ pub const OPTIONS: [&str; 25] = [
     "checkpoint-storage",
     "restore",
     "allow-non-restored-state",
+    "control",
 ];
 
 /// The environment variable of an option: `MAINSTEM_` and the name in capitals, `-` as `_`.
@@ -94,6 +95,10 @@ impl PartialSettings {
             "job-dir" | "resume" if value.is_empty() => {
                 return Err(Error::config(format!("{option} is empty; give the directory of a job")));
             }
+            "control" if value.is_empty() => {
+                return Err(Error::config("control is empty; give a directory, such as that of the job"));
+            }
+            "control" => self.control = Some(PathBuf::from(value)),
             "job-dir" => self.job_dir = Some(PathBuf::from(value)),
             "resume" => self.resume = Some(PathBuf::from(value)),
             "resume-other-executable" => self.resume_other_executable = Some(boolean(option, value)?),
@@ -237,7 +242,7 @@ mod tests {
     }
 
     /// Two different values of each option, as text.
-    const VALUES: [(&str, [&str; 4]); 25] = [
+    const VALUES: [(&str, [&str; 4]); 26] = [
         ("execution-mode", ["batch", "streaming", "automatic", "batch"]),
         ("parallelism", ["3", "4", "5", "6"]),
         ("max-parallelism", ["30000", "30001", "30002", "30003"]),
@@ -263,6 +268,7 @@ mod tests {
         ("checkpoint-storage", ["memory", "directory", "memory", "directory"]),
         ("restore", ["/a", "/b", "/c", "/d"]),
         ("allow-non-restored-state", ["true", "false", "true", "false"]),
+        ("control", ["/a", "/b", "/c", "/d"]),
     ];
 
     fn one(option: &str, value: &str) -> PartialSettings {
@@ -319,7 +325,8 @@ mod tests {
             checkpoint-interval = '1s'
             checkpoint-retained = 3
             restore = 'latest'
-            allow-non-restored-state = true";
+            allow-non-restored-state = true
+            control = '/job'";
         let s = PartialSettings::from_file(file(text)).unwrap();
         let expected = PartialSettings {
             execution_mode: Some(ExecutionMode::Batch),
@@ -347,6 +354,7 @@ mod tests {
             },
             restore: Some(Restore::Latest),
             allow_non_restored_state: Some(true),
+            control: Some("/job".into()),
         };
         assert_eq!(s, expected);
         assert_eq!(PartialSettings::from_file(file("")).unwrap(), PartialSettings::default());

@@ -57,10 +57,13 @@ pub struct Settings {
     pub resume_other_executable: bool,
     /// When and how checkpoints are taken (streaming). Default: none are.
     pub checkpoints: CheckpointSettings,
-    /// The checkpoint that the job goes on from. Default: none, it begins at the beginning.
+    /// The checkpoint or savepoint that the job goes on from. Default: none, it begins at the beginning.
     pub restore: Option<Restore>,
     /// Whether state of a checkpoint that no operator of the program is for is left out. Default: it is an error.
     pub allow_non_restored_state: bool,
+    /// Directory in which the job can be asked for its status, for savepoints and to end, while it runs. Default: none,
+    /// and then nobody can.
+    pub control: Option<PathBuf>,
 }
 
 /// Settings of one origin: only what it says. See [`Settings`] for the meaning of each.
@@ -85,6 +88,7 @@ pub struct PartialSettings {
     pub checkpoints: PartialCheckpoints,
     pub restore: Option<Restore>,
     pub allow_non_restored_state: Option<bool>,
+    pub control: Option<PathBuf>,
 }
 
 impl Default for Settings {
@@ -117,6 +121,7 @@ impl Settings {
             checkpoints: CheckpointSettings::default(),
             restore: None,
             allow_non_restored_state: false,
+            control: None,
         }
     }
 
@@ -151,6 +156,7 @@ impl Settings {
             checkpoints,
             restore,
             allow_non_restored_state,
+            control,
         } = over.clone();
         set(&mut new.execution_mode, execution_mode);
         set(&mut new.parallelism_is_default, parallelism.map(|_| false));
@@ -171,6 +177,7 @@ impl Settings {
         new.checkpoints.apply(&checkpoints);
         new.restore = restore.or(new.restore);
         set(&mut new.allow_non_restored_state, allow_non_restored_state);
+        new.control = control.or(new.control);
         if let Some(max) = new.max_parallelism.filter(|_| new.parallelism_is_default) {
             new.parallelism = new.parallelism.min(max);
         }
@@ -306,6 +313,7 @@ impl PartialSettings {
             checkpoints: self.checkpoints.or(lower.checkpoints),
             restore: self.restore.or(lower.restore),
             allow_non_restored_state: self.allow_non_restored_state.or(lower.allow_non_restored_state),
+            control: self.control.or(lower.control),
         }
     }
 

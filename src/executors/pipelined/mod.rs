@@ -11,6 +11,7 @@ pub mod control;
 mod exit;
 mod gate;
 pub mod run;
+pub mod savepoints;
 pub mod simulation;
 pub mod subtask;
 pub mod threads;

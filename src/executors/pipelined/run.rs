@@ -8,6 +8,7 @@
 use super::channel::CHANNEL_ELEMENTS;
 use super::checkpoints::{CheckpointStats, Read, Restored, Shell, ShellParts, Verdict, restore};
 use super::control::Control;
+use super::savepoints::restore_savepoint;
 use super::simulation::{Random, Simulated, StepHook, Trace};
 use super::threads::{Checkpointing, Ended};
 use super::wiring::{Wires, wire_with};
@@ -22,6 +23,7 @@ use crate::executors::job::JobEnvironment;
 use crate::plan::PhysicalPlan;
 use crate::semantics::state::OperatorState;
 use crate::services::checkpoint::{Foreign, Metadata, Store};
+use crate::services::savepoint::is_savepoint;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -157,7 +159,7 @@ pub fn latest(plan: &PhysicalPlan, store: &Store, allowed: bool) -> Result<Optio
     first_whole(plan, candidates.iter(), load, &|handle, take| store.read(handle, take), allowed)
 }
 
-/// The checkpoint at a path.
+/// The checkpoint or savepoint at a path.
 ///
 /// # Errors
 /// If there is none, it cannot be read, or it does not fit the plan.
@@ -167,6 +169,9 @@ pub fn at_path(
     path: &Path,
     allowed: bool,
 ) -> Result<Restored> {
+    if is_savepoint(&**vfs, path) {
+        return restore_savepoint(plan, vfs, path, allowed);
+    }
     let (foreign, candidates) = Foreign::find(vfs.clone(), path)?;
     let load = |dir: &std::path::PathBuf| foreign.load(dir);
     let found =

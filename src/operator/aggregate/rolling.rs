@@ -7,7 +7,8 @@ use crate::base::error::Result;
 use crate::base::hash::hash_of;
 use crate::operator::exchange::KeySelector;
 use crate::operator::{Context, Operator, Out, Progress, SNAPSHOT_SLICE_BYTES};
-use crate::semantics::state::{Changes, KeyTable, OperatorSnapshot, OperatorState, Slot, Upsert};
+use crate::semantics::state::tables::KeyedTable;
+use crate::semantics::state::{Changes, KeyTable, OperatorSnapshot, OperatorState, Slot, StateTable, Upsert};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -114,6 +115,10 @@ impl<K: Key, T: Data, F: Fold<K, T>> Operator for Rolling<K, T, F> {
         let done =
             self.changes.write(section, SNAPSHOT_SLICE_BYTES, |slot, into| table.put_entry(slot, into))?;
         Ok(if done { Progress::Done } else { Progress::Yielded })
+    }
+
+    fn state_tables(&self) -> Vec<Box<dyn StateTable>> {
+        vec![KeyedTable::<(K, F::Acc)>::boxed(ACCUMULATORS, &["key", "value"])]
     }
 
     fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {

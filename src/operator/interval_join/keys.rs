@@ -10,8 +10,10 @@ use crate::base::error::{Error, Result};
 use crate::base::hash::hash_of;
 use crate::operator::exchange::KeySelector;
 use crate::operator::{Out, Progress, RuntimeContext, SNAPSHOT_SLICE_BYTES};
+use crate::semantics::state::tables::KeyedTable;
 use crate::semantics::state::{
-    Changes, KeyTable, OperatorSnapshot, OperatorState, Section, Slot, StateScope, prefetch_element,
+    Changes, KeyTable, OperatorSnapshot, OperatorState, Section, Slot, StateScope, StateTable,
+    prefetch_element,
 };
 
 /// Section of the snapshot with an entry for each key.
@@ -292,6 +294,11 @@ impl<K: Key, L: Data, R: Data> Keys<K, L, R> {
         let done =
             changes.write(section, SNAPSHOT_SLICE_BYTES, |slot, into| put(table, *expired, slot, into))?;
         Ok(if done { Progress::Done } else { Progress::Yielded })
+    }
+
+    /// What snapshots hold: of each key the records of both inputs, with their times, and whether they have been joined.
+    pub fn state_tables(&self) -> Vec<Box<dyn StateTable>> {
+        vec![KeyedTable::<Entry<K, L, R>>::boxed(SECTION, &["key", "left", "right"])]
     }
 
     /// Takes up what [`Keys::snapshot`] wrote; `restored` is called for each key.

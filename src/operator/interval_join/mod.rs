@@ -32,7 +32,7 @@ use crate::base::batch::{Barrier, Batch};
 use crate::base::data::{Data, Key, Timestamp, WATERMARK_MAX, WATERMARK_MIN};
 use crate::base::error::{Error, Result};
 use crate::base::metrics::Counter;
-use crate::semantics::state::{OperatorSnapshot, OperatorState, Slot, StateScope};
+use crate::semantics::state::{OperatorSnapshot, OperatorState, Slot, StateScope, StateTable};
 use crate::semantics::time::Timers;
 use buffer::Item;
 pub use function::{FullOuter, Inner, JoinFunction, LeftOuter, RightOuter};
@@ -380,6 +380,10 @@ impl<K: Key, L: Data, R: Data, F: JoinFunction<L, R>> TwoInputOperator for Inter
 
     fn snapshot_more(&mut self, into: &mut OperatorSnapshot) -> Result<Progress> {
         self.keys.snapshot_more(into)
+    }
+
+    fn state_tables(&self) -> Vec<Box<dyn StateTable>> {
+        self.keys.state_tables()
     }
 
     fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {

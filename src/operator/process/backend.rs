@@ -12,7 +12,7 @@ use super::cleanup::Cleanup;
 use super::context::{KeyTimers, KeyedContext, Keys, TimerFired};
 use super::hooks::{Hooks, OperatorContext};
 use super::slots::{PREFETCH, Released};
-use super::snapshot::UnderWay;
+use super::snapshot::{UnderWay, tables};
 use crate::base::batch::Batch;
 use crate::base::data::{Data, Key, Timestamp, WATERMARK_MAX, WATERMARK_MIN};
 use crate::base::error::{Error, Result};
@@ -21,7 +21,7 @@ use crate::operator::collector::Collector;
 use crate::operator::exchange::KeySelector;
 use crate::operator::{Context, Out, Progress, UserResult};
 use crate::semantics::state::{
-    Changes, KeyTable, KeyedScope, OperatorSnapshot, OperatorState, Slot, StateScope, States,
+    Changes, KeyTable, KeyedScope, OperatorSnapshot, OperatorState, Slot, StateScope, StateTable, States,
 };
 use crate::semantics::window::TimeDomain;
 
@@ -52,6 +52,14 @@ impl<K: Key> Backend<K> {
         match self {
             Backend::Open(backend) => Ok(backend),
             Backend::Declared(_) => Err(not_open()),
+        }
+    }
+
+    /// What snapshots hold.
+    pub(super) fn state_tables(&self) -> Vec<Box<dyn StateTable>> {
+        match self {
+            Backend::Declared(states) => tables::<K>(states),
+            Backend::Open(backend) => tables::<K>(backend.context.scope.states()),
         }
     }
 
@@ -141,6 +149,9 @@ macro_rules! keyed_calls {
         }
         fn checkpoint_complete(&mut self, checkpoint: $crate::base::batch::CheckpointId) -> Result<()> {
             self.function.checkpoint_complete(checkpoint).map_err(Error::User)
+        }
+        fn state_tables(&self) -> Vec<Box<dyn $crate::semantics::state::StateTable>> {
+            self.backend.state_tables()
         }
         fn close(&mut self) -> Result<()> {
             self.function.close().map_err(Error::User)

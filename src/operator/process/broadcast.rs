@@ -3,14 +3,16 @@
 //! Method: both sides reach the maps of the subtask through contexts of their own; that of the stream only reads.
 
 use super::hooks::Hooks;
-use super::snapshot::{restore_broadcast, snapshot_broadcast};
+use super::snapshot::{restore_broadcast, snapshot_broadcast, subtask_tables};
 use super::{OperatorContext, Reversed, each};
 use crate::base::batch::{Barrier, Batch, CheckpointId};
 use crate::base::data::{Data, Timestamp};
 use crate::base::error::{Error, Result};
 use crate::operator::collector::Collector;
 use crate::operator::{Context, Out, Progress, RuntimeContext, TwoInputOperator, UserResult};
-use crate::semantics::state::{BroadcastRead, BroadcastWrite, OperatorSnapshot, OperatorState, States};
+use crate::semantics::state::{
+    BroadcastRead, BroadcastWrite, OperatorSnapshot, OperatorState, StateTable, States,
+};
 use qcell::QCellOwner;
 use std::marker::PhantomData;
 
@@ -235,6 +237,10 @@ where
         let BroadcastProcess { function, states, hooks, .. } = self;
         hooks.initialize(states, &ctx.runtime, |state| function.initialize_state(state))?;
         Ok(Progress::Done)
+    }
+
+    fn state_tables(&self) -> Vec<Box<dyn StateTable>> {
+        subtask_tables(&self.states)
     }
 
     fn close(&mut self) -> Result<()> {

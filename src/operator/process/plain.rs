@@ -1,13 +1,14 @@
 //! Process: a user function over records without a key.
 
 use super::hooks::Hooks;
+use super::snapshot::subtask_tables;
 use super::{OperatorContext, Reversed, each};
 use crate::base::batch::{Barrier, Batch, CheckpointId};
 use crate::base::data::{Data, Timestamp};
 use crate::base::error::{Error, Result};
 use crate::operator::collector::Collector;
 use crate::operator::{Context, Operator, Out, Progress, RuntimeContext, UserResult};
-use crate::semantics::state::{OperatorSnapshot, OperatorState, States};
+use crate::semantics::state::{OperatorSnapshot, OperatorState, StateTable, States};
 use std::marker::PhantomData;
 
 /// A function over records without a key. One value serves one attempt of one subtask: `open`, then `process` for
@@ -143,6 +144,10 @@ impl<T: Data, U: Data, P: ProcessFunction<T, U>> Operator for Process<T, U, P> {
 
     fn checkpoint_complete(&mut self, checkpoint: CheckpointId) -> Result<()> {
         self.function.checkpoint_complete(checkpoint).map_err(Error::User)
+    }
+
+    fn state_tables(&self) -> Vec<Box<dyn StateTable>> {
+        subtask_tables(&self.states)
     }
 
     fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {

@@ -14,10 +14,12 @@ use crate::base::error::{Error, Result};
 use crate::base::hash::hash_of;
 use crate::operator::{Progress, SNAPSHOT_SLICE_BYTES};
 use crate::semantics::state::{
-    KeyTable, OperatorSnapshot, OperatorState, Section, Slot, States, StoredStates, WrittenState,
+    KeySections, KeyTable, OfKeys, OperatorSnapshot, OperatorState, Section, Slot, StateTable, States,
+    StoredStates, TimerTable, WrittenState, tables_of_broadcast, tables_of_operator_lists, tables_of_states,
 };
 use crate::semantics::time::{TimerCall, TimerCalls};
 use crate::semantics::window::TimeDomain;
+use std::marker::PhantomData;
 
 /// Sections of the snapshot: what is said of the states of keys, ...
 const STATES: &str = "states";
@@ -185,6 +187,23 @@ impl<K: Key> KeyedBackend<K> {
         bytes.clear();
         Ok(())
     }
+}
+
+/// What the snapshots of functions over keys hold.
+pub(super) fn tables<K: Key>(states: &States) -> Vec<Box<dyn StateTable>> {
+    let mut tables = tables_of_states(states, KeySections { keys: KEYS, states: STATES }, || {
+        OfKeys::<K>(KEYS, PhantomData)
+    });
+    tables.extend(TIMERS.map(|(name, _)| TimerTable::<K>::boxed(name, KEYS)));
+    tables.extend(subtask_tables(states));
+    tables
+}
+
+/// What the snapshots of functions without keys hold.
+pub(super) fn subtask_tables(states: &States) -> Vec<Box<dyn StateTable>> {
+    let mut tables = tables_of_broadcast(states, BROADCAST);
+    tables.extend(tables_of_operator_lists(states));
+    tables
 }
 
 /// Keys that are restored together, with the subtask and the slot they were in, and the bytes of their state.

@@ -18,7 +18,8 @@ use crate::base::failpoint;
 use crate::base::mutant;
 use crate::operator::erased::{AnyOperator, OneInput};
 use crate::operator::{Context, Operator, Out, Progress};
-use crate::semantics::state::{OperatorSnapshot, OperatorState, Section};
+use crate::semantics::state::tables::{EntryTable, Layout};
+use crate::semantics::state::{OperatorSnapshot, OperatorState, Section, StateTable};
 use std::io;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -34,6 +35,11 @@ const AT_END: CheckpointId = 1;
 pub trait AnySink: Send + Sync {
     /// What the plan shows.
     fn describe(&self) -> String;
+    /// What the snapshots of its operators hold, but for what a writer writes, of which only its sink knows the type; see
+    /// [`Operator::state_tables`].
+    fn state_tables(&self) -> Vec<Box<dyn StateTable>> {
+        Vec::new()
+    }
     /// Checks and prepares the target for one execution.
     fn start(self: Arc<Self>, ctx: SinkContext) -> Result<Arc<dyn SinkRun>>;
 }
@@ -100,6 +106,9 @@ impl<T, S> TypedSink<T, S> {
 impl<T: Data, S: Sink<T>> AnySink for TypedSink<T, S> {
     fn describe(&self) -> String {
         self.sink.describe()
+    }
+    fn state_tables(&self) -> Vec<Box<dyn StateTable>> {
+        vec![EntryTable::<(S::Committable,)>::boxed(COMMITTABLES, Layout::Entries, &["committable"])]
     }
     fn start(self: Arc<Self>, ctx: SinkContext) -> Result<Arc<dyn SinkRun>> {
         if !ctx.committing {

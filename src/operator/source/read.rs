@@ -5,7 +5,7 @@
 //! strategy.
 
 use super::contract::{Boundedness, Poll, Source, SourceContext, SourceOutput, SplitReader};
-use super::splits::{Dealing, Numbered, Share, Splits};
+use super::splits::{self, Dealing, Numbered, Share, Splits};
 use crate::base::batch::{Barrier, Batch, Element, ErasedBatch};
 use crate::base::data::{Data, Timestamp, WATERMARK_MAX, WATERMARK_MIN};
 use crate::base::error::{Error, Result};
@@ -14,7 +14,7 @@ use crate::operator::erased::AnyOperator;
 use crate::operator::output::AnyOut;
 use crate::operator::timestamps::to_ms;
 use crate::operator::{Context, Out, Progress};
-use crate::semantics::state::{OperatorSnapshot, OperatorState, Slot};
+use crate::semantics::state::{OperatorSnapshot, OperatorState, Slot, StateTable};
 use crate::semantics::time::{MergeChange, Timing, WatermarkMerge, WatermarkStrategy};
 use std::any::Any;
 use std::collections::VecDeque;
@@ -36,6 +36,8 @@ pub trait AnySource: Send + Sync {
     fn describe(&self) -> String;
     /// Whether it ends by itself.
     fn boundedness(&self) -> Boundedness;
+    /// What the snapshots of its operators hold; see [`Operator::state_tables`](crate::operator::Operator::state_tables).
+    fn state_tables(&self) -> Vec<Box<dyn StateTable>>;
     /// Enumerates the splits for one execution. `strategy` is a [`WatermarkStrategy`] for the records of this source, if
     /// the stream has one.
     fn start(
@@ -63,6 +65,9 @@ impl<S: Source> AnySource for S {
     }
     fn boundedness(&self) -> Boundedness {
         Source::boundedness(self)
+    }
+    fn state_tables(&self) -> Vec<Box<dyn StateTable>> {
+        splits::state_tables::<S::Split>()
     }
     fn start(
         self: Arc<Self>,

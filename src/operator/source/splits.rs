@@ -11,7 +11,8 @@ use crate::base::batch::Barrier;
 use crate::base::data::{Data, Timestamp};
 use crate::base::error::{Error, Result};
 use crate::base::mutant;
-use crate::semantics::state::{OperatorSnapshot, OperatorState, Slot};
+use crate::semantics::state::tables::{EntryTable, Layout};
+use crate::semantics::state::{OperatorSnapshot, OperatorState, Slot, StateTable};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -21,6 +22,23 @@ const SPLITS: &str = "splits";
 const READ: &str = "read";
 /// Section of those that are being read: number, split at its position, and how far its event time has come.
 const OPEN: &str = "open";
+
+/// What the snapshots of a source hold.
+pub(super) fn state_tables<P: Data>() -> Vec<Box<dyn StateTable>> {
+    vec![
+        EntryTable::<(u64, P, Option<Timestamp>)>::boxed(
+            SPLITS,
+            Layout::Numbered,
+            &["generation", "split", "watermark"],
+        ),
+        EntryTable::<()>::boxed(READ, Layout::Numbered, &[]),
+        EntryTable::<(Slot, P, Option<Timestamp>)>::boxed(
+            OPEN,
+            Layout::Entries,
+            &["number", "split", "watermark"],
+        ),
+    ]
+}
 
 /// A split with its number.
 #[derive(Clone)]

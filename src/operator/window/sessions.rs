@@ -19,8 +19,9 @@ use crate::base::metrics::Counter;
 use crate::operator::exchange::KeySelector;
 use crate::operator::side_output::SideOutput;
 use crate::operator::{Context, Operator, Out, Progress, SNAPSHOT_SLICE_BYTES};
+use crate::semantics::state::tables::ListTable;
 use crate::semantics::state::{
-    Changes, KeyTable, OperatorSnapshot, OperatorState, Slot, StateScope, prefetch_reference,
+    Changes, KeyTable, OperatorSnapshot, OperatorState, Slot, StateScope, StateTable, prefetch_reference,
 };
 use crate::semantics::time::Timers;
 use crate::semantics::window::{Window, WindowAssigner, merge_by};
@@ -354,6 +355,11 @@ impl<K: Key, T: Data, W: WindowAssigner<T>, F: WindowFold<T>> Operator for Sessi
             into.put_slot(slot, Some(&(key, &of_key.sessions))).map(|()| true)
         })?;
         Ok(if done { Progress::Done } else { Progress::Yielded })
+    }
+
+    fn state_tables(&self) -> Vec<Box<dyn StateTable>> {
+        // A session is written as the tuple of its fields.
+        vec![ListTable::<K, (Window, F::Acc)>::boxed(KEYS, &["key", "window", "value"])]
     }
 
     fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {

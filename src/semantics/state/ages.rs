@@ -6,6 +6,7 @@
 //! Invariant: the stamps of a list rise, since elements are added at its end and everything else refreshes all: what has
 //! expired is a prefix of it.
 
+use super::cells::Cells;
 use super::scope::KeyedScope;
 use super::ttl::{StateTtl, TtlUpdate, TtlVisibility};
 use crate::base::codec;
@@ -18,7 +19,9 @@ use std::sync::atomic::AtomicI64;
 use std::sync::atomic::Ordering::Relaxed;
 
 /// The stamps of what a cell holds.
-pub(super) trait Ages<S>: Default + Send + Sync + Serialize + DeserializeOwned + 'static {
+pub(super) trait Ages<S>:
+    Cells<S> + Default + Send + Sync + Serialize + DeserializeOwned + 'static
+{
     /// Whether something was last used at or before `limit`.
     fn has_expired(&self, content: &S, limit: Timestamp) -> bool;
     /// Drops what was last used at or before `limit`. True if nothing is left.

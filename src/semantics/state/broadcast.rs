@@ -5,6 +5,7 @@
 //! Method: the context of the broadcast side implements [`BroadcastWrite`], that of the other side [`BroadcastRead`]
 //! only: writing there does not compile.
 
+use super::tables::{Erased, Part};
 use crate::base::codec;
 use crate::base::data::{Key, State};
 use crate::base::error::Result;
@@ -31,6 +32,10 @@ pub(super) trait AnyBroadcast: Send + Sync {
     fn encode(&self, owner: &QCellOwner, into: &mut Vec<u8>) -> Result<()>;
     /// Replaces the map by what [`AnyBroadcast::encode`] wrote.
     fn decode(&self, owner: &mut QCellOwner, from: &[u8]) -> Result<()>;
+    /// The parts of the rows of the map in tables of state.
+    fn parts(&self) -> Vec<Part>;
+    /// Calls `row` with the entries of a map that [`AnyBroadcast::encode`] wrote.
+    fn rows(&self, map: &[u8], row: &mut dyn FnMut(&[&dyn Erased]) -> Result<()>) -> Result<()>;
 }
 
 impl<K: Key + Sync, V: State> AnyBroadcast for QCell<BTreeMap<K, V>> {
@@ -40,6 +45,13 @@ impl<K: Key + Sync, V: State> AnyBroadcast for QCell<BTreeMap<K, V>> {
     fn decode(&self, owner: &mut QCellOwner, from: &[u8]) -> Result<()> {
         *self.rw(owner) = codec::decode(from)?;
         Ok(())
+    }
+    fn parts(&self) -> Vec<Part> {
+        vec![Part::of::<K>("map_key"), Part::of::<V>("value")]
+    }
+    fn rows(&self, map: &[u8], row: &mut dyn FnMut(&[&dyn Erased]) -> Result<()>) -> Result<()> {
+        let map: BTreeMap<K, V> = codec::decode(map)?;
+        map.iter().try_for_each(|(key, value)| row(&[key, value]))
     }
 }
 

@@ -7,10 +7,13 @@
 //! Costs: one `Option` for each slot up to the highest one written.
 
 use super::ages::{Aged, AgedMut, Ages, Whole};
+use super::cells::{AgedRow, Shape, cell_rows};
 use super::paged::Paged;
 use super::scope::KeyedAccess;
 use super::serializer::{Compatibility, SerializerSnapshot, StateSerializer};
+use super::stored::WrittenState;
 use super::table::Slot;
+use super::tables::Part;
 use super::ttl::{StateTtl, TtlVisibility};
 use crate::base::codec;
 use crate::base::data::{State, Timestamp};
@@ -49,6 +52,15 @@ pub trait AnyColumn: Send + Sync {
         from: &[u8],
         written: Option<&SerializerSnapshot>,
     ) -> Result<()>;
+    /// What a cell holds.
+    fn shape(&self) -> Shape;
+    /// The parts of the rows that a cell is, in tables of state.
+    fn parts(&self) -> Vec<Part>;
+    /// Calls `row` with the rows of a cell that [`AnyColumn::encode`] wrote: parts, and the time of last use.
+    ///
+    /// # Errors
+    /// If the bytes are not those of the column's type, or `row` fails.
+    fn rows(&self, written: &WrittenState, cell: &[u8], row: &mut AgedRow<'_>) -> Result<()>;
     /// How long what is stored lives.
     fn ttl(&self, owner: &QCellOwner) -> Option<StateTtl>;
     /// Whether something at `slot` has expired.
@@ -59,6 +71,8 @@ pub trait AnyColumn: Send + Sync {
     fn serializer(&self, owner: &QCellOwner) -> Option<SerializerSnapshot>;
     /// Whether the column reads what another serializer wrote, or, without one, the engine.
     fn compatibility(&self, owner: &QCellOwner, written: Option<&SerializerSnapshot>) -> Compatibility;
+    /// The same, for somebody who does not have the token.
+    fn judge(&self, owner: &QCellOwner) -> Judge;
 }
 
 /// The cells of all keys, by slot.
@@ -67,7 +81,7 @@ pub struct Column<S, A> {
     /// Only of state with a time to live.
     ages: Paged<A>,
     ttl: Option<StateTtl>,
-    serializer: Option<Box<dyn StateSerializer<S>>>,
+    serializer: Option<Arc<dyn StateSerializer<S>>>,
 }
 
 impl<S, A: Default> Column<S, A> {
@@ -178,6 +192,15 @@ impl<S: State, A: Ages<S>> AnyColumn for QCell<Column<S, A>> {
         *column.cell(slot) = Some(stored);
         Ok(())
     }
+    fn shape(&self) -> Shape {
+        A::SHAPE
+    }
+    fn parts(&self) -> Vec<Part> {
+        A::parts()
+    }
+    fn rows(&self, written: &WrittenState, cell: &[u8], row: &mut AgedRow<'_>) -> Result<()> {
+        cell_rows::<S, A>(written, cell, row)
+    }
     fn ttl(&self, owner: &QCellOwner) -> Option<StateTtl> {
         self.ro(owner).ttl
     }
@@ -200,16 +223,30 @@ impl<S: State, A: Ages<S>> AnyColumn for QCell<Column<S, A>> {
         self.ro(owner).serializer.as_ref().map(|serializer| serializer.written())
     }
     fn compatibility(&self, owner: &QCellOwner, written: Option<&SerializerSnapshot>) -> Compatibility {
-        match (&self.ro(owner).serializer, written) {
-            (None, None) => Compatibility::AsIs,
-            (Some(serializer), Some(written)) => serializer.compatibility(written),
-            // It was written before the state had a serializer: the engine reads it, and the serializer writes on.
-            (Some(_), None) => Compatibility::Migrate,
-            (None, Some(written)) => Compatibility::Incompatible(format!(
-                "it was written by the serializer '{}', version {}, and is declared without one",
-                written.name, written.version
-            )),
-        }
+        compatibility_of(self.ro(owner).serializer.as_deref(), written)
+    }
+    fn judge(&self, owner: &QCellOwner) -> Judge {
+        let own = self.ro(owner).serializer.clone();
+        Box::new(move |written| compatibility_of(own.as_deref(), written))
+    }
+}
+
+/// Tells whether a state can be read that this serializer, if any, wrote.
+pub type Judge = Box<dyn Fn(Option<&SerializerSnapshot>) -> Compatibility + Send>;
+
+fn compatibility_of<S: State>(
+    own: Option<&dyn StateSerializer<S>>,
+    written: Option<&SerializerSnapshot>,
+) -> Compatibility {
+    match (own, written) {
+        (None, None) => Compatibility::AsIs,
+        (Some(serializer), Some(written)) => serializer.compatibility(written),
+        // It was written before the state had a serializer: the engine reads it, and the serializer writes on.
+        (Some(_), None) => Compatibility::Migrate,
+        (None, Some(written)) => Compatibility::Incompatible(format!(
+            "it was written by the serializer '{}', version {}, and is declared without one",
+            written.name, written.version
+        )),
     }
 }
 
@@ -225,6 +262,7 @@ impl<S: State, A: Ages<S>> Handle<S, A> {
         ttl: Option<StateTtl>,
         serializer: Option<Box<dyn StateSerializer<S>>>,
     ) -> Self {
+        let serializer = serializer.map(Arc::from);
         let column = Column { cells: Paged::new(), ages: Paged::new(), ttl, serializer };
         Handle { column: Arc::new(QCell::new(owner, column)), ttl }
     }

@@ -2,6 +2,7 @@
 
 mod ages;
 mod broadcast;
+mod cells;
 mod changes;
 mod column;
 mod declare;
@@ -18,17 +19,21 @@ mod serializer;
 mod snapshot;
 mod stored;
 pub mod table;
+pub mod tables;
 mod ttl;
 mod value;
 
 pub use broadcast::{BroadcastRead, BroadcastState, BroadcastWrite};
+pub use cells::{
+    CellSource, KeySections, OfKeys, TakeCells, TimerTable, tables_of_broadcast, tables_of_states,
+};
 pub use changes::Changes;
 pub use column::AnyColumn;
 pub use declare::{StateDescriptor, States, TtlStates};
 pub use folded::{AggregatingState, ReducingState};
 pub use list::ListState;
 pub use map::MapState;
-pub use operator_list::{OperatorAccess, OperatorListState, Redistribution};
+pub use operator_list::{OperatorAccess, OperatorListState, Redistribution, tables_of_operator_lists};
 pub use paged::Paged;
 pub(crate) use prefetch::{prefetch_element, prefetch_reference};
 pub use restored::{OperatorState, SlotEntry, SnapshotChain};
@@ -37,6 +42,7 @@ pub use serializer::{Compatibility, SerializerSnapshot, StateSerializer};
 pub use snapshot::{OperatorSnapshot, Section};
 pub use stored::{StoredStates, WrittenState};
 pub use table::{KeyTable, Slot, Upsert};
+pub use tables::{ImportedState, StateTable};
 pub use ttl::{StateTtl, TtlUpdate, TtlVisibility};
 pub use value::ValueState;
 

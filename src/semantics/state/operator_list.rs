@@ -9,6 +9,7 @@
 use super::declare::States;
 use super::restored::OperatorState;
 use super::snapshot::{OperatorSnapshot, Section};
+use super::tables::{Erased, ImportedState, Part, RowReader, RowWriter, StateTable, TableKind, newest};
 use crate::base::codec;
 use crate::base::data::State;
 use crate::base::error::{Error, Result};
@@ -59,6 +60,10 @@ pub(super) trait AnyOperatorList: Send + Sync {
     fn put(&self, owner: &QCellOwner, into: &mut Section) -> Result<()>;
     /// Adds an element that [`AnyOperatorList::put`] wrote.
     fn push(&self, owner: &mut QCellOwner, from: &[u8]) -> Result<()>;
+    /// An element as a part of a row.
+    fn part(&self) -> Part;
+    /// Calls `row` with an element that [`AnyOperatorList::put`] wrote.
+    fn row(&self, element: &[u8], row: &mut dyn FnMut(&dyn Erased) -> Result<()>) -> Result<()>;
 }
 
 impl<T: State> AnyOperatorList for QCell<Vec<T>> {
@@ -69,6 +74,12 @@ impl<T: State> AnyOperatorList for QCell<Vec<T>> {
         let element = codec::decode(from)?;
         self.rw(owner).push(element);
         Ok(())
+    }
+    fn part(&self) -> Part {
+        Part::of::<T>("value")
+    }
+    fn row(&self, element: &[u8], row: &mut dyn FnMut(&dyn Erased) -> Result<()>) -> Result<()> {
+        row(&codec::decode::<T>(element)?)
     }
 }
 
@@ -82,6 +93,55 @@ pub(super) struct OperatorList {
 impl OperatorList {
     fn section(&self) -> String {
         format!("{} {}", self.redistribution.kind(), self.name)
+    }
+}
+
+/// The table of one list: a row for each element.
+struct ListTable {
+    section: String,
+    list: Arc<dyn AnyOperatorList>,
+}
+
+/// The tables of the lists of the subtask, each named by kind and name.
+pub fn tables_of_operator_lists(states: &States) -> Vec<Box<dyn StateTable>> {
+    let table = |of: &OperatorList| {
+        Box::new(ListTable { section: of.section(), list: of.list.clone() }) as Box<dyn StateTable>
+    };
+    states.operator_lists.iter().map(table).collect()
+}
+
+impl StateTable for ListTable {
+    fn name(&self) -> &str {
+        &self.section
+    }
+    fn kind(&self) -> TableKind {
+        TableKind::Operator
+    }
+    fn parts(&self) -> Vec<Part> {
+        vec![self.list.part()]
+    }
+    fn covers(&self, section: &str) -> bool {
+        section == self.section
+    }
+    fn export(&self, state: &OperatorState, rows: &mut dyn RowWriter) -> Result<()> {
+        for (subtask, newest) in newest(state) {
+            for (_, section) in newest.sections().filter(|(name, _)| *name == self.section) {
+                for element in section.frames() {
+                    self.list.row(element?, &mut |element| rows.row(subtask, None, &[element]))?;
+                }
+            }
+        }
+        Ok(())
+    }
+    fn import(&self, _notes: &[u8], rows: &mut dyn RowReader, into: &mut ImportedState) -> Result<()> {
+        while let Some(subtask) = rows.next()? {
+            let element = rows.part(0)?;
+            into.subtask(subtask)?.section(&self.section).put_with(|into| {
+                into.extend_from_slice(element);
+                Ok(())
+            })?;
+        }
+        Ok(())
     }
 }
 

@@ -33,6 +33,16 @@ impl SnapshotChain {
         SnapshotChain(snapshots)
     }
 
+    /// Number of snapshots.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is no snapshot.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The snapshot taken last.
     pub fn newest(&self) -> Option<&OperatorSnapshot> {
         self.0.last()

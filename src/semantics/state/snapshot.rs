@@ -63,6 +63,14 @@ impl Section {
         })
     }
 
+    /// Appends an entry that `encode` writes as the codec would.
+    ///
+    /// # Errors
+    /// Those of `encode`; nothing is appended then.
+    pub fn put_with(&mut self, encode: impl FnOnce(&mut Vec<u8>) -> Result<()>) -> Result<()> {
+        self.frame(encode)
+    }
+
     #[inline]
     fn frame(&mut self, encode: impl FnOnce(&mut Vec<u8>) -> Result<()>) -> Result<()> {
         put_framed(&mut self.bytes, encode)?;

@@ -82,24 +82,9 @@ impl States {
             let (at, column) =
                 at.and_then(|at| Some((at, self.columns.get(at)?))).ok_or_else(|| unknown("keyed", name))?;
             let kind = self.descriptors().get(column.descriptor).map_or("", |descriptor| descriptor.kind);
-            if kind != written.kind {
-                let was = &written.kind;
-                return Err(changed(name, &format!("the kind '{was}', and is declared as '{kind}'")));
-            }
-            match (written.ttl, column.stored.ttl(self.owner()).is_some()) {
-                (true, false) => {
-                    return Err(changed(name, "a time to live, and is declared without one"));
-                }
-                (false, true) => return Err(changed(name, "no time to live, and is declared with one")),
-                _ => {}
-            }
-            match column.stored.compatibility(self.owner(), written.serializer.as_ref()) {
-                Compatibility::AsIs | Compatibility::Migrate => Ok((at, written)),
-                Compatibility::Incompatible(why) => Err(Error::user(format!(
-                    "state '{name}' of the snapshot cannot be read with the serializer it is declared with: {why}; \
-                     declare it with one that can, or start without the snapshot"
-                ))),
-            }
+            let compatibility = column.stored.compatibility(self.owner(), written.serializer.as_ref());
+            check_fit(&written, kind, column.stored.ttl(self.owner()).is_some(), compatibility)?;
+            Ok((at, written))
         };
         let columns = written.into_iter().map(reader).collect::<Result<_>>()?;
         Ok(StoredStates { columns })
@@ -172,6 +157,35 @@ fn unknown(of: &str, name: &str) -> Error {
         "the snapshot holds {of} state '{name}', which the function does not declare; declare it as it was \
          declared when the snapshot was taken, or start without the snapshot"
     ))
+}
+
+/// Whether a state as it was written is one as it is declared now.
+///
+/// # Errors
+/// If it is of another kind, has or had a time to live, or has a serializer that is not compatible; the error names the state.
+pub(super) fn check_fit(
+    written: &WrittenState,
+    kind: &str,
+    ttl: bool,
+    compatibility: Compatibility,
+) -> Result<()> {
+    let name = written.name.as_str();
+    if kind != written.kind {
+        let was = &written.kind;
+        return Err(changed(name, &format!("the kind '{was}', and is declared as '{kind}'")));
+    }
+    match (written.ttl, ttl) {
+        (true, false) => return Err(changed(name, "a time to live, and is declared without one")),
+        (false, true) => return Err(changed(name, "no time to live, and is declared with one")),
+        _ => {}
+    }
+    match compatibility {
+        Compatibility::AsIs | Compatibility::Migrate => Ok(()),
+        Compatibility::Incompatible(why) => Err(Error::user(format!(
+            "state '{name}' of the snapshot cannot be read with the serializer it is declared with: {why}; declare it \
+             with one that can, or start without the snapshot"
+        ))),
+    }
 }
 
 #[cold]

@@ -56,6 +56,8 @@ pub enum Purpose {
     Periodic,
     /// Somebody asked for it.
     Asked,
+    /// A savepoint is made from it: it holds all state.
+    Savepoint,
     /// The job stops behind it: sources read nothing after its barrier.
     Stop,
     /// All subtasks have finished.
@@ -348,7 +350,7 @@ impl<H: Clone> Coordinator<H> {
             || self.last_completed != self.last_begun
             || number >= CHANGES_MAX
             || changes > base.max(SMALL_BYTES)
-            || matches!(purpose, Purpose::Stop | Purpose::Last);
+            || matches!(purpose, Purpose::Savepoint | Purpose::Stop | Purpose::Last);
         self.last_begun = Some(id);
         self.pending.push_back(Pending {
             id,

@@ -19,4 +19,4 @@ pub use metadata::{
     JobTag, Metadata, OperatorEntry, OperatorKind, OperatorName, StateBytes, StateHandle, SubtaskEntry,
 };
 pub use state_file::{FileHandle, StateWriter};
-pub use store::{Foreign, StateDir, Store};
+pub use store::{Foreign, Pins, StateDir, Store};

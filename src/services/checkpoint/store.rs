@@ -20,7 +20,7 @@ use crate::services::job_dir::{Durability, FileKind, JobDirectory, read_small, w
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const METADATA: &str = "metadata";
 const METADATA_KIND: FileKind = FileKind(*b"CHKP");
@@ -68,6 +68,26 @@ impl StateDir {
     }
 }
 
+/// Checkpoints that somebody reads: they are kept longer. Cloning gives another handle.
+#[derive(Clone, Default)]
+pub struct Pins(Arc<Mutex<BTreeSet<CheckpointId>>>);
+
+impl Pins {
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<CheckpointId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a checkpoint until it is released.
+    pub fn pin(&self, id: CheckpointId) {
+        self.lock().insert(id);
+    }
+
+    /// Nobody reads a checkpoint any more. It goes with the next one that is completed, if it is old enough.
+    pub fn release(&self, id: CheckpointId) {
+        self.lock().remove(&id);
+    }
+}
+
 /// The checkpoints of a job.
 pub struct Store {
     vfs: SharedVfs,
@@ -78,6 +98,7 @@ pub struct Store {
     /// The highest number that has ever been given.
     last_id: CheckpointId,
     job_dir: Option<Arc<JobDirectory>>,
+    pins: Pins,
 }
 
 impl Store {
@@ -108,7 +129,15 @@ impl Store {
         if let Some(above) = root.parent() {
             vfs.sync_dir(above).map_err(|e| Error::io("sync", above, e))?;
         }
-        let mut store = Store { vfs, root, retained, completed: BTreeMap::new(), last_id: 0, job_dir };
+        let mut store = Store {
+            vfs,
+            root,
+            retained,
+            completed: BTreeMap::new(),
+            last_id: 0,
+            job_dir,
+            pins: Pins::default(),
+        };
         store.look()?;
         Ok(store)
     }
@@ -188,6 +217,16 @@ impl Store {
         &self.root
     }
 
+    /// The checkpoints, for somebody who reads them on another thread.
+    pub fn reader(&self) -> Foreign {
+        Foreign { vfs: self.vfs.clone(), root: self.root.clone() }
+    }
+
+    /// What keeps checkpoints longer than they would be.
+    pub fn pins(&self) -> Pins {
+        self.pins.clone()
+    }
+
     /// The number that the next checkpoint may have.
     pub fn next_id(&self) -> CheckpointId {
         self.last_id + 1
@@ -248,8 +287,12 @@ impl Store {
     }
 
     fn prune(&mut self) {
-        while self.completed.len() > self.retained {
-            let Some((id, files)) = self.completed.pop_first() else { return };
+        loop {
+            let pins = self.pins.lock();
+            let old = self.completed.len().saturating_sub(self.retained);
+            let next = self.completed.keys().take(old).find(|id| !pins.contains(id)).copied();
+            drop(pins);
+            let Some((id, files)) = next.and_then(|id| self.completed.remove_entry(&id)) else { return };
             let dir = self.root.join(checkpoint_dir(id));
             failpoint::pass("checkpoint.prune");
             // The metadata first: a checkpoint that lacks files is none.
@@ -328,7 +371,7 @@ impl Foreign {
     pub fn find(vfs: SharedVfs, path: &Path) -> Result<(Foreign, Vec<PathBuf>)> {
         let none = |why: &str| {
             Error::config(format!(
-                "'{}' {why}; give the directory of a checkpoint, such as JOB_DIR/checkpoints/chk-7",
+                "'{}' {why}; give the directory of a checkpoint, such as JOB_DIR/checkpoints/chk-7, or of a savepoint that is complete",
                 path.display()
             ))
         };
@@ -353,6 +396,14 @@ impl Foreign {
             return Err(none("holds no completed checkpoint"));
         }
         Ok((Foreign { vfs, root }, dirs.into_iter().rev().map(|(_, dir)| dir).collect()))
+    }
+
+    /// The checkpoint of a number.
+    ///
+    /// # Errors
+    /// When it is damaged or cannot be read.
+    pub fn load_id(&self, id: CheckpointId) -> Result<Metadata> {
+        load(&self.vfs, &self.root.join(checkpoint_dir(id)))
     }
 
     /// The checkpoint in a directory.

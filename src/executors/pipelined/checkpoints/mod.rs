@@ -13,7 +13,7 @@ mod shell;
 mod writer;
 
 pub use messages::{Message, News, Port};
-pub(super) use restore::Read;
+pub(super) use restore::{Read, restored_operator};
 pub use restore::{Restored, restore};
 pub(super) use shell::keeps_state_at_end;
 pub use shell::{CheckpointStats, Shell, ShellParts, Verdict};

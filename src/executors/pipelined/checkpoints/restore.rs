@@ -8,6 +8,7 @@ use crate::operator::exchange::consumers_of;
 use crate::plan::{PhysicalPlan, find_step, operator_names};
 use crate::semantics::state::{OperatorSnapshot, OperatorState, SnapshotChain};
 use crate::services::checkpoint::{JobTag, Metadata, OperatorEntry, StateHandle};
+use crate::services::savepoint::SubtaskEntry as Subtask;
 use std::collections::BTreeMap;
 
 /// A checkpoint, read and laid out for a plan.
@@ -33,6 +34,16 @@ struct Operator {
 }
 
 impl Restored {
+    /// Nothing yet, of a checkpoint of a job.
+    pub(in crate::executors) fn new(job: JobTag, checkpoint: u64) -> Restored {
+        Restored { job, checkpoint, ..Restored::default() }
+    }
+
+    /// Adds what an operator kept.
+    pub(in crate::executors) fn insert(&mut self, step: usize, state: OperatorState, subtasks: &[Subtask]) {
+        self.states.insert(step, Operator::new(state, subtasks));
+    }
+
     /// What the subtasks of a step kept.
     pub fn state(&self, step: usize) -> Option<&OperatorState> {
         self.states.get(&step).map(|operator| &operator.state)
@@ -51,7 +62,7 @@ impl Restored {
     /// A subtask has nothing left to do if it had finished, as had the same subtask of all steps of its task, or all
     /// subtasks had, however many there are now; and if all that it reads from has nothing left either. The last is only in
     /// doubt where operators are found by their places, and one was taken for another.
-    fn find_finished(&mut self, plan: &PhysicalPlan) {
+    pub(in crate::executors) fn find_finished(&mut self, plan: &PhysicalPlan) {
         for task in &plan.tasks {
             let had_finished = |index: usize| {
                 task.steps.iter().all(|&step| {
@@ -109,12 +120,12 @@ pub(crate) type Read<'a> =
 /// State that cannot be read, or that no operator of the plan is for, unless that is `allowed`.
 pub fn restore(plan: &PhysicalPlan, metadata: &Metadata, read: Read<'_>, allowed: bool) -> Result<Restored> {
     let names = operator_names(plan);
-    let mut restored =
-        Restored { job: metadata.job.clone(), checkpoint: metadata.checkpoint, ..Restored::default() };
+    let mut restored = Restored::new(metadata.job.clone(), metadata.checkpoint);
     for entry in &metadata.operators {
         match find_step(&names, &entry.operator) {
             Ok(step) => {
-                restored.states.insert(step, operator(entry, read)?);
+                let (state, subtasks) = restored_operator(entry, read)?;
+                restored.insert(step, state, &subtasks);
             }
             Err(_) if keeps_nothing(entry) => {}
             Err(why) if allowed => {
@@ -137,7 +148,11 @@ fn keeps_nothing(entry: &OperatorEntry) -> bool {
     entry.subtasks.iter().all(|subtask| subtask.states.iter().all(StateHandle::is_empty))
 }
 
-fn operator(entry: &OperatorEntry, read: Read<'_>) -> Result<Operator> {
+/// What an operator kept, and what is known of its subtasks beside that.
+pub(in crate::executors) fn restored_operator(
+    entry: &OperatorEntry,
+    read: Read<'_>,
+) -> Result<(OperatorState, Vec<Subtask>)> {
     let mut chains = Vec::with_capacity(entry.subtasks.len());
     for subtask in &entry.subtasks {
         let snapshots = subtask.states.iter().map(|handle| {
@@ -151,15 +166,21 @@ fn operator(entry: &OperatorEntry, read: Read<'_>) -> Result<Operator> {
         });
         chains.push(SnapshotChain::new(snapshots.collect::<Result<Vec<_>>>()?));
     }
-    let watermarks: Vec<Timestamp> = entry.subtasks.iter().map(|subtask| subtask.watermark).collect();
-    // One that had finished says nothing of those that had not.
-    let running = entry.subtasks.iter().filter(|subtask| !subtask.finished).map(|subtask| subtask.watermark);
-    Ok(Operator {
-        state: OperatorState::new(chains),
-        finished: entry.subtasks.iter().map(|subtask| subtask.finished).collect(),
-        watermark: running.min().unwrap_or(WATERMARK_MAX),
-        watermarks,
-    })
+    let subtasks = entry.subtasks.iter().map(|of| Subtask { finished: of.finished, watermark: of.watermark });
+    Ok((OperatorState::new(chains), subtasks.collect()))
+}
+
+impl Operator {
+    fn new(state: OperatorState, subtasks: &[Subtask]) -> Operator {
+        // One that had finished says nothing of those that had not.
+        let running = subtasks.iter().filter(|subtask| !subtask.finished).map(|subtask| subtask.watermark);
+        Operator {
+            state,
+            watermark: running.min().unwrap_or(WATERMARK_MAX),
+            finished: subtasks.iter().map(|subtask| subtask.finished).collect(),
+            watermarks: subtasks.iter().map(|subtask| subtask.watermark).collect(),
+        }
+    }
 }
 
 /// The tag of an attempt of a job.

@@ -238,6 +238,7 @@ impl<'a> Shell<'a> {
         for wish in self.control.wishes() {
             match wish {
                 Wish::Checkpoint => events.push(Event::Asked(Purpose::Asked)),
+                Wish::Savepoint => events.push(Event::Asked(Purpose::Savepoint)),
                 Wish::Stop => events.push(Event::Asked(Purpose::Stop)),
                 Wish::Drain => {
                     self.requests.drain();
@@ -330,8 +331,13 @@ impl<'a> Shell<'a> {
                 match purpose {
                     Purpose::Stop => self.verdict = Verdict::Stopped,
                     Purpose::Last => self.verdict = Verdict::Finished,
+                    Purpose::Savepoint => {
+                        self.store.pins().pin(id);
+                        self.control.savepointed(Ok(id));
+                    }
                     Purpose::Periodic | Purpose::Asked => {}
                 }
+                self.control.publish(self.stats);
                 self.control.completed(id);
             }
             Action::Abort { id, purpose, why } => {
@@ -344,9 +350,15 @@ impl<'a> Shell<'a> {
                     self.wake = true;
                     self.stop_failed = true;
                 }
+                if purpose == Purpose::Savepoint {
+                    let why =
+                        why.as_deref().unwrap_or("a newer one was complete before it, or the job has ended");
+                    self.control.savepointed(Err(format!("checkpoint {id} for a savepoint failed: {why}")));
+                }
                 if let Some(why) = why {
                     tracing::warn!(checkpoint = id, why, "checkpoint failed");
                     self.stats.failed += 1;
+                    self.control.publish(self.stats);
                     self.control.failed(&format!("checkpoint {id} failed: {why}"));
                 }
             }

@@ -18,6 +18,7 @@ mod few;
 mod keys;
 mod records;
 mod snapshot;
+mod tables;
 #[cfg(test)]
 mod tests;
 
@@ -30,7 +31,7 @@ use crate::base::error::{Error, Result};
 use crate::operator::exchange::KeySelector;
 use crate::operator::side_output::SideOutput;
 use crate::operator::{Context, LATE_RECORDS_DROPPED, Operator, Out, Progress, TIMERS_DROPPED_AT_END};
-use crate::semantics::state::{Changes, OperatorSnapshot, OperatorState, Slot, StateScope};
+use crate::semantics::state::{Changes, OperatorSnapshot, OperatorState, Slot, StateScope, StateTable};
 use crate::semantics::window::{TimeDomain, Trigger, Window, WindowAssigner};
 use alarms::Schedule;
 use keys::{Ids, Keys, Windows};
@@ -322,6 +323,10 @@ where
 
     fn snapshot_more(&mut self, into: &mut OperatorSnapshot) -> Result<Progress> {
         self.save_more(into)
+    }
+
+    fn state_tables(&self) -> Vec<Box<dyn StateTable>> {
+        tables::state_tables::<K, C::Content, G::State>(self.states.as_ref())
     }
 
     fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {

@@ -17,12 +17,12 @@ use crate::semantics::state::{
 use crate::semantics::window::{TimeDomain, Trigger, Window, WindowAssigner};
 
 /// Section with an entry for each key.
-const SECTION: &str = "windows";
+pub(super) const SECTION: &str = "windows";
 /// What is said of the states of keys, and of those of windows.
-const STATES: [&str; 2] = ["states of keys", "states of windows"];
+pub(super) const STATES: [&str; 2] = ["states of keys", "states of windows"];
 
 /// Window, content, state of the trigger, timers (true: processing time), timestamp of the last record, state of the window.
-type SavedWindow<C, S> = (Window, C, S, Vec<(bool, Timestamp)>, Option<Timestamp>, Vec<u8>);
+pub(super) type SavedWindow<C, S> = (Window, C, S, Vec<(bool, Timestamp)>, Option<Timestamp>, Vec<u8>);
 
 /// Writes a key with its state and windows; false if the slot is empty.
 fn put<K: Key, C: Data, S: Data>(

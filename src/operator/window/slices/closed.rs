@@ -9,6 +9,8 @@ use std::ops::Range;
 
 /// Keys ahead of the current one whose slices are being fetched.
 const AHEAD: usize = 16;
+/// Where one of so many places would be used, the slices of all keys become columns again.
+const DENSE_RATIO: usize = 2;
 /// Keys whose windows are emitted between two looks at the output.
 const STEP_KEYS: usize = BLOCK_SLOTS;
 
@@ -28,13 +30,15 @@ pub(super) struct Firing {
     pub(super) next_start: Timestamp,
     /// The next key.
     slot: Slot,
-    /// The lowest start of a slice among the keys before it.
+    /// The lowest start of a slice among the keys before it, their slices, and the most that one of them has.
     earliest: Timestamp,
+    slices: usize,
+    slices_max: usize,
 }
 
 impl Firing {
     pub(super) const fn new(start: Timestamp, end: Timestamp, next_start: Timestamp) -> Firing {
-        Firing { start, end, next_start, slot: 0, earliest: Timestamp::MAX }
+        Firing { start, end, next_start, slot: 0, earliest: Timestamp::MAX, slices: 0, slices_max: 0 }
     }
 
     /// The next call of [`Closed::fire`] changes what these keys have, and no others.
@@ -178,6 +182,8 @@ impl<A: Data> Closed<A> {
                         Some(first) => firing.earliest = firing.earliest.min(first),
                         None => gone.push(slot as Slot),
                     }
+                    firing.slices += panes.len();
+                    firing.slices_max = firing.slices_max.max(panes.len());
                     if let Some(acc) = acc {
                         emit(fold, slot as Slot, acc);
                     }
@@ -186,6 +192,12 @@ impl<A: Data> Closed<A> {
                 let more = to < closed.len();
                 if !more {
                     *earliest = firing.earliest;
+                    // Most keys have records in most slices.
+                    if firing.slices * DENSE_RATIO > closed.len() * firing.slices_max {
+                        let panes = std::mem::take(closed);
+                        *self =
+                            Closed::Columns(Columns::from_panes(fold, panes, firing.end, firing.next_start));
+                    }
                 }
                 more
             }
@@ -209,6 +221,104 @@ impl<A: Data> Closed<A> {
         if let Closed::Keys(closed, earliest) = self {
             *earliest = panes.first().map_or(*earliest, |first| first.min(*earliest));
             *panes_of(closed, slot) = panes;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::hash::{hash_of, key_group};
+    use crate::operator::window::ReduceWindow;
+    use std::collections::BTreeMap;
+
+    const SLOTS: usize = 40;
+
+    fn as_keys(closed: &mut Closed<i64>) {
+        if let Closed::Columns(columns) = closed {
+            let earliest = columns.earliest().unwrap_or(Timestamp::MAX);
+            *closed = Closed::Keys(std::mem::replace(columns, Columns::new()).into_panes(), earliest);
+        }
+    }
+
+    /// X2: columns, slices of each key, and what turns from one to the other in between, give the windows of a model,
+    /// whatever comes when; seeds printed.
+    #[test]
+    fn windows_do_not_depend_on_how_slices_are_kept() {
+        for seed in 0..200u64 {
+            let mut draws = 0u64;
+            let mut below = |limit: usize| {
+                draws += 1;
+                key_group(hash_of(&(seed, draws)), limit) as i64
+            };
+            let slices_of_window = 1 + below(7);
+            let density = 1 + below(SLOTS);
+            let mut fold = ReduceWindow::new(|sum: &mut i64, more: i64| *sum += more);
+            let mut closed: Closed<i64> = Closed::new();
+            // By slot and slice; a key that has gone has none.
+            let mut model: BTreeMap<(Slot, i64), i64> = BTreeMap::new();
+            let (mut open, mut fired) = (0, 0);
+            for step in 0..150 {
+                match below(8) {
+                    0 => as_keys(&mut closed),
+                    // A slice closes.
+                    1..4 => {
+                        let mut column = closed.column(open);
+                        for _ in 0..density {
+                            let (slot, more) = (below(SLOTS) as Slot, 1 + below(1 << 20));
+                            match column.cell(slot) {
+                                Some(acc) => *acc += more,
+                                empty => {
+                                    *empty = Some(more);
+                                    column.touched.push(slot);
+                                }
+                            }
+                            *model.entry((slot, open)).or_insert(0) += more;
+                        }
+                        closed.close(&mut fold, column);
+                        open += 1 + below(2) * below(3);
+                    }
+                    // A late record, as far back as some window still holds the slice.
+                    4 | 5 if open > 0 => {
+                        let start = (fired - slices_of_window + 1 + below(slices_of_window as usize + 2))
+                            .min(open - 1);
+                        let (slot, more) = (below(SLOTS) as Slot, 1 + below(1 << 20));
+                        closed.merge(&mut fold, slot, start, more);
+                        *model.entry((slot, start)).or_insert(0) += more;
+                    }
+                    // The next window that holds a slice fires.
+                    _ => {
+                        let Some(earliest) = closed.earliest() else { continue };
+                        let first = model.keys().map(|key| key.1).min();
+                        assert!(first.is_some_and(|first| earliest <= first), "seed {seed}, step {step}");
+                        let end = (earliest + 1).max(fired + 1);
+                        if end > open {
+                            continue;
+                        }
+                        let start = end - slices_of_window;
+                        let mut firing = Firing::new(start, end, start + 1);
+                        let (mut gone, mut got) = (Vec::new(), BTreeMap::new());
+                        while closed.fire(&mut fold, &mut firing, &mut gone, |_, slot, sum| {
+                            got.insert(slot, sum);
+                        }) {}
+                        let mut expected: BTreeMap<Slot, i64> = BTreeMap::new();
+                        for ((slot, slice), sum) in &model {
+                            if (start..end).contains(slice) {
+                                *expected.entry(*slot).or_insert(0) += sum;
+                            }
+                        }
+                        assert_eq!(got, expected, "seed {seed}, step {step}, slices {start}..{end}");
+                        model.retain(|(_, slice), _| *slice > start);
+                        fired = end;
+                        for slot in gone {
+                            assert!(!model.keys().any(|key| key.0 == slot) && !closed.holds(slot));
+                        }
+                        for (slot, _) in model.keys() {
+                            assert!(closed.holds(*slot), "seed {seed}, step {step}, slot {slot}");
+                        }
+                    }
+                }
+            }
         }
     }
 }

@@ -19,7 +19,10 @@ use crate::operator::exchange::KeySelector;
 use crate::operator::side_output::SideOutput;
 use crate::operator::window::{WindowFold, Windowed};
 use crate::operator::{Context, Operator, Out, Progress, SNAPSHOT_SLICE_BYTES};
-use crate::semantics::state::{Changes, KeyTable, OperatorSnapshot, OperatorState, Section, Slot};
+use crate::semantics::state::tables::{EntryTable, KeyedTable, Layout};
+use crate::semantics::state::{
+    Changes, KeyTable, OperatorSnapshot, OperatorState, Section, Slot, StateTable,
+};
 use crate::semantics::window::{Aligned, Window};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -284,6 +287,11 @@ impl<K: Key, T: Data, F: WindowFold<T>> Operator for SlidingSlices<K, T, F> {
             put(table, closed, open, slot, into)
         })?;
         Ok(if done { Progress::Done } else { Progress::Yielded })
+    }
+
+    fn state_tables(&self) -> Vec<Box<dyn StateTable>> {
+        let keys = KeyedTable::<Saved<K, Panes<F::Acc>, F::Acc>>::boxed(KEYS, &["key", "closed", "open"]);
+        vec![keys, EntryTable::<(Timestamp,)>::boxed(FIRED, Layout::Entries, &["time"])]
     }
 
     fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {

@@ -6,16 +6,20 @@
 use super::Slicing;
 use super::tables::{Slice, SliceTables};
 use crate::base::batch::{Barrier, Batch};
+use crate::base::codec;
 use crate::base::data::{Data, Key, Timestamp};
 use crate::base::error::Result;
+use crate::base::hash::hash_of;
 use crate::base::metrics::Counter;
 use crate::operator::exchange::KeySelector;
 use crate::operator::side_output::SideOutput;
 use crate::operator::window::{WindowFold, Windowed};
 use crate::operator::{Context, LATE_RECORDS_DROPPED, Operator, Out, Progress, SNAPSHOT_SLICE_BYTES};
-use crate::semantics::state::{OperatorSnapshot, OperatorState};
+use crate::semantics::state::tables::{Part, RowReader, RowWriter, TableKind};
+use crate::semantics::state::{ImportedState, OperatorSnapshot, OperatorState, StateTable};
 use crate::semantics::window::Aligned;
 use std::collections::BTreeSet;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 /// Entries handed to the output before it is asked whether it is full.
@@ -154,6 +158,10 @@ impl<K: Key, T: Data, F: WindowFold<T>> Operator for TumblingSlices<K, T, F> {
         Ok(Progress::Done)
     }
 
+    fn state_tables(&self) -> Vec<Box<dyn StateTable>> {
+        vec![Box::new(SlicesTable::<K, F::Acc>(PhantomData))]
+    }
+
     fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {
         let open: BTreeSet<Timestamp> = state.entries(OPEN).collect::<Result<_>>()?;
         for start in open {
@@ -185,9 +193,62 @@ impl<K: Key, T: Data, F: WindowFold<T>> Operator for TumblingSlices<K, T, F> {
     }
 }
 
+/// The starts of the slices that were open in a subtask: of others there may be older entries.
+fn open_in(state: &OperatorState) -> Result<Vec<BTreeSet<Timestamp>>> {
+    let newest = state.subtasks().iter().map(|subtask| {
+        subtask.newest().into_iter().flat_map(|part| part.entries::<Timestamp>(OPEN)).collect::<Result<_>>()
+    });
+    newest.collect()
+}
+
+/// The table of all open slices: a row for each key and slice.
+struct SlicesTable<K, A>(PhantomData<fn() -> (K, A)>);
+
+impl<K: Key, A: Data> StateTable for SlicesTable<K, A> {
+    fn name(&self) -> &str {
+        "windows"
+    }
+    fn kind(&self) -> TableKind {
+        TableKind::Windows
+    }
+    fn parts(&self) -> Vec<Part> {
+        vec![Part::of::<K>("key"), Part::of::<Timestamp>("window_start"), Part::of::<A>("value")]
+    }
+    fn covers(&self, section: &str) -> bool {
+        section == OPEN || section.starts_with(SLICE)
+    }
+    fn export(&self, state: &OperatorState, rows: &mut dyn RowWriter) -> Result<()> {
+        let open_in = open_in(state)?;
+        let all: BTreeSet<Timestamp> = open_in.iter().flatten().copied().collect();
+        for start in all {
+            for entry in state.table::<(K, A)>(&section_of(start)) {
+                let (subtask, _, (key, acc)) = entry?;
+                if open_in[subtask].contains(&start) {
+                    rows.row(subtask, Some(hash_of(&key)), &[&key, &start, &acc])?;
+                }
+            }
+        }
+        Ok(())
+    }
+    fn import(&self, _notes: &[u8], rows: &mut dyn RowReader, into: &mut ImportedState) -> Result<()> {
+        let mut open = BTreeSet::new();
+        while let Some(subtask) = rows.next()? {
+            let start = codec::decode(rows.part(1)?)?;
+            if open.insert((subtask, start)) {
+                into.subtask(subtask)?.put(OPEN, &start)?;
+            }
+            into.put_entry(subtask, &section_of(start), &[rows.part(0)?, rows.part(2)?])?;
+        }
+        Ok(())
+    }
+}
+
 /// Section of a snapshot with the starts of the open slices; the entries of each are a table of its own.
 const OPEN: &str = "open slices";
 
+/// Begin of the name of the section of a slice.
+const SLICE: &str = "slice ";
+
 fn section_of(start: Timestamp) -> String {
-    format!("slice {start}")
+    format!("{SLICE}{start}")
 }
