@@ -284,3 +284,50 @@ fn window_functions_and_files_go_on() {
     assert!(all.len() > 200 && all[0].contains("1 times"), "{}", all.len());
     assert_eq!(parts, all);
 }
+
+/// C9: operators that wait for the end of their input keep what they have, at 2, 3 and 1; what is kept in the form of the
+/// shuffle goes as bytes.
+#[test]
+fn operators_of_bounded_input_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let build = |env: &Environment, rate: Option<f64>, output: &Output| {
+        let mut source = Generate::new(3_000, event);
+        if let Some(rate) = rate {
+            source = source.rate(rate);
+        }
+        let events = env.read(source).uid("events");
+        // Shows how far the input is.
+        output.sink(&events.map(|event| event.id).name("seen").uid("seen"), "seen");
+        let pages = events.map(|event| event.page).name("pages").uid("pages");
+        output.sink(&pages.distinct().name("distinct").uid("distinct"), "distinct");
+        output.sink(&events.count().name("count").uid("count"), "count");
+        output.sink(
+            &events.top_n(5, |event| event.at * 10_000 + event.id as i64).name("top").uid("top"),
+            "top",
+        );
+        let by_page = events.key_by(|event| event.page.clone());
+        let best = by_page.top_n(2, |event| event.id).name("best").uid("best");
+        output.sink(&best.map(|event| event.id), "best");
+        let some = events.filter(|event| event.id % 100 == 7).key_by(|event| event.page.clone());
+        let joined = by_page.join(&some).apply(|a, b| (a.id, b.id));
+        output.sink(&joined.name("joined").uid("joined"), "joined");
+    };
+    let all = Output::default();
+    let env = Environment::new().parallelism(1);
+    build(&env, None, &all);
+    env.execute("all").unwrap();
+    let (output, mut from) = (Output::default(), None::<std::path::PathBuf>);
+    for (part, parallelism) in [2, 3, 1].into_iter().enumerate() {
+        let env = environment(parallelism, from.as_deref());
+        build(&env, Some(4_000.0), &output);
+        let job = env.execute_async("bounded").unwrap();
+        if part < 2 {
+            until("the job has come so far", || output.len() > 900 * (part + 1));
+            let path = dir.path().join(format!("savepoint {part}"));
+            job.stop_with_savepoint(&path, false).unwrap();
+            from = Some(path);
+        }
+        job.result().unwrap();
+    }
+    assert_eq!(output.sorted(), all.sorted());
+}
