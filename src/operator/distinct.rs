@@ -7,7 +7,8 @@ use crate::base::data::{Data, Key, Timestamp};
 use crate::base::error::{Error, Result};
 use crate::base::hash::hash_of;
 use crate::operator::aggregate::Fold;
-use crate::semantics::state::{KeyTable, OperatorSnapshot, OperatorState, Slot, Upsert};
+use crate::semantics::state::tables::KeyedTable;
+use crate::semantics::state::{KeyTable, OperatorSnapshot, OperatorState, Slot, StateTable, Upsert};
 use std::sync::Arc;
 
 /// The section of a snapshot that holds the keys.
@@ -79,6 +80,9 @@ impl<K: Key, T: Data> Operator for Distinct<K, T> {
         Ok(Progress::Done)
     }
 
+    fn state_tables(&self) -> Vec<Box<dyn StateTable>> {
+        vec![KeyedTable::<(K,)>::of_entries(KEYS, &["key"])]
+    }
     fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {
         let keys = state.entries::<K>(KEYS).map(|key| Ok((key?, ())));
         self.table.insert_all(keys, |hash| ctx.runtime.owns(hash))

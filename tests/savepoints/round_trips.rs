@@ -284,3 +284,97 @@ fn window_functions_and_files_go_on() {
     assert!(all.len() > 200 && all[0].contains("1 times"), "{}", all.len());
     assert_eq!(parts, all);
 }
+
+/// C9: operators that wait for the end of their input keep what they have, at 2, 3 and 1; what is kept in the form of the
+/// shuffle goes as bytes.
+#[test]
+fn operators_of_bounded_input_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let build = |env: &Environment, rate: Option<f64>, output: &Output| {
+        let mut source = Generate::new(3_000, event);
+        if let Some(rate) = rate {
+            source = source.rate(rate);
+        }
+        let events = env.read(source).uid("events");
+        // Shows how far the input is.
+        output.sink(&events.map(|event| event.id).name("seen").uid("seen"), "seen");
+        let pages = events.map(|event| event.page).name("pages").uid("pages");
+        output.sink(&pages.distinct().name("distinct").uid("distinct"), "distinct");
+        output.sink(&events.count().name("count").uid("count"), "count");
+        output.sink(
+            &events.top_n(5, |event| event.at * 10_000 + event.id as i64).name("top").uid("top"),
+            "top",
+        );
+        let by_page = events.key_by(|event| event.page.clone());
+        let best = by_page.top_n(2, |event| event.id).name("best").uid("best");
+        output.sink(&best.map(|event| event.id), "best");
+        let some = events.filter(|event| event.id % 100 == 7).key_by(|event| event.page.clone());
+        let joined = by_page.join(&some).apply(|a, b| (a.id, b.id));
+        output.sink(&joined.name("joined").uid("joined"), "joined");
+    };
+    let all = Output::default();
+    let env = Environment::new().parallelism(1);
+    build(&env, None, &all);
+    env.execute("all").unwrap();
+    let (output, mut from) = (Output::default(), None::<std::path::PathBuf>);
+    for (part, parallelism) in [2, 3, 1].into_iter().enumerate() {
+        let env = environment(parallelism, from.as_deref());
+        build(&env, Some(4_000.0), &output);
+        let job = env.execute_async("bounded").unwrap();
+        if part < 2 {
+            until("the job has come so far", || output.len() > 900 * (part + 1));
+            let path = dir.path().join(format!("savepoint {part}"));
+            job.stop_with_savepoint(&path, false).unwrap();
+            from = Some(path);
+        }
+        job.result().unwrap();
+    }
+    assert_eq!(output.sorted(), all.sorted());
+}
+
+/// C11: a job that went on from a savepoint and fails before its first checkpoint goes on from the savepoint again, and not from
+/// the beginning, nor from checkpoints of a run before.
+#[test]
+fn a_failure_before_the_first_checkpoint_leads_back_to_the_savepoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, job_dir) = (dir.path().join("savepoint"), dir.path().join("job"));
+    let lines = Output::default();
+    let run = |restored: bool| {
+        let env = Environment::new().parallelism(2).job_dir(&job_dir);
+        let env = env.checkpoint_interval(Duration::from_secs(3_600));
+        let env = match restored {
+            true => env.restore(Restore::Path(path.clone())).restart_strategy(RestartStrategy::FixedDelay {
+                attempts: 1,
+                delay: Duration::from_millis(1),
+            }),
+            false => env,
+        };
+        let fails = Arc::new(std::sync::atomic::AtomicBool::new(restored));
+        let numbers = env.read(Generate::new(6_000, |i| i).rate(3_000.0)).uid("numbers");
+        let numbers = numbers.map(move |n| {
+            let strikes = n > 4_000 && fails.swap(false, std::sync::atomic::Ordering::SeqCst);
+            assert!(!strikes, "once, on purpose");
+            n
+        });
+        lines.sink(&numbers.uid("map").key_by(|n| n % 3).count().uid("counts"), "count");
+        env.execute_async("fails").unwrap()
+    };
+    let job = run(false);
+    until("something has been counted", || lines.len() > 100);
+    // A later checkpoint of the first run must not be taken for one of the second.
+    job.savepoint(&path).unwrap();
+    let written = lines.len();
+    until("more has been counted", || lines.len() > written + 200);
+    job.stop(false).unwrap();
+    job.result().unwrap();
+    let before = lines.len();
+    let result = run(true).result().unwrap();
+    assert_eq!(result.checkpoints.unwrap().restarts, 1);
+    let all = lines.sorted();
+    let times = |line: &str| all.iter().filter(|other| *other == line).count();
+    assert_eq!(times("count (0, 1)"), 1, "counted before the savepoint");
+    assert_eq!(times("count (0, 2000)"), 1, "at the end");
+    // Between the savepoint and the end of the first run: in that, and in both attempts of the second.
+    let line = format!("count (0, {})", before / 3 - 30);
+    assert_eq!(times(&line), 3, "{line}");
+}

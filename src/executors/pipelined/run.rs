@@ -13,8 +13,9 @@ use super::simulation::{Random, Simulated, StepHook, Trace};
 use super::threads::{Checkpointing, Ended};
 use super::wiring::{Wires, wire_with};
 use super::{simulation, threads};
+use crate::base::batch::CheckpointId;
 use crate::base::clock::VirtualClock;
-use crate::base::config::{CheckpointMode, Settings};
+use crate::base::config::{CheckpointMode, Restore, Settings};
 use crate::base::error::{Error, Result};
 use crate::base::failpoint;
 use crate::base::hash::hash_of;
@@ -77,10 +78,15 @@ pub fn run(of: PipelinedJob<'_>, tick: &mut dyn FnMut()) -> Result<Outcome> {
     let mut restored = restored;
     let mut stats = CheckpointStats::default();
     let mut trace: Option<Trace> = None;
+    // Checkpoints of earlier runs say nothing of a job that goes on from somewhere else.
+    let own = match settings.restore {
+        Some(Restore::Path(_)) => store.as_ref().map_or(0, Store::next_id),
+        _ => 0,
+    };
     for attempt in 0.. {
         // A checkpoint that cannot be read now is a failure as any other.
         let found = match (attempt, &store) {
-            (1.., Some(store)) => latest(plan, store, settings.allow_non_restored_state),
+            (1.., Some(store)) => again(plan, job, settings, store, own),
             _ => Ok(restored.take()),
         };
         let Ended { result, all_ended } = match found {
@@ -149,12 +155,31 @@ fn wait(delay: Duration, clock: Option<&Arc<VirtualClock>>, job: &JobEnvironment
     }
 }
 
+/// Where a further attempt goes on from: the newest checkpoint numbered from `own`, or what the job itself went on from.
+fn again(
+    plan: &PhysicalPlan,
+    job: &JobEnvironment,
+    settings: &Settings,
+    store: &Store,
+    own: CheckpointId,
+) -> Result<Option<Restored>> {
+    let allowed = settings.allow_non_restored_state;
+    match (newest(plan, store, own, allowed)?, &settings.restore) {
+        (None, Some(Restore::Path(path))) => at_path(plan, &job.vfs, path, allowed).map(Some),
+        (found, _) => Ok(found),
+    }
+}
+
 /// The newest completed checkpoint of a job that is whole.
 ///
 /// # Errors
 /// If there are checkpoints and none can be read, or the one that can does not fit the plan.
 pub fn latest(plan: &PhysicalPlan, store: &Store, allowed: bool) -> Result<Option<Restored>> {
-    let candidates = store.completed();
+    newest(plan, store, 0, allowed)
+}
+
+fn newest(plan: &PhysicalPlan, store: &Store, from: CheckpointId, allowed: bool) -> Result<Option<Restored>> {
+    let candidates: Vec<CheckpointId> = store.completed().into_iter().filter(|&id| id >= from).collect();
     let load = |id: &u64| store.load(*id);
     first_whole(plan, candidates.iter(), load, &|handle, take| store.read(handle, take), allowed)
 }

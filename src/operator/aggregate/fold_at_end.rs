@@ -9,7 +9,8 @@ use crate::base::error::Result;
 use crate::base::hash::hash_of;
 use crate::operator::exchange::KeySelector;
 use crate::operator::{Context, Operator, Out, Progress};
-use crate::semantics::state::{KeyTable, OperatorSnapshot, OperatorState, Slot, Upsert};
+use crate::semantics::state::tables::KeyedTable;
+use crate::semantics::state::{KeyTable, OperatorSnapshot, OperatorState, Slot, StateTable, Upsert};
 use std::marker::PhantomData;
 use std::sync::Arc;
 
@@ -103,6 +104,9 @@ impl<K: Key, T: Data, F: Fold<K, T>> Operator for FoldAtEnd<K, T, F> {
         Ok(Progress::Done)
     }
 
+    fn state_tables(&self) -> Vec<Box<dyn StateTable>> {
+        vec![KeyedTable::<(K, F::Acc)>::of_entries(ACCUMULATORS, &["key", "value"])]
+    }
     fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {
         self.table.insert_all(state.entries(ACCUMULATORS), |hash| ctx.runtime.owns(hash))
     }

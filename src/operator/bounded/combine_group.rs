@@ -12,7 +12,8 @@ use crate::base::hash::hash_of;
 use crate::operator::aggregate::HeapEstimate;
 use crate::operator::exchange::KeySelector;
 use crate::operator::{Context, Operator, Out, Progress};
-use crate::semantics::state::{KeyTable, OperatorSnapshot, OperatorState, Slot, Upsert};
+use crate::semantics::state::tables::KeyedTable;
+use crate::semantics::state::{KeyTable, OperatorSnapshot, OperatorState, Slot, StateTable, Upsert};
 use std::sync::Arc;
 
 /// The section of a snapshot that holds the groups.
@@ -154,6 +155,9 @@ where
         Ok(Progress::Done)
     }
 
+    fn state_tables(&self) -> Vec<Box<dyn StateTable>> {
+        vec![KeyedTable::<(K, Vec<T>)>::of_entries(GROUPS, &["key", "records"])]
+    }
     fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {
         for entry in super::share::<(K, Vec<T>)>(state, GROUPS, ctx) {
             let (key, records) = entry?;

@@ -5,7 +5,8 @@ use crate::base::data::Data;
 use crate::base::error::{Error, Result};
 use crate::operator::aggregate::{Aggregator, Fold};
 use crate::operator::{Context, Operator, Out, Progress};
-use crate::semantics::state::{OperatorSnapshot, OperatorState};
+use crate::semantics::state::tables::{EntryTable, Layout};
+use crate::semantics::state::{OperatorSnapshot, OperatorState, StateTable};
 use std::cmp::Ordering;
 
 /// An [`Aggregator`] as a fold whose result comes alone.
@@ -83,6 +84,9 @@ impl<T: Data, F: Fold<(), T>> Operator for FoldPartition<T, F> {
         self.acc.iter().try_for_each(|acc| into.put(KEPT, acc))?;
         Ok(Progress::Done)
     }
+    fn state_tables(&self) -> Vec<Box<dyn StateTable>> {
+        vec![EntryTable::<(F::Acc,)>::boxed(KEPT, Layout::Entries, &["value"])]
+    }
     fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {
         // Several, where there were more subtasks.
         for acc in super::share(state, KEPT, ctx) {
@@ -127,6 +131,9 @@ impl Operator for CountAll {
         into.put(KEPT, &self.0)?;
         Ok(Progress::Done)
     }
+    fn state_tables(&self) -> Vec<Box<dyn StateTable>> {
+        vec![EntryTable::<(u64,)>::boxed(KEPT, Layout::Entries, &["count"])]
+    }
     fn restore(&mut self, state: &OperatorState, _ctx: &mut Context) -> Result<()> {
         state.entries::<u64>(KEPT).try_for_each(|n| {
             self.0 += n?;
@@ -164,6 +171,9 @@ impl<T: Data> Operator for FirstN<T> {
     fn snapshot(&mut self, _barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
         into.put(KEPT, &self.left)?;
         Ok(Progress::Done)
+    }
+    fn state_tables(&self) -> Vec<Box<dyn StateTable>> {
+        vec![EntryTable::<(u64,)>::boxed(KEPT, Layout::Entries, &["left"])]
     }
     fn restore(&mut self, state: &OperatorState, _ctx: &mut Context) -> Result<()> {
         // Of several subtasks the one that may pass the most: the one behind them passes no more than all in all.
@@ -260,6 +270,9 @@ impl<T: Data, K: Ord + Clone + Send + 'static, F: FnMut(&T) -> K + Send + 'stati
         let kept = self.largest.iter().flat_map(|largest| &largest.kept);
         kept.into_iter().try_for_each(|(_, record)| into.put(KEPT, record))?;
         Ok(Progress::Done)
+    }
+    fn state_tables(&self) -> Vec<Box<dyn StateTable>> {
+        vec![EntryTable::<(T,)>::boxed(KEPT, Layout::Entries, &["record"])]
     }
     fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {
         for record in super::share::<T>(state, KEPT, ctx) {

@@ -10,7 +10,8 @@ use crate::base::data::{Data, Key};
 use crate::base::error::Result;
 use crate::operator::exchange::KeySelector;
 use crate::operator::{Context, Operator, Out, Progress};
-use crate::semantics::state::{OperatorSnapshot, OperatorState};
+use crate::semantics::state::tables::{EntryTable, Layout};
+use crate::semantics::state::{OperatorSnapshot, OperatorState, StateTable};
 use std::sync::Arc;
 
 /// Draws results until the output is full or there are no more.
@@ -151,6 +152,9 @@ where
         Ok(Progress::Done)
     }
 
+    fn state_tables(&self) -> Vec<Box<dyn StateTable>> {
+        vec![EntryTable::<(T,)>::boxed(RECORDS, Layout::Entries, &["record"])]
+    }
     fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {
         super::share(state, RECORDS, ctx).try_for_each(|record| self.records.push(record?, ctx))
     }

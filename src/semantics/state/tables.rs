@@ -239,17 +239,29 @@ impl<K: Key, A: Serialize + DeserializeOwned, B: Serialize + DeserializeOwned> K
     }
 }
 
-/// The entries of a section that is a table of keys by slot, as they are: each is a row `R`.
+impl<K: Key> KeyRow for (K,) {
+    fn hash(&self) -> u64 {
+        hash_of(&self.0)
+    }
+}
+
+/// The entries of a section of keys, as they are: each is a row `R`.
 pub struct KeyedTable<R> {
     section: &'static str,
+    by_slot: bool,
     names: &'static [&'static str],
     types: PhantomData<fn() -> R>,
 }
 
 impl<R: KeyRow + 'static> KeyedTable<R> {
-    /// The table of a section; names are those of the parts.
+    /// The table of a section that is a table by slot; names are those of the parts.
     pub fn boxed(section: &'static str, names: &'static [&'static str]) -> Box<dyn StateTable> {
-        Box::new(KeyedTable::<R> { section, names, types: PhantomData })
+        Box::new(KeyedTable::<R> { section, by_slot: true, names, types: PhantomData })
+    }
+
+    /// The table of a section whose entries stand one after the other.
+    pub fn of_entries(section: &'static str, names: &'static [&'static str]) -> Box<dyn StateTable> {
+        Box::new(KeyedTable::<R> { section, by_slot: false, names, types: PhantomData })
     }
 }
 
@@ -267,9 +279,18 @@ impl<R: KeyRow> StateTable for KeyedTable<R> {
         section == self.section
     }
     fn export(&self, state: &OperatorState, rows: &mut dyn RowWriter) -> Result<()> {
-        for entry in state.table::<R>(self.section) {
-            let (subtask, _, row) = entry?;
-            row.with(&mut |parts| rows.row(subtask, Some(row.hash()), parts))?;
+        let mut put = |subtask: usize, row: R| {
+            let hash = Some(row.hash());
+            row.with(&mut |parts| rows.row(subtask, hash, parts))
+        };
+        if self.by_slot {
+            return state.table::<R>(self.section).try_for_each(|entry| {
+                let (subtask, _, row) = entry?;
+                put(subtask, row)
+            });
+        }
+        for (subtask, newest) in newest(state) {
+            newest.entries::<R>(self.section).try_for_each(|row| put(subtask, row?))?;
         }
         Ok(())
     }
@@ -277,7 +298,13 @@ impl<R: KeyRow> StateTable for KeyedTable<R> {
         let parts = self.names.len();
         while let Some(subtask) = rows.next()? {
             let parts = (0..parts).map(|part| rows.part(part)).collect::<Result<Vec<&[u8]>>>()?;
-            into.put_entry(subtask, self.section, &parts)?;
+            match self.by_slot {
+                true => into.put_entry(subtask, self.section, &parts)?,
+                false => into.subtask(subtask)?.section(self.section).put_with(|into| {
+                    parts.iter().for_each(|part| into.extend_from_slice(part));
+                    Ok(())
+                })?,
+            }
         }
         Ok(())
     }
