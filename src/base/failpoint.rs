@@ -1,12 +1,12 @@
 //! Failpoint: named places of the engine at which a test makes it fail, panic or die.
 //!
-//! Place: [`reach`] and [`pass`] stand in the code of services, executors and sinks. Without the cargo feature
+//! Place: `reach` and `pass` stand in the code of services, executors and sinks. Without the cargo feature
 //! `failpoints` they compile to nothing, and nothing else of this module exists.
 //! Method: a plan names places, the hit at which each acts, and what it does. It comes from the variable
-//! `MAINSTEM_FAILPOINTS`, for a child process, or from [`Scenario::begin`], for a test in process:
+//! `MAINSTEM_FAILPOINTS`, for a child process, or from `Scenario::begin`, for a test in process:
 //! `ckpt.renamed=kill@3;sink.commit=error@1+` kills the process at the third hit of the one and fails every hit of the
 //! other. Why not the crate `fail`: its actions cannot kill the process as `kill -9` does, and it does not count hits.
-//! Invariants: a name stands in [`NAMES`] and in one place of the code at least; a test compares them.
+//! Invariants: a name stands in `NAMES` and in one place of the code at least; a test compares them.
 //! Costs and limits: with the feature, one lock a hit, so no place is reached once for each record.
 
 use super::error::{Error, Result};

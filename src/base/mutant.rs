@@ -1,8 +1,8 @@
 //! Mutant: planted bugs, to see that the tests find them.
 //!
-//! Place: [`is`] stands where a bug is planted. Without the cargo feature `mutants` it is false and the bug is not in the
+//! Place: `is` stands where a bug is planted. Without the cargo feature `mutants` it is false and the bug is not in the
 //! program. With it, the variable `MAINSTEM_MUTANT` names the one bug of this process.
-//! Invariants: a name stands in [`NAMES`] and in one place of the code at least, and `tests/mutants.sh` tells which test
+//! Invariants: a name stands in `NAMES` and in one place of the code at least, and `tests/mutants.sh` tells which test
 //! must fail with it.
 
 /// Whether this process has the bug `name`.

@@ -2,7 +2,7 @@
 //! [coordinator](crate::services::checkpoint::Coordinator).
 //!
 //! Place: the thread of the job has a [`Shell`] around the coordinator and the store. Barriers reach the
-//! subtasks through [`Requests`], which they look at once for each element. What they have written goes as [`Message`]s
+//! subtasks through `Requests`, which they look at once for each element. What they have written goes as [`Message`]s
 //! through one bounded queue to a [`Writer`], in the background or, in a simulation, inline; what the writer
 //! has done goes back to the shell as [`News`].
 //! Order: state files are durable, then the metadata is, then sinks commit, then operators are told.
