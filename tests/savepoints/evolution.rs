@@ -308,3 +308,36 @@ fn serializers_migrate_or_refuse() {
     let error = run(3, Some(&two), &three).unwrap_err().to_string();
     assert!(error.contains("'degrees'") && error.contains("version 2 is too old"), "{error}");
 }
+
+/// S9: bytes say nothing of their type: they are read as the type only that they were written as.
+#[test]
+fn bytes_are_not_read_as_another_type() {
+    #[derive(Clone, Debug, Serialize, Deserialize)]
+    enum Shape {
+        Point,
+        Line(u64),
+    }
+    #[derive(Clone, Debug, Serialize, Deserialize)]
+    enum Other {
+        Circle(u32),
+        Nothing,
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let [one, two] = ["one", "two"].map(|name| dir.path().join(name));
+    let with = |before: Option<Shape>, n| {
+        let shape = if n % 3 == 0 { Shape::Point } else { Shape::Line(n) };
+        (shape, format!("{}", before.is_some()))
+    };
+    let shapes = Program::<Shape> { uid: "keep", state: "state", with };
+    shapes.run(None, &one).unwrap();
+    let lines = shapes.run(Some(&one), &two).unwrap();
+    assert!(lines.iter().all(|line| line == "true"), "{lines:?}");
+    let other = Program::<Other> {
+        uid: "keep",
+        state: "state",
+        with: |_, n| (if n == 0 { Other::Nothing } else { Other::Circle(1) }, String::new()),
+    };
+    let error = other.run(Some(&two), &dir.path().join("three")).unwrap_err().to_string();
+    assert!(error.contains("operator 'keep', state 'state'"), "{error}");
+    assert!(error.contains("Shape") && error.contains("Other") && error.contains("written as"), "{error}");
+}
