@@ -33,6 +33,7 @@ impl<'de> Deserialize<'de> for Asked {
 pub(super) fn field_of(part: &Part) -> Result<FieldRef, String> {
     let options = TracingOptions::new()
         .map_as_struct(false)
+        .allow_null_fields(true)
         .strings_as_large_utf8(false)
         .sequence_as_large_list(false)
         .bytes_as_large_binary(false)
