@@ -127,12 +127,6 @@ impl<T> Paged<T> {
         self.pages.iter().flatten()
     }
 
-    /// The elements in order, taken out.
-    #[allow(clippy::should_implement_trait, reason = "a named type for the iterator would say no more")]
-    pub fn into_iter(self) -> impl Iterator<Item = T> {
-        self.pages.into_iter().flatten()
-    }
-
     /// The elements in order, to change.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.pages.iter_mut().flatten()

@@ -25,11 +25,11 @@ fn open(vfs: &SharedVfs) -> Result<Store> {
 /// Bytes that cannot be compressed well, or can.
 fn content(seed: u64, length: usize, random: bool) -> Vec<u8> {
     let mut x = seed | 1;
-    let mut next = || {
+    let mut next = |i: usize| {
         x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        if random { (x >> 56) as u8 } else { (x >> 63) as u8 }
+        if random { (x >> 56) as u8 } else { (i % 50) as u8 ^ seed as u8 }
     };
-    (0..length).map(|_| next()).collect()
+    (0..length).map(&mut next).collect()
 }
 
 fn written(dir: &StateDir, checkpoint: u64, sections: &[(&str, u64, Vec<u8>)]) -> StateHandle {

@@ -295,50 +295,6 @@ impl<A: Data> Columns<A> {
         self.next_start = next_start;
     }
 
-    /// The slices of all keys together, between two windows of which the first ended at `reached` and the next starts at
-    /// `next_start`.
-    pub(super) fn from_panes<T, F: WindowFold<T, Acc = A>>(
-        fold: &mut F,
-        panes: Paged<Panes<A>>,
-        reached: Timestamp,
-        next_start: Timestamp,
-    ) -> Self {
-        let mut columns = Columns { reached, next_start, ..Columns::new() };
-        columns.last.grow(panes.len(), || Timestamp::MIN);
-        let mut suffixes_of: Vec<Vec<(Timestamp, A)>> = Vec::with_capacity(panes.len());
-        for (slot, panes) in panes.into_iter().enumerate() {
-            let slot = slot as Slot;
-            let (suffixes, rest) = panes.into_suffixes(fold, reached);
-            if let Some((last, _)) = rest.last().or(suffixes.last()) {
-                columns.keeps(slot, *last);
-            }
-            for (start, _) in &suffixes {
-                column_of(&mut columns.front, *start).touched.push(slot);
-            }
-            for (start, acc) in rest {
-                fold_late(fold, column_of(&mut columns.rest, start), slot, &acc);
-            }
-            suffixes_of.push(suffixes);
-        }
-        // A key that has no records in a slice has the suffix of its next one there.
-        for (slot, mut suffixes) in suffixes_of.into_iter().enumerate() {
-            let mut next: Option<(Timestamp, A)> = suffixes.pop();
-            for column in columns.front.iter_mut().rev() {
-                while let Some((start, _)) = suffixes.last()
-                    && *start >= column.start
-                {
-                    next = suffixes.pop();
-                }
-                if let Some((start, acc)) = &next
-                    && *start >= column.start
-                {
-                    *column.cell(slot as Slot) = Some(acc.clone());
-                }
-            }
-        }
-        columns
-    }
-
     /// The slices of each key, apart.
     pub(super) fn into_panes(self) -> Paged<Panes<A>> {
         let mut panes = Paged::new();

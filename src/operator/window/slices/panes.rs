@@ -54,31 +54,6 @@ impl<A: Data> Panes<A> {
         Panes { slices, front: in_front, middle: in_middle, back }
     }
 
-    /// Number of slices.
-    pub(super) fn len(&self) -> usize {
-        self.slices.len()
-    }
-
-    /// The suffixes of all slices that start before `reached`, up to the last of them, and the slices behind, each by start.
-    #[allow(clippy::type_complexity, reason = "two lists of slices")]
-    pub(super) fn into_suffixes<T, F: WindowFold<T, Acc = A>>(
-        self,
-        fold: &mut F,
-        reached: Timestamp,
-    ) -> (Vec<(Timestamp, A)>, Vec<(Timestamp, A)>) {
-        let mut suffixes: Vec<(Timestamp, A)> = self.slices.into();
-        let rest = suffixes.split_off(suffixes.partition_point(|slice| slice.0 < reached));
-        let front = (self.front as usize).min(suffixes.len());
-        for at in (front + 1..suffixes.len()).rev() {
-            let later = suffixes[at].1.clone();
-            fold.merge(&mut suffixes[at - 1].1, later);
-        }
-        if let Some((_, behind)) = suffixes.get(front).cloned() {
-            suffixes[..front].iter_mut().for_each(|slice| fold.merge(&mut slice.1, behind.clone()));
-        }
-        (suffixes, rest)
-    }
-
     /// Fetches the slices at both ends into the cache.
     #[inline(always)]
     pub(super) fn prefetch(&self) {
