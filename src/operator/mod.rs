@@ -256,7 +256,7 @@ pub trait TwoInputOperator: Send + 'static {
 }
 
 #[cfg(test)]
-mod chains;
+mod restore_tests;
 #[cfg(test)]
 pub(crate) mod tests {
     /// A full snapshot of an operator of either trait, taken at once.
