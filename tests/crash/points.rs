@@ -6,7 +6,6 @@ use crate::size::{Random, random, seed, size};
 use mainstem::base::failpoint::NAMES;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 const SHAPES: [Shape; 4] = [Shape::Files, Shape::Timers, Shape::TwoPhase, Shape::Batch];
 
@@ -28,7 +27,8 @@ fn hits(shape: Shape, seed: u64) -> (BTreeMap<String, u64>, BTreeMap<String, u64
     let started = job(shape).run("t2_", seed, &[]).hits;
     let mut restored = BTreeMap::new();
     for n in 0..RECOVERIES {
-        for (name, hits) in job(shape).run("t2_", seed, &[dies(shape, &mut random(seed, n))]).hits {
+        let death = dies(shape, &started, &mut random(seed, n));
+        for (name, hits) in job(shape).run("t2_", seed, &[death]).hits {
             let least = restored.entry(name).or_insert(hits);
             *least = hits.min(*least);
         }
@@ -36,11 +36,15 @@ fn hits(shape: Shape, seed: u64) -> (BTreeMap<String, u64>, BTreeMap<String, u64
     (started, restored)
 }
 
-/// A kill in the middle of the job; of a streaming one when all subtasks are through with a checkpoint that will not be
-/// there, so that sinks have written what a restore must take back.
-fn dies(shape: Shape, random: &mut Random) -> End {
+/// A kill in the middle of the job: of a streaming one when all subtasks are through with a checkpoint that will not be
+/// there, so that sinks have written what a restore must take back; of a batch when some of its units of work are done,
+/// so that the next process has something to resume. Neither depends on how fast the machine is.
+fn dies(shape: Shape, started: &BTreeMap<String, u64>, random: &mut Random) -> End {
     match shape {
-        Shape::Batch => End::After(Duration::from_millis(300 + random.below(400) as u64)),
+        Shape::Batch => {
+            let units = started["stage.unit_done"] as usize;
+            End::At(format!("stage.unit_done=kill@{}", 2 + random.below(units - 1)))
+        }
         _ => End::At(format!("checkpoint.write=kill@{}", 3 + random.below(4))),
     }
 }
@@ -74,7 +78,7 @@ fn t2_kill_at_every_fail_point() {
                 };
                 let mut died = 0;
                 for _ in 0..TRIES {
-                    let before = in_recovery.then(|| dies(shape, &mut random));
+                    let before = in_recovery.then(|| dies(shape, &started, &mut random));
                     let ends: Vec<End> =
                         before.into_iter().chain([at.clone()]).chain(second.clone()).collect();
                     let report = job(shape).run("t2_", seed, &ends);
