@@ -355,15 +355,6 @@ impl Trigger<Rec> for AnyTrigger {
         ));
         self.purged(result)
     }
-    fn on_processing_time(
-        &mut self,
-        _: Timestamp,
-        _: &Window,
-        _: &mut Remembered,
-        _: &mut TriggerContext<'_>,
-    ) -> TriggerResult {
-        TriggerResult::Continue
-    }
     fn can_merge(&self) -> bool {
         true
     }

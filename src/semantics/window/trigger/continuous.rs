@@ -93,15 +93,6 @@ impl<T> Trigger<T> for ContinuousEventTimeTrigger {
         *next = Some(following);
         TriggerResult::Fire
     }
-    fn on_processing_time(
-        &mut self,
-        _: Timestamp,
-        _: &Window,
-        _: &mut Option<Timestamp>,
-        _: &mut TriggerContext<'_>,
-    ) -> TriggerResult {
-        TriggerResult::Continue
-    }
     fn can_merge(&self) -> bool {
         true
     }
@@ -172,15 +163,6 @@ impl<T> Trigger<T> for ContinuousProcessingTimeTrigger {
             ctx.register_processing_time_timer(first);
             *next = Some(first);
         }
-        TriggerResult::Continue
-    }
-    fn on_event_time(
-        &mut self,
-        _: Timestamp,
-        _: &Window,
-        _: &mut Option<Timestamp>,
-        _: &mut TriggerContext<'_>,
-    ) -> TriggerResult {
         TriggerResult::Continue
     }
     fn on_processing_time(

@@ -37,24 +37,6 @@ impl<T> Trigger<T> for CountTrigger {
         *count = 0;
         TriggerResult::Fire
     }
-    fn on_event_time(
-        &mut self,
-        _: Timestamp,
-        _: &Window,
-        _: &mut u64,
-        _: &mut TriggerContext<'_>,
-    ) -> TriggerResult {
-        TriggerResult::Continue
-    }
-    fn on_processing_time(
-        &mut self,
-        _: Timestamp,
-        _: &Window,
-        _: &mut u64,
-        _: &mut TriggerContext<'_>,
-    ) -> TriggerResult {
-        TriggerResult::Continue
-    }
     fn can_merge(&self) -> bool {
         true
     }

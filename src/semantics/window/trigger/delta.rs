@@ -46,24 +46,6 @@ where
         *last = Some(record.clone());
         result
     }
-    fn on_event_time(
-        &mut self,
-        _: Timestamp,
-        _: &Window,
-        _: &mut Option<T>,
-        _: &mut TriggerContext<'_>,
-    ) -> TriggerResult {
-        TriggerResult::Continue
-    }
-    fn on_processing_time(
-        &mut self,
-        _: Timestamp,
-        _: &Window,
-        _: &mut Option<T>,
-        _: &mut TriggerContext<'_>,
-    ) -> TriggerResult {
-        TriggerResult::Continue
-    }
     /// Two records to compare with cannot become one.
     fn can_merge(&self) -> bool {
         false

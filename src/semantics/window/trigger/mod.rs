@@ -134,23 +134,27 @@ pub trait Trigger<T>: Clone + Send + Sync + 'static {
         ctx: &mut TriggerContext<'_>,
     ) -> TriggerResult;
 
-    /// An event-time timer of this window is due.
+    /// An event-time timer of this window is due. Nothing happens unless the trigger says what.
     fn on_event_time(
         &mut self,
-        time: Timestamp,
-        window: &Window,
-        state: &mut Self::State,
-        ctx: &mut TriggerContext<'_>,
-    ) -> TriggerResult;
+        _time: Timestamp,
+        _window: &Window,
+        _state: &mut Self::State,
+        _ctx: &mut TriggerContext<'_>,
+    ) -> TriggerResult {
+        TriggerResult::Continue
+    }
 
-    /// A processing-time timer of this window is due.
+    /// A processing-time timer of this window is due. Nothing happens unless the trigger says what.
     fn on_processing_time(
         &mut self,
-        time: Timestamp,
-        window: &Window,
-        state: &mut Self::State,
-        ctx: &mut TriggerContext<'_>,
-    ) -> TriggerResult;
+        _time: Timestamp,
+        _window: &Window,
+        _state: &mut Self::State,
+        _ctx: &mut TriggerContext<'_>,
+    ) -> TriggerResult {
+        TriggerResult::Continue
+    }
 
     /// Whether its windows may be merged. One that says no is refused for sessions when the plan is built.
     fn can_merge(&self) -> bool;

@@ -326,15 +326,6 @@ impl Trigger<i64> for CountOrTime {
     ) -> TriggerResult {
         Trigger::<i64>::on_event_time(&mut self.1, time, window, &mut (), ctx)
     }
-    fn on_processing_time(
-        &mut self,
-        _: Timestamp,
-        _: &Window,
-        _: &mut u64,
-        _: &mut TriggerContext<'_>,
-    ) -> TriggerResult {
-        Continue
-    }
     fn can_merge(&self) -> bool {
         false
     }

@@ -73,15 +73,6 @@ impl<T> Trigger<T> for EventTimeTrigger {
     ) -> TriggerResult {
         fire_at_end(time, window)
     }
-    fn on_processing_time(
-        &mut self,
-        _: Timestamp,
-        _: &Window,
-        _: &mut (),
-        _: &mut TriggerContext<'_>,
-    ) -> TriggerResult {
-        TriggerResult::Continue
-    }
     fn can_merge(&self) -> bool {
         true
     }
@@ -115,15 +106,6 @@ impl<T> Trigger<T> for ProcessingTimeTrigger {
         ctx: &mut TriggerContext<'_>,
     ) -> TriggerResult {
         Self::element(window, ctx)
-    }
-    fn on_event_time(
-        &mut self,
-        _: Timestamp,
-        _: &Window,
-        _: &mut (),
-        _: &mut TriggerContext<'_>,
-    ) -> TriggerResult {
-        TriggerResult::Continue
     }
     fn on_processing_time(
         &mut self,
@@ -250,24 +232,6 @@ impl<T> Trigger<T> for NeverTrigger {
     fn on_element(
         &mut self,
         _: &T,
-        _: Timestamp,
-        _: &Window,
-        _: &mut (),
-        _: &mut TriggerContext<'_>,
-    ) -> TriggerResult {
-        TriggerResult::Continue
-    }
-    fn on_event_time(
-        &mut self,
-        _: Timestamp,
-        _: &Window,
-        _: &mut (),
-        _: &mut TriggerContext<'_>,
-    ) -> TriggerResult {
-        TriggerResult::Continue
-    }
-    fn on_processing_time(
-        &mut self,
         _: Timestamp,
         _: &Window,
         _: &mut (),

@@ -76,15 +76,6 @@ impl Trigger<Record> for Soon {
         ctx.register_event_time_timer(time + 10);
         TriggerResult::Fire
     }
-    fn on_processing_time(
-        &mut self,
-        _: i64,
-        _: &Window,
-        (): &mut (),
-        _: &mut TriggerContext<'_>,
-    ) -> TriggerResult {
-        TriggerResult::Continue
-    }
     fn can_merge(&self) -> bool {
         false
     }

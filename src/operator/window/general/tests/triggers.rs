@@ -97,15 +97,6 @@ impl Trigger<Record> for CountOrTime {
     ) -> TriggerResult {
         TriggerResult::FireAndPurge
     }
-    fn on_processing_time(
-        &mut self,
-        _: i64,
-        _: &Window,
-        _: &mut u64,
-        _: &mut TriggerContext<'_>,
-    ) -> TriggerResult {
-        TriggerResult::Continue
-    }
     fn can_merge(&self) -> bool {
         false
     }
