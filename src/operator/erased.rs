@@ -84,6 +84,54 @@ pub trait AnyOperator: Send {
     fn type_name(&self) -> &'static str;
 }
 
+/// What [`OneInput`] and [`TwoInput`] hand to their operator as it is.
+macro_rules! forwarded_calls {
+    () => {
+        fn open(&mut self, ctx: &mut Context) -> Result<()> {
+            self.operator.open(ctx)
+        }
+        fn watermark(&mut self, watermark: Timestamp, ctx: &mut Context) -> Result<Progress> {
+            self.operator.watermark(watermark, ctx, &mut self.out)
+        }
+        fn processing_time(&mut self, now: Timestamp, ctx: &mut Context) -> Result<Progress> {
+            self.operator.processing_time(now, ctx, &mut self.out)
+        }
+        fn next_timer(&self) -> Option<Timestamp> {
+            self.operator.next_timer()
+        }
+        fn emits_at_end(&self) -> bool {
+            self.operator.emits_at_end()
+        }
+        fn end_of_key(&mut self, ctx: &mut Context) -> Result<Progress> {
+            self.operator.end_of_key(ctx, &mut self.out)
+        }
+        fn snapshot(&mut self, barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
+            self.operator.snapshot(barrier, into)
+        }
+        fn snapshot_more(&mut self, into: &mut OperatorSnapshot) -> Result<Progress> {
+            self.operator.snapshot_more(into)
+        }
+        fn checkpoint_complete(&mut self, checkpoint: CheckpointId) -> Result<()> {
+            self.operator.checkpoint_complete(checkpoint)
+        }
+        fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {
+            self.operator.restore(state, ctx)
+        }
+        fn state_tables(&self) -> Vec<Box<dyn StateTable>> {
+            self.operator.state_tables()
+        }
+        fn close(&mut self) -> Result<()> {
+            self.operator.close()
+        }
+        fn out(&mut self) -> &mut dyn AnyOut {
+            &mut self.out
+        }
+        fn type_name(&self) -> &'static str {
+            std::any::type_name::<O>()
+        }
+    };
+}
+
 /// An operator with one logical input and its outputs.
 pub struct OneInput<O: Operator> {
     operator: O,
@@ -98,59 +146,19 @@ impl<O: Operator> OneInput<O> {
 }
 
 impl<O: Operator> AnyOperator for OneInput<O> {
-    fn open(&mut self, ctx: &mut Context) -> Result<()> {
-        self.operator.open(ctx)
-    }
+    forwarded_calls!();
+
     fn process(&mut self, _input: usize, batch: &mut ErasedBatch, ctx: &mut Context) -> Result<Progress> {
         self.operator.process(typed::<O::In>(&mut **batch), ctx, &mut self.out)
     }
-    fn watermark(&mut self, watermark: Timestamp, ctx: &mut Context) -> Result<Progress> {
-        self.operator.watermark(watermark, ctx, &mut self.out)
-    }
-    fn processing_time(&mut self, now: Timestamp, ctx: &mut Context) -> Result<Progress> {
-        self.operator.processing_time(now, ctx, &mut self.out)
-    }
-    fn next_timer(&self) -> Option<Timestamp> {
-        self.operator.next_timer()
-    }
     fn makes_watermarks(&self) -> bool {
         self.operator.makes_watermarks()
-    }
-    fn emits_at_end(&self) -> bool {
-        self.operator.emits_at_end()
-    }
-    fn end_of_key(&mut self, ctx: &mut Context) -> Result<Progress> {
-        self.operator.end_of_key(ctx, &mut self.out)
     }
     fn end_of_input(&mut self, _input: usize, ctx: &mut Context) -> Result<Progress> {
         self.operator.end_of_input(ctx, &mut self.out)
     }
     fn idle(&mut self) -> Result<()> {
         self.operator.idle()
-    }
-    fn snapshot(&mut self, barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
-        self.operator.snapshot(barrier, into)
-    }
-    fn snapshot_more(&mut self, into: &mut OperatorSnapshot) -> Result<Progress> {
-        self.operator.snapshot_more(into)
-    }
-    fn checkpoint_complete(&mut self, checkpoint: CheckpointId) -> Result<()> {
-        self.operator.checkpoint_complete(checkpoint)
-    }
-    fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {
-        self.operator.restore(state, ctx)
-    }
-    fn state_tables(&self) -> Vec<Box<dyn StateTable>> {
-        self.operator.state_tables()
-    }
-    fn close(&mut self) -> Result<()> {
-        self.operator.close()
-    }
-    fn out(&mut self) -> &mut dyn AnyOut {
-        &mut self.out
-    }
-    fn type_name(&self) -> &'static str {
-        std::any::type_name::<O>()
     }
 }
 
@@ -169,29 +177,13 @@ impl<O: TwoInputOperator> TwoInput<O> {
 }
 
 impl<O: TwoInputOperator> AnyOperator for TwoInput<O> {
-    fn open(&mut self, ctx: &mut Context) -> Result<()> {
-        self.operator.open(ctx)
-    }
+    forwarded_calls!();
+
     fn process(&mut self, input: usize, batch: &mut ErasedBatch, ctx: &mut Context) -> Result<Progress> {
         match input {
             0 => self.operator.process_left(typed::<O::Left>(&mut **batch), ctx, &mut self.out),
             _ => self.operator.process_right(typed::<O::Right>(&mut **batch), ctx, &mut self.out),
         }
-    }
-    fn watermark(&mut self, watermark: Timestamp, ctx: &mut Context) -> Result<Progress> {
-        self.operator.watermark(watermark, ctx, &mut self.out)
-    }
-    fn processing_time(&mut self, now: Timestamp, ctx: &mut Context) -> Result<Progress> {
-        self.operator.processing_time(now, ctx, &mut self.out)
-    }
-    fn next_timer(&self) -> Option<Timestamp> {
-        self.operator.next_timer()
-    }
-    fn emits_at_end(&self) -> bool {
-        self.operator.emits_at_end()
-    }
-    fn end_of_key(&mut self, ctx: &mut Context) -> Result<Progress> {
-        self.operator.end_of_key(ctx, &mut self.out)
     }
     fn end_of_input(&mut self, _input: usize, ctx: &mut Context) -> Result<Progress> {
         if self.inputs_open > 1 {
@@ -200,29 +192,5 @@ impl<O: TwoInputOperator> AnyOperator for TwoInput<O> {
         }
         // The last input stays open until the call that ends it is done.
         self.operator.end_of_input(ctx, &mut self.out)
-    }
-    fn snapshot(&mut self, barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
-        self.operator.snapshot(barrier, into)
-    }
-    fn snapshot_more(&mut self, into: &mut OperatorSnapshot) -> Result<Progress> {
-        self.operator.snapshot_more(into)
-    }
-    fn checkpoint_complete(&mut self, checkpoint: CheckpointId) -> Result<()> {
-        self.operator.checkpoint_complete(checkpoint)
-    }
-    fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {
-        self.operator.restore(state, ctx)
-    }
-    fn state_tables(&self) -> Vec<Box<dyn StateTable>> {
-        self.operator.state_tables()
-    }
-    fn close(&mut self) -> Result<()> {
-        self.operator.close()
-    }
-    fn out(&mut self) -> &mut dyn AnyOut {
-        &mut self.out
-    }
-    fn type_name(&self) -> &'static str {
-        std::any::type_name::<O>()
     }
 }
