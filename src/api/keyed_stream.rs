@@ -6,7 +6,8 @@ use crate::base::data::State;
 use crate::base::data::{Data, Key};
 use crate::operator::UserResult;
 use crate::operator::aggregate::{
-    Aggregate, Aggregator, Combine, Count, ExtremeField, Fold, Merge, Reduce, Rolling, SumField,
+    Aggregate, Aggregator, Combine, Count, Fold, Merge, Reduce, Rolling, extreme_field, extreme_record,
+    sum_field,
 };
 use crate::operator::collector::Collector;
 use crate::operator::erased::OneInput;
@@ -117,7 +118,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         &self,
         field: impl FnMut(&mut T) -> &mut N + Clone + Send + 'static,
     ) -> DataStream<T> {
-        self.fold("sum", SumField::new(field))
+        self.fold("sum", Reduce::new(sum_field(field)))
     }
 
     /// The smallest value of one field; the other fields are those of the key's first record. State per key: one
@@ -126,7 +127,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         &self,
         field: impl FnMut(&mut T) -> &mut N + Clone + Send + 'static,
     ) -> DataStream<T> {
-        self.fold("min", ExtremeField::<T, N, _, false>::new(field, Ordering::Less))
+        self.fold("min", Reduce::new(extreme_field(Ordering::Less, field)))
     }
 
     /// The largest value of one field; the other fields are those of the key's first record. State per key: one
@@ -135,7 +136,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         &self,
         field: impl FnMut(&mut T) -> &mut N + Clone + Send + 'static,
     ) -> DataStream<T> {
-        self.fold("max", ExtremeField::<T, N, _, false>::new(field, Ordering::Greater))
+        self.fold("max", Reduce::new(extreme_field(Ordering::Greater, field)))
     }
 
     /// The whole record with the smallest value of one field, the first of several. State per key: one record.
@@ -144,7 +145,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         &self,
         field: impl FnMut(&mut T) -> &mut N + Clone + Send + 'static,
     ) -> DataStream<T> {
-        self.fold("min_by", ExtremeField::<T, N, _, true>::new(field, Ordering::Less))
+        self.fold("min_by", Reduce::new(extreme_record(Ordering::Less, field)))
     }
 
     /// The whole record with the largest value of one field, the first of several. State per key: one record.
@@ -153,7 +154,7 @@ impl<K: Key, T: Data> KeyedStream<K, T> {
         &self,
         field: impl FnMut(&mut T) -> &mut N + Clone + Send + 'static,
     ) -> DataStream<T> {
-        self.fold("max_by", ExtremeField::<T, N, _, true>::new(field, Ordering::Greater))
+        self.fold("max_by", Reduce::new(extreme_record(Ordering::Greater, field)))
     }
 
     /// A function with state and timers for each key. `make` declares the state and makes the function: once when the plan is

@@ -113,117 +113,38 @@ impl<K: Key, T: Data, F: FnMut(&mut T, T) + Clone + Send + 'static> Fold<K, T> f
     }
 }
 
-/// Sums one field; the other fields are those of the first record.
-pub struct SumField<T, N, F> {
-    field: F,
-    types: PhantomData<fn(T) -> N>,
-}
-
-impl<T, N, F> SumField<T, N, F> {
-    /// The fold over the field that `field` points to.
-    pub fn new(field: F) -> Self {
-        SumField { field, types: PhantomData }
+/// Sums one field, for [`Reduce`]; the other fields are those of the first record.
+pub fn sum_field<T, N: AddAssign + Clone>(
+    mut field: impl FnMut(&mut T) -> &mut N + Clone + Send + 'static,
+) -> impl FnMut(&mut T, T) + Clone + Send + 'static {
+    move |acc, mut record| {
+        let more = field(&mut record).clone();
+        *field(acc) += more;
     }
 }
 
-impl<T, N, F: Clone> Clone for SumField<T, N, F> {
-    fn clone(&self) -> Self {
-        SumField::new(self.field.clone())
-    }
-}
-
-impl<K, T, N, F> Fold<K, T> for SumField<T, N, F>
-where
-    K: Key,
-    T: Data,
-    N: AddAssign + Clone + 'static,
-    F: FnMut(&mut T) -> &mut N + Clone + Send + 'static,
-{
-    type Acc = T;
-    type Out = T;
-    const ORDERED: bool = true;
-
-    #[inline(always)]
-    fn create(&mut self, record: T) -> T {
-        record
-    }
-    #[inline(always)]
-    fn add(&mut self, acc: &mut T, mut record: T) {
-        let more = (self.field)(&mut record).clone();
-        *(self.field)(acc) += more;
-    }
-    #[inline(always)]
-    fn merge(&mut self, acc: &mut T, later: T) {
-        Fold::<K, T>::add(self, acc, later);
-    }
-    #[inline(always)]
-    fn result(&mut self, _key: &K, acc: &T) -> T {
-        acc.clone()
-    }
-    #[inline(always)]
-    fn finish(&mut self, _key: K, acc: T) -> T {
-        acc
-    }
-}
-
-/// Keeps the extreme of one field (`WHOLE` false: the other fields are those of the first record), or the whole
-/// record that has it (`WHOLE` true: the first of several).
-pub struct ExtremeField<T, N, F, const WHOLE: bool> {
-    field: F,
+/// Keeps the extreme of one field, for [`Reduce`]; the other fields are those of the first record. A value is kept if it
+/// is `wanted` (`Less`: smaller) than the one before.
+pub fn extreme_field<T, N: PartialOrd + Clone>(
     wanted: Ordering,
-    types: PhantomData<fn(T) -> N>,
-}
-
-impl<T, N, F, const WHOLE: bool> ExtremeField<T, N, F, WHOLE> {
-    /// The record or field that is `wanted` (`Less`: the smallest) than all others.
-    pub fn new(field: F, wanted: Ordering) -> Self {
-        ExtremeField { field, wanted, types: PhantomData }
-    }
-}
-
-impl<T, N, F: Clone, const WHOLE: bool> Clone for ExtremeField<T, N, F, WHOLE> {
-    fn clone(&self) -> Self {
-        ExtremeField::new(self.field.clone(), self.wanted)
-    }
-}
-
-impl<K, T, N, F, const WHOLE: bool> Fold<K, T> for ExtremeField<T, N, F, WHOLE>
-where
-    K: Key,
-    T: Data,
-    N: PartialOrd + Clone + 'static,
-    F: FnMut(&mut T) -> &mut N + Clone + Send + 'static,
-{
-    type Acc = T;
-    type Out = T;
-    const ORDERED: bool = true;
-
-    #[inline(always)]
-    fn create(&mut self, record: T) -> T {
-        record
-    }
-    #[inline(always)]
-    fn add(&mut self, acc: &mut T, mut record: T) {
-        let new = (self.field)(&mut record);
-        let old = (self.field)(acc);
-        if new.partial_cmp(&old) == Some(self.wanted) {
-            if WHOLE {
-                *acc = record;
-            } else {
-                *old = new.clone();
-            }
+    mut field: impl FnMut(&mut T) -> &mut N + Clone + Send + 'static,
+) -> impl FnMut(&mut T, T) + Clone + Send + 'static {
+    move |acc, mut record| {
+        let (old, new) = (field(acc), field(&mut record));
+        if new.partial_cmp(&old) == Some(wanted) {
+            *old = new.clone();
         }
     }
-    #[inline(always)]
-    fn merge(&mut self, acc: &mut T, later: T) {
-        Fold::<K, T>::add(self, acc, later);
-    }
-    #[inline(always)]
-    fn result(&mut self, _key: &K, acc: &T) -> T {
-        acc.clone()
-    }
-    #[inline(always)]
-    fn finish(&mut self, _key: K, acc: T) -> T {
-        acc
+}
+
+/// Keeps the whole record with the extreme of one field, the first of several, for [`Reduce`].
+pub fn extreme_record<T, N: PartialOrd>(
+    wanted: Ordering,
+    mut field: impl FnMut(&mut T) -> &mut N + Clone + Send + 'static,
+) -> impl FnMut(&mut T, T) + Clone + Send + 'static {
+    move |acc, mut record| {
+        if field(&mut record).partial_cmp(&field(acc)) == Some(wanted) {
+            *acc = record;
+        }
     }
 }

@@ -14,7 +14,7 @@ mod rolling;
 
 pub use crate::semantics::aggregate::{Aggregator, Count};
 pub use combine::Combine;
-pub use fold::{Aggregate, ExtremeField, Fold, Reduce, SumField};
+pub use fold::{Aggregate, Fold, Reduce, extreme_field, extreme_record, sum_field};
 pub use fold_at_end::FoldAtEnd;
 pub(crate) use heap::HeapEstimate;
 pub use merge::Merge;
