@@ -1,7 +1,7 @@
 //! S2 to S6: time to live of state, and operator state, in whole programs with a clock of their own.
 
 use mainstem::prelude::*;
-use mainstem::testing::Harness;
+use mainstem::testing::{Harness, TwoInputHarness};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -283,4 +283,88 @@ fn s4_what_cannot_be_declared_is_a_mistake() {
     });
     let error = harness.push(1).unwrap_err().to_string();
     assert!(error.contains("'of a key'") && error.contains("key_by"), "{error}");
+}
+
+/// Numbers the records of its left input, from a list of the subtask; the right input is another one or a broadcast one.
+struct Numbers {
+    next: u64,
+    kept: OperatorListState<u64>,
+}
+
+impl Numbers {
+    fn new(states: &mut States) -> Numbers {
+        Numbers { next: 0, kept: states.operator_list("kept") }
+    }
+    fn take_up(&mut self, state: &mut OperatorContext<'_>) -> UserResult {
+        self.next = self.kept.take(state).iter().sum();
+        Ok(())
+    }
+    fn keep(&mut self, state: &mut OperatorContext<'_>) -> UserResult {
+        self.kept.set(state, vec![self.next]);
+        Ok(())
+    }
+    fn number(&mut self, out: &mut Collector<'_, u64>) -> UserResult {
+        self.next += 1;
+        out.emit(self.next);
+        Ok(())
+    }
+}
+
+impl CoProcessFunction<u64, String, u64> for Numbers {
+    fn initialize_state(&mut self, state: &mut OperatorContext<'_>) -> UserResult {
+        self.take_up(state)
+    }
+    fn snapshot_state(&mut self, state: &mut OperatorContext<'_>) -> UserResult {
+        self.keep(state)
+    }
+    fn process_left(&mut self, _: u64, _: &ProcessContext<'_>, out: &mut Collector<'_, u64>) -> UserResult {
+        self.number(out)
+    }
+    fn process_right(&mut self, _: String, _: &ProcessContext<'_>, _: &mut Collector<'_, u64>) -> UserResult {
+        Ok(())
+    }
+}
+
+impl BroadcastProcessFunction<u64, String, u64> for Numbers {
+    fn initialize_state(&mut self, state: &mut OperatorContext<'_>) -> UserResult {
+        self.take_up(state)
+    }
+    fn snapshot_state(&mut self, state: &mut OperatorContext<'_>) -> UserResult {
+        self.keep(state)
+    }
+    fn process(&mut self, _: u64, _: &ReadOnlyContext<'_>, out: &mut Collector<'_, u64>) -> UserResult {
+        self.number(out)
+    }
+    fn process_broadcast(
+        &mut self,
+        _: String,
+        _: &mut BroadcastContext<'_>,
+        _: &mut Collector<'_, u64>,
+    ) -> UserResult {
+        Ok(())
+    }
+}
+
+/// S4, S5: functions over two inputs without a key keep lists of the subtask, too.
+#[test]
+fn s4_lists_of_functions_over_two_inputs() {
+    type Program = fn(DataStream<u64>, DataStream<String>) -> DataStream<u64>;
+    let programs: [Program; 2] = [
+        |left, right| left.connect(&right).process_with_states(Numbers::new),
+        |left, right| left.connect_broadcast(&right).process(Numbers::new),
+    ];
+    for program in programs {
+        let mut harness = TwoInputHarness::new(program);
+        harness.push_left(7).unwrap();
+        harness.push_right("b".to_string()).unwrap();
+        harness.push_left(7).unwrap();
+        let snapshot = harness.snapshot().unwrap();
+        let mut again = TwoInputHarness::new(program).restore(&snapshot).unwrap();
+        again.push_left(7).unwrap();
+        assert_eq!(again.take_output(), [3]);
+        let mut batch = TwoInputHarness::batch(program);
+        batch.push_left(7).unwrap();
+        batch.end().unwrap();
+        assert_eq!(batch.take_output(), [1]);
+    }
 }

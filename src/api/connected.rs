@@ -1,6 +1,6 @@
 //! Connected streams: two streams, of different types, into one operator.
 
-use super::data_stream::{DataStream, no_broadcast_state, pristine_two, stateful};
+use super::data_stream::{DataStream, no_broadcast_state, no_keyed_state, pristine_two, stateful};
 use super::keyed_stream::KeyedStream;
 use crate::base::data::{Data, Key};
 use crate::operator::collector::Collector;
@@ -91,6 +91,21 @@ impl<L: Data, R: Data> ConnectedStreams<L, R> {
     pub fn process<U: Data>(&self, function: impl CoProcessFunction<L, R, U> + Clone) -> DataStream<U> {
         let semantics = Semantics { stateful: true, reads_watermark: true, ..Semantics::default() };
         self.add("co_process", pristine_two(function, CoProcess::<L, R, U, _>::new), semantics)
+    }
+
+    /// As [`process`](ConnectedStreams::process), with a function that keeps operator state: lists of the subtask. `make`
+    /// declares them, as in [`DataStream::process_with_states`].
+    pub fn process_with_states<U: Data, P: CoProcessFunction<L, R, U>>(
+        &self,
+        make: impl Fn(&mut States) -> P + Send + Sync + 'static,
+    ) -> DataStream<U> {
+        let inputs = vec![self.left.from.clone(), second(&self.left, &self.right)];
+        let mut node = stateful("co_process", inputs, make, |function, states| {
+            TwoInput::boxed(CoProcess::<L, R, U, P>::with_states(function, states))
+        });
+        no_broadcast_state(&mut node);
+        no_keyed_state(&mut node);
+        add_interleaved(&self.left, node)
     }
 
     /// Groups both streams by a key, computed with `f` and `g`: records of equal keys meet in one subtask, whichever
@@ -186,12 +201,7 @@ impl<T: Data, R: Data> BroadcastConnected<T, R> {
         let mut node = stateful("broadcast_process", inputs, make, |function, states| {
             TwoInput::boxed(BroadcastProcess::<T, R, U, P>::new(function, states))
         });
-        if let Some(keyed) = node.states.iter().find(|state| state.kind != "broadcast") {
-            node.mistakes.push(format!(
-                "state '{}' is of keys, but the stream has none; group it with key_by, or declare broadcast state",
-                keyed.name
-            ));
-        }
+        no_keyed_state(&mut node);
         add_interleaved(&self.stream, node)
     }
 }

@@ -103,6 +103,17 @@ pub(super) fn no_broadcast_state(node: &mut Node) {
     }
 }
 
+/// Notes a mistake if the function of a node declares state of keys, though its input has none.
+pub(super) fn no_keyed_state(node: &mut Node) {
+    let is_of_keys = |kind: &str| kind != "broadcast" && !kind.ends_with(" list");
+    if let Some(state) = node.states.iter().find(|state| is_of_keys(&state.kind)) {
+        node.mistakes.push(format!(
+            "state '{}' is of keys, but the stream has none; call key_by before, or declare state of the subtask",
+            state.name
+        ));
+    }
+}
+
 impl<T: Data> DataStream<T> {
     pub(super) fn of_node(env: &Environment, node: NodeId) -> DataStream<T> {
         let exchange: Arc<dyn ExchangeType> = Arc::new(Unkeyed::<T>::new(Partitioning::Auto));
@@ -206,12 +217,7 @@ impl<T: Data> DataStream<T> {
             OneInput::boxed(Process::<T, U, P>::with_states(function, states))
         });
         no_broadcast_state(&mut node);
-        if let Some(state) = node.states.iter().find(|state| !state.kind.ends_with(" list")) {
-            node.mistakes.push(format!(
-                "state '{}' of keys is declared by a function without a key; call key_by before",
-                state.name
-            ));
-        }
+        no_keyed_state(&mut node);
         DataStream::of_node(&self.env, self.env.add(node))
     }
 

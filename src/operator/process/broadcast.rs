@@ -2,8 +2,8 @@
 //!
 //! Method: both sides reach the maps of the subtask through contexts of their own; that of the stream only reads.
 
-use super::hooks::Hooks;
-use super::snapshot::{restore_broadcast, snapshot_broadcast, subtask_tables};
+use super::hooks::{SubtaskState, subtask_calls};
+use super::snapshot::subtask_tables;
 use super::{OperatorContext, Reversed, each};
 use crate::base::batch::{Barrier, Batch, CheckpointId};
 use crate::base::data::{Data, Timestamp};
@@ -152,10 +152,7 @@ impl BroadcastWrite for BroadcastContext<'_> {
 /// Runs a [`BroadcastProcessFunction`]: the stream is the first input, the broadcast one the second.
 pub struct BroadcastProcess<T, R, U, P> {
     function: P,
-    states: States,
-    hooks: Hooks,
-    /// Once it is open.
-    runtime: Option<RuntimeContext>,
+    kept: SubtaskState,
     reversed: Reversed,
     types: PhantomData<fn(T, R) -> U>,
 }
@@ -163,8 +160,8 @@ pub struct BroadcastProcess<T, R, U, P> {
 impl<T, R, U, P> BroadcastProcess<T, R, U, P> {
     /// The operator around `function`, whose state was declared in `states`.
     pub fn new(function: P, states: States) -> Self {
-        let (hooks, reversed) = (Hooks::default(), Reversed::default());
-        BroadcastProcess { function, states, hooks, runtime: None, reversed, types: PhantomData }
+        let (kept, reversed) = (SubtaskState::new(states), Reversed::default());
+        BroadcastProcess { function, kept, reversed, types: PhantomData }
     }
 }
 
@@ -179,10 +176,7 @@ where
     type Right = R;
     type Out = U;
 
-    fn open(&mut self, ctx: &mut Context) -> Result<()> {
-        self.runtime = Some(ctx.runtime.clone());
-        self.function.open(&ctx.runtime).map_err(Error::User)
-    }
+    subtask_calls!();
 
     fn process_left(
         &mut self,
@@ -190,8 +184,9 @@ where
         context: &mut Context,
         out: &mut Out<U>,
     ) -> Result<Progress> {
-        let BroadcastProcess { function, states, hooks, reversed, .. } = self;
-        hooks.initialize(states, &context.runtime, |state| function.initialize_state(state))?;
+        let BroadcastProcess { function, kept, reversed, .. } = self;
+        kept.initialize(|state| function.initialize_state(state))?;
+        let states = &mut kept.states;
         each(batch, reversed, out, |record, timestamp, out| {
             let context = ReadOnlyContext { context, states, timestamp };
             function.process(record, &context, &mut Collector::new(out, timestamp))
@@ -204,46 +199,12 @@ where
         context: &mut Context,
         out: &mut Out<U>,
     ) -> Result<Progress> {
-        let BroadcastProcess { function, states, hooks, reversed, .. } = self;
-        hooks.initialize(states, &context.runtime, |state| function.initialize_state(state))?;
+        let BroadcastProcess { function, kept, reversed, .. } = self;
+        kept.initialize(|state| function.initialize_state(state))?;
+        let states = &mut kept.states;
         each(batch, reversed, out, |record, timestamp, out| {
             let mut context = BroadcastContext { context, states, timestamp };
             function.process_broadcast(record, &mut context, &mut Collector::new(out, timestamp))
         })
-    }
-
-    fn snapshot(&mut self, _barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
-        let BroadcastProcess { function, states, hooks, runtime, .. } = self;
-        if let Some(runtime) = runtime {
-            hooks.initialize(states, runtime, |state| function.initialize_state(state))?;
-            hooks.snapshot(states, runtime, into, |state| function.snapshot_state(state))?;
-        }
-        snapshot_broadcast(states, into)?;
-        Ok(Progress::Done)
-    }
-
-    fn checkpoint_complete(&mut self, checkpoint: CheckpointId) -> Result<()> {
-        self.function.checkpoint_complete(checkpoint).map_err(Error::User)
-    }
-
-    fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {
-        let BroadcastProcess { function, states, hooks, .. } = self;
-        restore_broadcast(states, state)?;
-        hooks.restore(states, &ctx.runtime, state)?;
-        hooks.initialize(states, &ctx.runtime, |state| function.initialize_state(state))
-    }
-
-    fn end_of_input(&mut self, ctx: &mut Context, _out: &mut Out<U>) -> Result<Progress> {
-        let BroadcastProcess { function, states, hooks, .. } = self;
-        hooks.initialize(states, &ctx.runtime, |state| function.initialize_state(state))?;
-        Ok(Progress::Done)
-    }
-
-    fn state_tables(&self) -> Vec<Box<dyn StateTable>> {
-        subtask_tables(&self.states)
-    }
-
-    fn close(&mut self) -> Result<()> {
-        self.function.close().map_err(Error::User)
     }
 }

@@ -1,11 +1,14 @@
 //! CoProcess, CoMap, CoFlatMap: user functions over two connected streams without a key.
 
-use super::{ProcessContext, Reversed, each};
-use crate::base::batch::Batch;
+use super::hooks::{SubtaskState, subtask_calls};
+use super::snapshot::subtask_tables;
+use super::{OperatorContext, ProcessContext, Reversed, each};
+use crate::base::batch::{Barrier, Batch, CheckpointId};
 use crate::base::data::Data;
 use crate::base::error::{Error, Result};
 use crate::operator::collector::Collector;
 use crate::operator::{Context, Out, Progress, RuntimeContext, TwoInputOperator, UserResult};
+use crate::semantics::state::{OperatorSnapshot, OperatorState, StateTable, States};
 use std::marker::PhantomData;
 
 /// A function over the records of two streams without a key, which may share its fields. One value serves one attempt
@@ -53,6 +56,19 @@ pub trait CoProcessFunction<L, R, Out: Data>: Send + 'static {
         ctx: &ProcessContext<'_>,
         out: &mut Collector<'_, Out>,
     ) -> UserResult;
+    /// Once before the first record, also where nothing was kept before: takes up operator state.
+    fn initialize_state(&mut self, _state: &mut OperatorContext<'_>) -> UserResult {
+        Ok(())
+    }
+    /// A snapshot is taken: puts what the function keeps in fields into operator state.
+    fn snapshot_state(&mut self, _state: &mut OperatorContext<'_>) -> UserResult {
+        Ok(())
+    }
+    /// The checkpoint is complete: what was kept in its snapshot will not be lost. May be skipped for one that is followed by
+    /// another.
+    fn checkpoint_complete(&mut self, _checkpoint: CheckpointId) -> UserResult {
+        Ok(())
+    }
     /// After the last record, also after a failure.
     fn close(&mut self) -> UserResult {
         Ok(())
@@ -62,6 +78,7 @@ pub trait CoProcessFunction<L, R, Out: Data>: Send + 'static {
 /// Runs a [`CoProcessFunction`].
 pub struct CoProcess<L, R, U, P> {
     function: P,
+    kept: SubtaskState,
     reversed: Reversed,
     types: PhantomData<fn(L, R) -> U>,
 }
@@ -69,7 +86,13 @@ pub struct CoProcess<L, R, U, P> {
 impl<L, R, U, P> CoProcess<L, R, U, P> {
     /// The operator around `function`.
     pub fn new(function: P) -> Self {
-        CoProcess { function, reversed: Reversed::default(), types: PhantomData }
+        CoProcess::with_states(function, States::default())
+    }
+
+    /// The operator around `function`, whose operator state was declared in `states`.
+    pub fn with_states(function: P, states: States) -> Self {
+        let (kept, reversed) = (SubtaskState::new(states), Reversed::default());
+        CoProcess { function, kept, reversed, types: PhantomData }
     }
 }
 
@@ -78,9 +101,7 @@ impl<L: Data, R: Data, U: Data, P: CoProcessFunction<L, R, U>> TwoInputOperator 
     type Right = R;
     type Out = U;
 
-    fn open(&mut self, ctx: &mut Context) -> Result<()> {
-        self.function.open(&ctx.runtime).map_err(Error::User)
-    }
+    subtask_calls!();
 
     fn process_left(
         &mut self,
@@ -88,9 +109,11 @@ impl<L: Data, R: Data, U: Data, P: CoProcessFunction<L, R, U>> TwoInputOperator 
         ctx: &mut Context,
         out: &mut Out<U>,
     ) -> Result<Progress> {
-        each(batch, &mut self.reversed, out, |record, timestamp, out| {
+        let CoProcess { function, kept, reversed, .. } = self;
+        kept.initialize(|state| function.initialize_state(state))?;
+        each(batch, reversed, out, |record, timestamp, out| {
             let context = ProcessContext::new(ctx, timestamp);
-            self.function.process_left(record, &context, &mut Collector::new(out, timestamp))
+            function.process_left(record, &context, &mut Collector::new(out, timestamp))
         })
     }
 
@@ -100,14 +123,12 @@ impl<L: Data, R: Data, U: Data, P: CoProcessFunction<L, R, U>> TwoInputOperator 
         ctx: &mut Context,
         out: &mut Out<U>,
     ) -> Result<Progress> {
-        each(batch, &mut self.reversed, out, |record, timestamp, out| {
+        let CoProcess { function, kept, reversed, .. } = self;
+        kept.initialize(|state| function.initialize_state(state))?;
+        each(batch, reversed, out, |record, timestamp, out| {
             let context = ProcessContext::new(ctx, timestamp);
-            self.function.process_right(record, &context, &mut Collector::new(out, timestamp))
+            function.process_right(record, &context, &mut Collector::new(out, timestamp))
         })
-    }
-
-    fn close(&mut self) -> Result<()> {
-        self.function.close().map_err(Error::User)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Hooks: what a function is called for beside records and timers: to take up and to keep operator state.
 
 use super::context::KeyedContext;
+use super::snapshot::{restore_broadcast, snapshot_broadcast};
 use super::{BroadcastContext, KeyedBroadcastContext};
 use crate::base::error::{Error, Result};
 use crate::operator::{RuntimeContext, UserResult};
@@ -106,3 +107,87 @@ impl Hooks {
         states.snapshot_operator_lists(into)
     }
 }
+
+/// The state of a function without keys: lists of the subtask and broadcast state.
+pub(super) struct SubtaskState {
+    pub(super) states: States,
+    hooks: Hooks,
+    /// Once the operator is open.
+    runtime: Option<RuntimeContext>,
+}
+
+impl SubtaskState {
+    /// What was declared in `states`.
+    pub(super) fn new(states: States) -> SubtaskState {
+        SubtaskState { states, hooks: Hooks::default(), runtime: None }
+    }
+
+    /// The operator is open.
+    pub(super) fn open(&mut self, runtime: &RuntimeContext) {
+        self.runtime = Some(runtime.clone());
+    }
+
+    /// Calls the function's `initialize_state`, if it was not called before.
+    #[inline(always)]
+    pub(super) fn initialize(
+        &mut self,
+        call: impl FnOnce(&mut OperatorContext<'_>) -> UserResult,
+    ) -> Result<()> {
+        let SubtaskState { states, hooks, runtime } = self;
+        runtime.as_ref().map_or(Ok(()), |runtime| hooks.initialize(states, runtime, call))
+    }
+
+    /// Calls the function's `snapshot_state`, and writes everything.
+    pub(super) fn snapshot(
+        &mut self,
+        into: &mut OperatorSnapshot,
+        call: impl FnOnce(&mut OperatorContext<'_>) -> UserResult,
+    ) -> Result<()> {
+        let SubtaskState { states, hooks, runtime } = self;
+        if let Some(runtime) = runtime {
+            hooks.snapshot(states, runtime, into, call)?;
+        }
+        snapshot_broadcast(states, into)
+    }
+
+    /// Takes up what was kept: before `initialize_state`.
+    pub(super) fn restore(&mut self, state: &OperatorState) -> Result<()> {
+        let SubtaskState { states, hooks, runtime } = self;
+        let Some(runtime) = runtime else { return Ok(()) };
+        restore_broadcast(states, state, runtime.subtask_index())?;
+        hooks.restore(states, runtime, state)
+    }
+}
+
+/// The calls of an operator that the functions without keys share: they have `function` and `kept`.
+macro_rules! subtask_calls {
+    () => {
+        fn open(&mut self, ctx: &mut Context) -> Result<()> {
+            self.kept.open(&ctx.runtime);
+            self.function.open(&ctx.runtime).map_err(Error::User)
+        }
+        fn end_of_input(&mut self, _: &mut Context, _: &mut Out<U>) -> Result<Progress> {
+            self.kept.initialize(|state| self.function.initialize_state(state))?;
+            Ok(Progress::Done)
+        }
+        fn snapshot(&mut self, _: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
+            self.kept.initialize(|state| self.function.initialize_state(state))?;
+            self.kept.snapshot(into, |state| self.function.snapshot_state(state))?;
+            Ok(Progress::Done)
+        }
+        fn checkpoint_complete(&mut self, checkpoint: CheckpointId) -> Result<()> {
+            self.function.checkpoint_complete(checkpoint).map_err(Error::User)
+        }
+        fn restore(&mut self, state: &OperatorState, _: &mut Context) -> Result<()> {
+            self.kept.restore(state)?;
+            self.kept.initialize(|state| self.function.initialize_state(state))
+        }
+        fn state_tables(&self) -> Vec<Box<dyn StateTable>> {
+            subtask_tables(&self.kept.states)
+        }
+        fn close(&mut self) -> Result<()> {
+            self.function.close().map_err(Error::User)
+        }
+    };
+}
+pub(super) use subtask_calls;

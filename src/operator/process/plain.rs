@@ -1,6 +1,6 @@
 //! Process: a user function over records without a key.
 
-use super::hooks::Hooks;
+use super::hooks::{SubtaskState, subtask_calls};
 use super::snapshot::subtask_tables;
 use super::{OperatorContext, Reversed, each};
 use crate::base::batch::{Barrier, Batch, CheckpointId};
@@ -88,10 +88,7 @@ impl<'a> ProcessContext<'a> {
 /// Runs a [`ProcessFunction`].
 pub struct Process<T, U, P> {
     function: P,
-    states: States,
-    hooks: Hooks,
-    /// Once it is open.
-    runtime: Option<RuntimeContext>,
+    kept: SubtaskState,
     reversed: Reversed,
     types: PhantomData<fn(T) -> U>,
 }
@@ -104,8 +101,12 @@ impl<T, U, P> Process<T, U, P> {
 
     /// The operator around `function`, whose operator state was declared in `states`.
     pub fn with_states(function: P, states: States) -> Self {
-        let (hooks, reversed) = (Hooks::default(), Reversed::default());
-        Process { function, states, hooks, runtime: None, reversed, types: PhantomData }
+        Process {
+            function,
+            kept: SubtaskState::new(states),
+            reversed: Reversed::default(),
+            types: PhantomData,
+        }
     }
 }
 
@@ -113,50 +114,14 @@ impl<T: Data, U: Data, P: ProcessFunction<T, U>> Operator for Process<T, U, P> {
     type In = T;
     type Out = U;
 
-    fn open(&mut self, ctx: &mut Context) -> Result<()> {
-        self.runtime = Some(ctx.runtime.clone());
-        self.function.open(&ctx.runtime).map_err(Error::User)
-    }
+    subtask_calls!();
 
     fn process(&mut self, batch: &mut Batch<T>, ctx: &mut Context, out: &mut Out<U>) -> Result<Progress> {
-        let Process { function, states, hooks, reversed, .. } = self;
-        hooks.initialize(states, &ctx.runtime, |state| function.initialize_state(state))?;
+        let Process { function, kept, reversed, .. } = self;
+        kept.initialize(|state| function.initialize_state(state))?;
         each(batch, reversed, out, |record, timestamp, out| {
             let context = ProcessContext::new(ctx, timestamp);
             function.process(record, &context, &mut Collector::new(out, timestamp))
         })
-    }
-
-    fn end_of_input(&mut self, ctx: &mut Context, _out: &mut Out<U>) -> Result<Progress> {
-        let Process { function, states, hooks, .. } = self;
-        hooks.initialize(states, &ctx.runtime, |state| function.initialize_state(state))?;
-        Ok(Progress::Done)
-    }
-
-    fn snapshot(&mut self, _barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
-        let Process { function, states, hooks, runtime, .. } = self;
-        if let Some(runtime) = runtime {
-            hooks.initialize(states, runtime, |state| function.initialize_state(state))?;
-            hooks.snapshot(states, runtime, into, |state| function.snapshot_state(state))?;
-        }
-        Ok(Progress::Done)
-    }
-
-    fn checkpoint_complete(&mut self, checkpoint: CheckpointId) -> Result<()> {
-        self.function.checkpoint_complete(checkpoint).map_err(Error::User)
-    }
-
-    fn state_tables(&self) -> Vec<Box<dyn StateTable>> {
-        subtask_tables(&self.states)
-    }
-
-    fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {
-        let Process { function, states, hooks, .. } = self;
-        hooks.restore(states, &ctx.runtime, state)?;
-        hooks.initialize(states, &ctx.runtime, |state| function.initialize_state(state))
-    }
-
-    fn close(&mut self) -> Result<()> {
-        self.function.close().map_err(Error::User)
     }
 }

@@ -14,8 +14,9 @@ use crate::base::error::{Error, Result};
 use crate::base::hash::hash_of;
 use crate::operator::{Progress, SNAPSHOT_SLICE_BYTES};
 use crate::semantics::state::{
-    KeySections, KeyTable, OfKeys, OperatorSnapshot, OperatorState, Section, Slot, StateTable, States,
-    StoredStates, TimerTable, WrittenState, tables_of_broadcast, tables_of_operator_lists, tables_of_states,
+    KeySections, KeyTable, OfKeys, OperatorSnapshot, OperatorState, Section, Slot, SnapshotChain, StateTable,
+    States, StoredStates, TimerTable, WrittenState, tables_of_broadcast, tables_of_operator_lists,
+    tables_of_states,
 };
 use crate::semantics::time::{TimerCall, TimerCalls};
 use crate::semantics::window::TimeDomain;
@@ -109,7 +110,8 @@ impl<K: Key> KeyedBackend<K> {
     /// fire with the next advance.
     pub(super) fn restore(&mut self, state: &OperatorState) -> Result<()> {
         self.restore_operator(state)?;
-        restore_broadcast(self.context.scope.states_mut(), state)?;
+        let subtask = self.context.runtime.subtask_index();
+        restore_broadcast(self.context.scope.states_mut(), state, subtask)?;
         if matches!(self.context.keys, Keys::One(_)) {
             return Ok(());
         }
@@ -238,10 +240,11 @@ pub(super) fn snapshot_broadcast(states: &States, into: &mut OperatorSnapshot) -
     Ok(())
 }
 
-/// Reads broadcast state; of several copies of a map the last one counts.
-pub(super) fn restore_broadcast(states: &mut States, state: &OperatorState) -> Result<()> {
-    for map in state.entries::<(String, Vec<u8>)>(BROADCAST) {
-        states.restore_broadcast(&[map?])?;
-    }
-    Ok(())
+/// Reads broadcast state: each subtask the copy of one that there was, in turn if there were fewer.
+pub(super) fn restore_broadcast(states: &mut States, state: &OperatorState, subtask: usize) -> Result<()> {
+    let kept = state.subtasks().iter().filter_map(SnapshotChain::newest);
+    let copies: Vec<_> = kept.filter(|newest| newest.len(BROADCAST) > 0).collect();
+    let Some(copy) = copies.get(subtask % copies.len().max(1)) else { return Ok(()) };
+    let maps = copy.entries::<(String, Vec<u8>)>(BROADCAST).collect::<Result<Vec<_>>>()?;
+    states.restore_broadcast(&maps)
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::operator::TwoInputOperator;
 use crate::operator::tests::snapshot_of;
-use crate::semantics::state::BroadcastState;
+use crate::semantics::state::{BroadcastState, OperatorState, SnapshotChain};
 
 /// Counts records by key, scales counts by a rule, and multiplies all counts on demand. A timer reports a count.
 struct Rules {
@@ -205,4 +205,29 @@ fn s7_broadcast_state_without_keys() {
     operator.process_left(&mut batch, &mut ctx, &mut out).unwrap();
     out.flush();
     assert_eq!(out.take().unwrap().values, [6, 2, 0]);
+}
+
+/// S7: each subtask takes up its own copy, and where there were fewer subtasks one of them in turn, also if the copies differ.
+#[test]
+fn s7_each_subtask_takes_up_one_copy() {
+    let copies = [10, 20, 30].map(|by| {
+        let (mut ctx, _) = context(StateScope::AllKeys);
+        let mut operator = ruled(&mut ctx);
+        right(&mut operator, &mut ctx, &[Rule::Scale(1, by)]);
+        SnapshotChain::from(snapshot_of!(operator))
+    });
+    let kept = OperatorState::new(copies.to_vec());
+    for (parallelism, expected) in [(3, vec![10, 20, 30]), (2, vec![10, 20]), (5, vec![10, 20, 30, 10, 20])] {
+        let counts = (0..parallelism).map(|subtask| {
+            let (mut ctx, _) = context(StateScope::AllKeys);
+            (ctx.runtime.subtask, ctx.runtime.parallelism) = (subtask, parallelism);
+            let mut operator = ruled(&mut ctx);
+            operator.restore(&kept, &mut ctx).unwrap();
+            left(&mut operator, &mut ctx, &[1]);
+            let mut out = Out::new();
+            operator.watermark(100, &mut ctx, &mut out).unwrap();
+            taken(&mut out)[0].1 - 1000
+        });
+        assert_eq!(counts.collect::<Vec<_>>(), expected, "parallelism {parallelism}");
+    }
 }
