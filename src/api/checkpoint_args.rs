@@ -26,7 +26,7 @@ pub(super) struct CheckpointArgs {
     #[arg(id = "mainstem-checkpoint-min-pause", long = "checkpoint-min-pause", value_name = "TIME",
         help_heading = HEADING, value_parser = |v: &str| parse_duration("checkpoint-min-pause", v))]
     min_pause: Option<Duration>,
-    /// Checkpoints that may be under way at once [default: 1]
+    /// Checkpoints that may be under way at once; 1 if there is a pause [default: 1]
     #[arg(id = "mainstem-checkpoint-max-concurrent", long = "checkpoint-max-concurrent", value_name = "N",
         help_heading = HEADING, value_parser = |v: &str| parse_count("checkpoint-max-concurrent", v))]
     max_concurrent: Option<usize>,

@@ -167,7 +167,8 @@ impl Environment {
     pub fn checkpoint_timeout(self, timeout: Duration) -> Self {
         self.checkpoints(PartialCheckpoints { timeout: Some(timeout), ..Default::default() })
     }
-    /// How much time lies at least between the end of a checkpoint and the begin of the next.
+    /// How much time lies at least between the end of a checkpoint and the begin of the next; then only one is under
+    /// way at once.
     pub fn checkpoint_min_pause(self, pause: Duration) -> Self {
         self.checkpoints(PartialCheckpoints { min_pause: Some(pause), ..Default::default() })
     }

@@ -61,7 +61,7 @@ pub struct CheckpointSettings {
     pub timeout: Duration,
     /// Time between the end of a checkpoint and the begin of the next. Default: none.
     pub min_pause: Duration,
-    /// Checkpoints that may be under way at once. Default: 1.
+    /// Checkpoints that may be under way at once; 1 if there is a pause. Default: 1.
     pub max_concurrent: usize,
     /// Checkpoints that may fail one after the other before the job fails. Default: 0.
     pub tolerable_failures: usize,

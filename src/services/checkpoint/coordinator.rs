@@ -43,7 +43,8 @@ impl From<&CheckpointSettings> for Rules {
             interval: settings.interval,
             timeout: settings.timeout,
             min_pause: settings.min_pause,
-            max_concurrent: settings.max_concurrent,
+            // A pause between one and the next leaves no room for two.
+            max_concurrent: if settings.min_pause.is_zero() { settings.max_concurrent } else { 1 },
             tolerable_failures: settings.tolerable_failures,
         }
     }

@@ -1,6 +1,7 @@
 //! The decisions about checkpoints, as tables of what happens and what follows.
 
 use super::{Action, CHANGES_MAX, Coordinator, Event, Purpose, Rules};
+use crate::base::config::CheckpointSettings;
 use std::time::Duration;
 
 const S: fn(u64) -> Duration = Duration::from_secs;
@@ -92,6 +93,22 @@ fn a_pause_is_kept_after_the_end_of_a_checkpoint() {
             assert!(after(&mut c, at - 1, Event::Tick).is_empty());
             assert_eq!(after(&mut c, at, Event::Tick), ["begin 2 changes"]);
         }
+    }
+}
+
+/// C3: a pause means that only one is under way.
+#[test]
+fn a_pause_leaves_room_for_one() {
+    for (min_pause, at_20) in [(Duration::ZERO, vec!["begin 2"]), (S(1), vec![])] {
+        let settings = CheckpointSettings {
+            interval: Some(S(10)),
+            max_concurrent: 2,
+            min_pause,
+            ..CheckpointSettings::default()
+        };
+        let mut c = coordinator(Rules::from(&settings));
+        assert_eq!(after(&mut c, 10, Event::Tick), ["begin 1"]);
+        assert_eq!(after(&mut c, 20, Event::Tick), at_20, "{min_pause:?}");
     }
 }
 
