@@ -106,7 +106,7 @@ pub(super) fn no_broadcast_state(node: &mut Node) {
 /// Notes a mistake if the function of a node declares state of keys, though its input has none.
 pub(super) fn no_keyed_state(node: &mut Node) {
     let is_of_keys = |kind: &str| kind != "broadcast" && !kind.ends_with(" list");
-    if let Some(state) = node.states.iter().find(|state| is_of_keys(&state.kind)) {
+    if let Some(state) = node.states.iter().find(|state| is_of_keys(state.kind)) {
         node.mistakes.push(format!(
             "state '{}' is of keys, but the stream has none; call key_by before, or declare state of the subtask",
             state.name

@@ -20,7 +20,7 @@ use crate::base::codec;
 use crate::base::error::{Error, Result};
 use crate::base::failpoint;
 use crate::base::mutant;
-use crate::base::vfs::{SharedVfs, Vfs, VfsFile};
+use crate::base::vfs::{SharedVfs, Vfs, VfsFile, create_dirs};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::io::{self, ErrorKind};
@@ -86,7 +86,7 @@ impl JobDirectory {
                 )));
             }
             Ok(_) => {}
-            Err(e) if e.kind() == ErrorKind::NotFound => create(&*vfs, dir)?,
+            Err(e) if e.kind() == ErrorKind::NotFound => create_dirs(&*vfs, dir, &mut Vec::new())?,
             Err(e) => return Err(Error::io("open", dir, e)),
         }
         let path = dir.join(LOCK);
@@ -180,22 +180,6 @@ impl JobDirectory {
     ) -> Result<()> {
         write_small(&*self.vfs, &self.dir.join(name), kind, content, durability)
     }
-}
-
-/// Creates a directory with those above it, and makes their names durable.
-fn create(vfs: &dyn Vfs, dir: &Path) -> Result<()> {
-    let is_missing = |dir: &&Path| matches!(vfs.metadata(dir), Err(e) if e.kind() == ErrorKind::NotFound);
-    let missing: Vec<&Path> =
-        dir.ancestors().take_while(|d| !d.as_os_str().is_empty()).take_while(is_missing).collect();
-    io("create", dir, vfs.create_dir_all(dir))?;
-    for dir in missing.into_iter().rev() {
-        let above = match dir.parent() {
-            Some(above) if !above.as_os_str().is_empty() => above,
-            _ => Path::new("."),
-        };
-        io("sync", above, vfs.sync_dir(above))?;
-    }
-    Ok(())
 }
 
 /// Reads a small file and verifies it; `None` if there is none.

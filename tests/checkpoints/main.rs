@@ -3,6 +3,7 @@
 
 mod faults;
 mod files;
+mod finished;
 mod ledger;
 mod processes;
 mod restarts;

@@ -14,7 +14,7 @@ use crate::semantics::state::tables::{RAW, RawTable};
 use crate::semantics::state::{ImportedState, OperatorState, StateTable};
 use crate::services::checkpoint::{Foreign, OperatorEntry, Pins, Store};
 use crate::services::savepoint::{
-    Manifest, OperatorTables, TableEntry, TableReader, TableSpec, notes_of, write_table,
+    MANIFEST, Manifest, OperatorTables, TableEntry, TableReader, TableSpec, notes_of, write_table,
 };
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -52,7 +52,8 @@ impl Savepoints {
         let mut files = Vec::new();
         let written = self.try_write(checkpoint, dir, now_ms, &mut files);
         if written.is_err() {
-            // So that it can be tried again.
+            // So that it can be tried again. Without the manifest there is no savepoint.
+            drop(self.vfs.remove_file(&dir.join(MANIFEST)));
             files.iter().for_each(|file| drop(self.vfs.remove_file(&dir.join(file))));
         }
         written

@@ -6,7 +6,7 @@
 //! where only the order matters, from the first to the last.
 //! Invariant: the operator sees what it would see in BATCH at the same place.
 //! A snapshot holds all records that were kept so far, each time, and is restored at any parallelism: grouped ones go to the
-//! subtask of their key, others in turn.
+//! subtask of their key, copied ones to all, others to one.
 //! Costs: each record is encoded and decoded once. Half of the share for what is written, half for the merge.
 
 use crate::base::batch::{BATCH_RECORDS, Barrier, ErasedBatch};
@@ -44,7 +44,6 @@ pub struct AtEnd {
     lanes: Vec<Lane>,
     open: usize,
     stage: Stage,
-    subtask: usize,
 }
 
 /// One input.
@@ -89,7 +88,7 @@ impl AtEnd {
         };
         let lanes: Vec<Lane> = exchanges.iter().map(lane).collect();
         let open = lanes.len();
-        Box::new(AtEnd { inner, arrangement, lanes, open, stage: Stage::Reading, subtask: 0 })
+        Box::new(AtEnd { inner, arrangement, lanes, open, stage: Stage::Reading })
     }
 
     fn shuffle_context(ctx: &Context, share_bytes: u64) -> Result<ShuffleContext> {
@@ -235,7 +234,6 @@ impl Lane {
 
 impl AnyOperator for AtEnd {
     fn open(&mut self, ctx: &mut Context) -> Result<()> {
-        self.subtask = ctx.runtime.subtask_index();
         self.inner.open(ctx)
     }
 
@@ -278,9 +276,6 @@ impl AnyOperator for AtEnd {
         for (input, lane) in self.lanes.iter_mut().enumerate() {
             // What more comes has the memory for itself.
             lane.seal(Remainder::Disk)?;
-            if lane.is_copied() && self.subtask != 0 {
-                continue;
-            }
             let section = section(input);
             for (producer, output) in lane.outputs.iter().enumerate() {
                 let output = MergeInput { input, producer, output: output.clone() };
@@ -295,16 +290,26 @@ impl AnyOperator for AtEnd {
 
     fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {
         let share = ctx.memory_bytes / 2 / self.lanes.len().max(1) as u64;
-        let (subtask, parallelism) = (ctx.runtime.subtask_index(), ctx.runtime.parallelism().max(1));
+        let (subtask, parallelism) = (ctx.runtime.subtask_index(), ctx.runtime.parallelism());
         for (input, lane) in self.lanes.iter_mut().enumerate() {
             let section = section(input);
+            let part = if lane.is_copied() {
+                // Those that have finished hold none any more, all others the same.
+                let mut copies = state
+                    .subtasks()
+                    .iter()
+                    .map(|chain| chain.newest().map_or(0, |newest| newest.len(&section)));
+                0..copies.find(|&len| len > 0).unwrap_or(0)
+            } else {
+                state.part(&section, subtask, parallelism)
+            };
             let entries = state.entries::<(Option<Timestamp>, u64, Vec<u8>)>(&section);
             for (index, entry) in entries.enumerate() {
                 let (timestamp, hash, value) = entry?;
                 let is_own = match self.arrangement {
                     Arrangement::Grouped => ctx.runtime.owns(hash),
                     Arrangement::SortedInOne => subtask == 0,
-                    _ => lane.is_copied() || index % parallelism == subtask,
+                    _ => part.contains(&index),
                 };
                 if is_own {
                     lane.reader.read_value(&value, timestamp, &mut lane.batch)?;

@@ -34,8 +34,8 @@ use crate::base::data::Data;
 use crate::base::error::Result;
 use crate::semantics::state::OperatorState;
 
-/// This subtask's share of entries that belong to none: in turn, as even as they go.
+/// This subtask's share of entries that belong to no key.
 fn share<T: Data>(state: &OperatorState, section: &str, ctx: &Context) -> impl Iterator<Item = Result<T>> {
-    let (subtask, parallelism) = (ctx.runtime.subtask_index(), ctx.runtime.parallelism().max(1));
-    state.entries(section).skip(subtask).step_by(parallelism)
+    let part = state.part(section, ctx.runtime.subtask_index(), ctx.runtime.parallelism());
+    state.entries(section).skip(part.start).take(part.len())
 }

@@ -32,10 +32,10 @@ pub(super) fn state_tables<P: Data>() -> Vec<Box<dyn StateTable>> {
             &["generation", "split", "watermark"],
         ),
         EntryTable::<()>::boxed(READ, Layout::Numbered, &[]),
-        EntryTable::<(Slot, P, Option<Timestamp>)>::boxed(
+        EntryTable::<(Slot, P, Option<Timestamp>, u64)>::boxed(
             OPEN,
             Layout::Entries,
-            &["number", "split", "watermark"],
+            &["number", "split", "watermark", "generation"],
         ),
     ]
 }
@@ -144,15 +144,18 @@ impl<P: Data> Splits<P> {
         for entry in state.table::<()>(READ) {
             read.insert(entry?.1);
         }
-        let mut open = BTreeMap::new();
+        let mut open: BTreeMap<Slot, (u64, Numbered<P>)> = BTreeMap::new();
         for entry in state.entries(OPEN) {
-            let (number, split, watermark): (Slot, P, Option<Timestamp>) = entry?;
-            open.insert(number, Numbered { number, split, watermark });
+            let (number, split, watermark, generation): (Slot, P, Option<Timestamp>, u64) = entry?;
+            // A subtask that was drained in the middle of a split keeps its position; who has read on is further.
+            if open.get(&number).is_none_or(|known| known.0 < generation) {
+                open.insert(number, (generation, Numbered { number, split, watermark }));
+            }
         }
         let mut waiting: Vec<Numbered<P>> = Vec::new();
         let mut unopened = Vec::new();
         for (number, (_, split, watermark)) in all {
-            match open.remove(&number) {
+            match open.remove(&number).map(|(_, numbered)| numbered) {
                 _ if read.contains(&number) => {}
                 Some(_) if mutant::is("split_from_start") => {
                     unopened.push(Numbered { number, split, watermark })
@@ -178,7 +181,7 @@ impl<P: Data> Splits<P> {
             Waiting::Own(own) => SplitQueue::new(own.get(subtask).into_iter().flatten().cloned()),
         };
         let listing = (subtask == self.lister).then(|| self.listing.clone());
-        Share { queue, listing, read: Vec::new(), written: 0 }
+        Share { queue, listing, generation: self.listing.generation, read: Vec::new(), written: 0 }
     }
 }
 
@@ -209,6 +212,8 @@ fn deal<P>(splits: Vec<Numbered<P>>, dealing: &Dealing<'_, P>, finished: &[bool]
 pub(super) struct Share<P> {
     pub(super) queue: SplitQueue<P>,
     listing: Option<Listing<P>>,
+    /// Of the attempt's listing.
+    generation: u64,
     read: Vec<Slot>,
     /// Of `read`, those that are in snapshots already.
     written: usize,
@@ -245,7 +250,7 @@ impl<P: Data> Share<P> {
         self.written = self.read.len();
         let section = into.section(OPEN);
         for Numbered { number, split, watermark } in open {
-            section.put(&(number, split, watermark))?;
+            section.put(&(number, split, watermark, self.generation))?;
         }
         Ok(())
     }
@@ -309,5 +314,23 @@ mod tests {
         let again = OperatorState::new(vec![first, taken(&mut b, true, &[]).into()]);
         let again = Splits::restored(&again, &dealing(true, 2), &finished).unwrap();
         assert_eq!(waiting(&again, 1), [113], "at the position of the restore");
+    }
+
+    /// C6, C10: a subtask that was drained in the middle of a split has a position; who reads on there later is further.
+    #[test]
+    fn a_position_of_an_earlier_attempt_is_passed_over() {
+        let splits = Splits::new(vec![10, 11], &dealing(false, 2)).unwrap();
+        let (mut a, mut b) = (splits.share(0), splits.share(1));
+        let drained = taken(&mut b, true, &[(1, 200)]);
+        let state = OperatorState::new(vec![taken(&mut a, true, &[(0, 100)]).into(), drained.clone().into()]);
+        let finished = [false, true];
+        let restored = Splits::restored(&state, &dealing(false, 2), &finished).unwrap();
+        assert_eq!(waiting(&restored, 0), vec![100, 200]);
+        // Subtask 0 reads on in both, and there is another checkpoint.
+        let mut a = restored.share(0);
+        let state =
+            OperatorState::new(vec![taken(&mut a, true, &[(0, 150), (1, 250)]).into(), drained.into()]);
+        let restored = Splits::restored(&state, &dealing(false, 2), &finished).unwrap();
+        assert_eq!(waiting(&restored, 0), vec![150, 250]);
     }
 }

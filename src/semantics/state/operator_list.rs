@@ -15,7 +15,6 @@ use crate::base::data::State;
 use crate::base::error::{Error, Result};
 use qcell::{QCell, QCellOwner};
 use std::marker::PhantomData;
-use std::ops::Range;
 use std::sync::Arc;
 
 /// A context in which the lists of the subtask can be read and written.
@@ -29,7 +28,8 @@ pub trait OperatorAccess {
 /// How the lists of all subtasks come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Redistribution {
-    /// One behind the other, cut into as many parts of about equal length as there are subtasks.
+    /// One behind the other, cut into as many parts of about equal length as there are subtasks; at the same parallelism
+    /// each subtask gets its own.
     EvenSplit,
     /// One behind the other, all of it for each subtask.
     Union,
@@ -41,15 +41,6 @@ impl Redistribution {
         match self {
             Redistribution::EvenSplit => "operator list",
             Redistribution::Union => "union list",
-        }
-    }
-
-    /// Which of `len` elements a subtask gets.
-    fn part(self, len: usize, subtask: usize, parallelism: usize) -> Range<usize> {
-        let cut = |subtask: usize| (len as u128 * subtask as u128 / parallelism.max(1) as u128) as usize;
-        match self {
-            Redistribution::EvenSplit => cut(subtask)..cut(subtask + 1),
-            Redistribution::Union => 0..len,
         }
     }
 }
@@ -273,7 +264,10 @@ impl States {
         let lists = std::mem::take(&mut self.operator_lists);
         let restored = lists.iter().try_for_each(|declared| {
             let section = declared.section();
-            let part = declared.redistribution.part(state.entries_len(&section), subtask, parallelism);
+            let part = match declared.redistribution {
+                Redistribution::EvenSplit => state.part(&section, subtask, parallelism),
+                Redistribution::Union => 0..state.entries_len(&section),
+            };
             for element in state.entries_bytes(&section).skip(part.start).take(part.len()) {
                 let pushed = declared.list.push(self.owner_mut(), element?);
                 pushed.map_err(|e| naming(e, "restored", &declared.name))?;
@@ -317,7 +311,8 @@ mod tests {
         (Open(states), lists)
     }
 
-    /// S4: an even-split list is the concatenation of all lists cut into parts; of a union list each subtask gets all.
+    /// S4: an even-split list is the concatenation of all lists cut into parts, or at the same parallelism that of the
+    /// subtask; of a union list each subtask gets all.
     #[test]
     fn s4_lists_are_redistributed() {
         let mut next = 0..;
@@ -337,7 +332,10 @@ mod tests {
                 let (mut open, (split, all)) = declared();
                 open.0.restore_operator_lists(&state, subtask, parallelism).unwrap();
                 let part = split.take(&mut open);
-                assert!(part.len() == 9 / parallelism || part.len() == 9usize.div_ceil(parallelism));
+                match lengths.get(subtask).filter(|_| parallelism == lengths.len()) {
+                    Some(&own) => assert_eq!(part.len(), own),
+                    None => assert!([9 / parallelism, 9usize.div_ceil(parallelism)].contains(&part.len())),
+                }
                 together.extend(part);
                 assert!(all.iter(&open).eq(["of 3", "of 0", "of 5", "of 1"]));
             }

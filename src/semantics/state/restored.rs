@@ -13,6 +13,7 @@ use crate::base::codec;
 use crate::base::error::{Error, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 
 /// The snapshots of one subtask: a full one first, then changes since, oldest first.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -132,6 +133,19 @@ impl OperatorState {
             .flat_map(OperatorSnapshot::sections)
             .filter(move |(name, _)| *name == section)
             .flat_map(|(_, section)| section.frames())
+    }
+
+    /// Which entries of an ordinary section, counted over all subtasks, come to one subtask of `parallelism`: its own where
+    /// there were as many subtasks, since those that have finished do not run again; else a part of about equal length.
+    pub fn part(&self, section: &str, subtask: usize, parallelism: usize) -> Range<usize> {
+        if self.subtasks.len() == parallelism {
+            let len = |chain: &SnapshotChain| chain.newest().map_or(0, |newest| newest.len(section));
+            let start = self.subtasks.iter().take(subtask).map(len).sum();
+            return start..start + self.subtasks.get(subtask).map_or(0, len);
+        }
+        let len = self.entries_len(section) as u128;
+        let cut = |subtask: usize| (len * subtask as u128 / parallelism.max(1) as u128) as usize;
+        cut(subtask)..cut(subtask + 1)
     }
 
     /// Number of entries of an ordinary section, of all subtasks together.

@@ -237,7 +237,8 @@ impl<H: Clone> Coordinator<H> {
             Event::Declined { id, why } => self.fail(id, why, now, &mut actions),
             Event::Finished { subtask, state } => self.finished[subtask] = Some(state),
             Event::Asked(purpose) => {
-                if !self.asked.contains(&purpose) && !self.over {
+                // One that the job stops behind may fail: then it is the turn of what was asked for meanwhile.
+                if !self.asked.contains(&purpose) {
                     self.asked.push_back(purpose);
                 }
             }

@@ -4,7 +4,7 @@ use super::files;
 use crate::base::data::Timestamp;
 use crate::base::error::{Error, Result};
 use crate::base::rows::TableKind;
-use crate::base::vfs::{SharedVfs, Vfs};
+use crate::base::vfs::{SharedVfs, Vfs, create_dirs, parent};
 use crate::services::checkpoint::{JobTag, OperatorName};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -131,7 +131,7 @@ impl Manifest {
             Err(e) if e.kind() == ErrorKind::NotFound => {}
             Err(e) => return Err(Error::io("list", dir, e)),
         }
-        vfs.create_dir_all(dir).map_err(|e| Error::io("create", dir, e))
+        create_dirs(&**vfs, dir, &mut Vec::new())
     }
 
     /// Writes the manifest: then the savepoint is complete and durable, if its tables are.
@@ -147,10 +147,7 @@ impl Manifest {
         text.push(b'\n');
         files::write_renamed(&**vfs, &dir.join(MANIFEST), &text)?;
         vfs.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
-        match dir.parent() {
-            Some(above) => vfs.sync_dir(above).map_err(|e| Error::io("sync", above, e)),
-            None => Ok(()),
-        }
+        vfs.sync_dir(parent(dir)).map_err(|e| Error::io("sync", parent(dir), e))
     }
 
     /// Reads and verifies the manifest of a savepoint.

@@ -2,6 +2,7 @@
 
 use crate::base::error::{Error, Result};
 use crate::base::vfs::Vfs;
+pub(super) use crate::base::vfs::{create_dirs, parent};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
@@ -41,34 +42,6 @@ pub(super) fn check_size(vfs: &dyn Vfs, path: &Path, bytes: u64) -> Result<()> {
 
 pub(super) fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-/// The directory above; the current one above a relative name.
-pub(super) fn parent(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    }
-}
-
-/// Creates a directory and what is missing above it, durably, and notes what it creates, outermost first: before it
-/// does, so that after an error nothing is forgotten.
-pub(super) fn create_dirs(vfs: &dyn Vfs, dir: &Path, created: &mut Vec<PathBuf>) -> Result<()> {
-    let mut missing = Vec::new();
-    for dir in dir.ancestors().take_while(|p| !p.as_os_str().is_empty()) {
-        match found(vfs.metadata(dir)) {
-            Ok(Some(_)) => break,
-            Ok(None) => missing.push(dir.to_path_buf()),
-            Err(e) => return Err(Error::io("open", dir, e)),
-        }
-    }
-    missing.reverse();
-    for dir in missing {
-        created.push(dir.clone());
-        io("create", &dir, vfs.create_dir_all(&dir))?;
-        io("sync", parent(&dir), vfs.sync_dir(parent(&dir)))?;
-    }
-    Ok(())
 }
 
 /// Removes directories that were created, innermost first, unless somebody has put something there.

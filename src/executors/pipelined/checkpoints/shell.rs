@@ -19,7 +19,7 @@ use crate::services::checkpoint::{
 };
 use crossbeam::channel::{Receiver, Sender, bounded};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -155,7 +155,10 @@ impl<'a> Shell<'a> {
             for step in &plan.steps {
                 let task_is_over = (0..step.parallelism).all(|i| restored.is_finished(step.task, i));
                 let mut entries = Vec::new();
-                for (index, watermark, snapshot) in restored.ended(step.id) {
+                let kept_on = |index: usize| task_is_over || restored.is_finished(step.task, index);
+                for (index, watermark, snapshot) in
+                    restored.ended(step.id).into_iter().filter(|of| kept_on(of.0))
+                {
                     let mut writer = dir.at_end(step.id, index);
                     for (name, section) in snapshot.sections() {
                         writer.append(name, section.len(), section.bytes())?;
@@ -273,11 +276,11 @@ impl<'a> Shell<'a> {
     }
 
     fn handle(&mut self, event: Event<SubtaskState>) -> Result<()> {
-        let mut events = vec![event];
-        while let Some(event) = events.pop() {
+        let mut events = VecDeque::from([event]);
+        while let Some(event) = events.pop_front() {
             for action in self.coordinator.handle(self.job.clock.monotonic(), event) {
                 if let Some(next) = self.act(action)? {
-                    events.push(next);
+                    events.push_back(next);
                 }
             }
         }
