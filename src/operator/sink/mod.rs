@@ -12,4 +12,4 @@ mod write_tests;
 
 pub use contract::{CommitPoint, Recovered, Sink, SinkContext, SinkWriter};
 pub use states::WriterStates;
-pub use write::{AnySink, SinkRun, TypedSink};
+pub use write::{AnySink, COMMITTABLES, SinkRun, TypedSink};

@@ -25,8 +25,9 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Name of the section of a snapshot that holds committables.
-const COMMITTABLES: &str = "committables";
+/// Name of the section of a snapshot that holds committables. What a subtask keeps that has finished has none once they are
+/// committed.
+pub const COMMITTABLES: &str = "committables";
 
 /// Where a job without barriers notes what was prepared at its end.
 const AT_END: CheckpointId = 1;

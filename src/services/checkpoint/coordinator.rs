@@ -366,6 +366,13 @@ impl<H: Clone> Coordinator<H> {
         Barrier { id, full }
     }
 
+    /// What a finished subtask kept is here from now on, for checkpoints that are still to be written.
+    pub fn keep(&mut self, subtask: usize, state: H) {
+        if let Some(kept) = self.finished.get_mut(subtask) {
+            *kept = Some(state);
+        }
+    }
+
     /// Checkpoints may be taken again after one to stop behind was given up.
     pub fn resume(&mut self) {
         self.over = false;

@@ -50,9 +50,10 @@ impl StateDir {
         StateWriter::new(self.vfs.clone(), &self.root, path, &self.job, checkpoint)
     }
 
-    /// For the state that a subtask of an operator keeps when it has finished.
-    pub fn at_end(&self, operator: usize, subtask: usize) -> StateWriter {
-        let path = format!("ended-{}-{}/{operator}-{subtask}.state", self.job.id, self.job.attempt);
+    /// For the state that a subtask of an operator keeps when it has finished, and another one for when that `is_committed`.
+    pub fn at_end(&self, operator: usize, subtask: usize, is_committed: bool) -> StateWriter {
+        let kind = if is_committed { "-committed" } else { "" };
+        let path = format!("ended-{}-{}/{operator}-{subtask}{kind}.state", self.job.id, self.job.attempt);
         StateWriter::new(self.vfs.clone(), &self.root, path, &self.job, 0)
     }
 

@@ -115,6 +115,8 @@ pub enum News {
         subtask: usize,
         /// Where it is.
         state: SubtaskState,
+        /// Where it is without what is to be committed.
+        committed: SubtaskState,
     },
     /// State of a checkpoint, or what a subtask keeps at its end, could not be written.
     Failed {

@@ -2,7 +2,7 @@
 
 use super::messages::{Message, News, Port, QUEUE_MESSAGES, Requests, SubtaskState};
 use super::restore::{Restored, tag};
-use super::writer::Writer;
+use super::writer::{Writer, append_committed};
 use crate::base::batch::CheckpointId;
 use crate::base::config::CheckpointSettings;
 use crate::base::error::{Error, Result};
@@ -102,6 +102,10 @@ pub struct Shell<'a> {
     discards: Vec<CheckpointId>,
     /// Task and index of each subtask.
     subtasks: Vec<(usize, usize)>,
+    /// What subtasks keep that have finished, for when what they prepared is committed.
+    committed: BTreeMap<usize, SubtaskState>,
+    /// Subtasks of which a checkpoint that is being written has what they keep at their end.
+    ended_in: BTreeMap<CheckpointId, Vec<usize>>,
     /// The snapshots of each step and index, as the last completed checkpoint of the attempt has them.
     chains: BTreeMap<(usize, usize), Vec<StateHandle>>,
     /// Operators that were over before the attempt began, with what they kept.
@@ -159,11 +163,8 @@ impl<'a> Shell<'a> {
                 for (index, watermark, snapshot) in
                     restored.ended(step.id).into_iter().filter(|of| kept_on(of.0))
                 {
-                    let mut writer = dir.at_end(step.id, index);
-                    for (name, section) in snapshot.sections() {
-                        writer.append(name, section.len(), section.bytes())?;
-                    }
-                    let handle = writer.finish()?;
+                    // What sinks had prepared they have committed while they were put back.
+                    let handle = append_committed(dir.at_end(step.id, index, true), &snapshot)?;
                     entries.push(SubtaskEntry { finished: true, watermark, states: vec![handle.clone()] });
                     kept.insert((step.id, index), (watermark, handle));
                 }
@@ -198,6 +199,8 @@ impl<'a> Shell<'a> {
             sender: Some(sender),
             discards: Vec::new(),
             subtasks,
+            committed: BTreeMap::new(),
+            ended_in: BTreeMap::new(),
             chains: BTreeMap::new(),
             over,
             stats,
@@ -263,8 +266,9 @@ impl<'a> Shell<'a> {
                 let bytes = state.iter().map(|(_, _, handle)| handle.bytes()).sum();
                 Event::Acknowledged { subtask, id, bytes, state }
             }
-            News::Finished { subtask, state } => {
+            News::Finished { subtask, state, committed } => {
                 failpoint::check("checkpoint.finished")?;
+                self.committed.insert(subtask, committed);
                 Event::Finished { subtask, state }
             }
             News::Failed { checkpoint: Some(id), error } => Event::Declined { id, why: error.to_string() },
@@ -300,6 +304,8 @@ impl<'a> Shell<'a> {
                 // A process that is not the owner any more must stop, whatever failures are tolerated.
                 self.store.check_owner()?;
                 let (metadata, chains) = self.metadata(id, full, &states);
+                let ended = states.iter().enumerate().filter(|(_, (_, finished))| *finished);
+                self.ended_in.insert(id, ended.map(|(subtask, _)| subtask).collect());
                 self.job.sinks.values().for_each(|sink| sink.keep());
                 failpoint::check("checkpoint.write")?;
                 if mutant::is("committed_before_durable") {
@@ -329,6 +335,11 @@ impl<'a> Shell<'a> {
                     let committed = sink.checkpoint_complete(id);
                     committed.map_err(|e| e.in_operator(&self.plan.steps[*step].name, 0))?;
                 }
+                for subtask in self.ended_in.remove(&id).into_iter().flatten() {
+                    if let Some(state) = self.committed.remove(&subtask) {
+                        self.coordinator.keep(subtask, state);
+                    }
+                }
                 failpoint::check("checkpoint.notify")?;
                 self.requests.over(id, true);
                 match purpose {
@@ -345,6 +356,7 @@ impl<'a> Shell<'a> {
             }
             Action::Abort { id, purpose, why } => {
                 self.requests.over(id, false);
+                self.ended_in.remove(&id);
                 self.discards.push(id);
                 self.discard();
                 if purpose == Purpose::Stop {

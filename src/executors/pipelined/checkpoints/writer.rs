@@ -7,6 +7,7 @@ use crate::base::error::Result;
 use crate::base::failpoint;
 use crate::base::mutant;
 use crate::executors::chain::Taken;
+use crate::operator::sink::COMMITTABLES;
 use crate::semantics::state::OperatorSnapshot;
 use crate::services::checkpoint::{StateDir, StateHandle, StateWriter};
 use std::collections::BTreeMap;
@@ -60,7 +61,7 @@ impl Writer {
                 })
             }
             Message::Finished { subtask, states } => Some(match self.finish(subtask, states) {
-                Ok(state) => News::Finished { subtask, state },
+                Ok((state, committed)) => News::Finished { subtask, state, committed },
                 Err(error) => News::Failed { checkpoint: None, error },
             }),
             Message::Discard(checkpoint) => {
@@ -89,16 +90,36 @@ impl Writer {
         Ok(Arc::new(state))
     }
 
+    /// Writes what a subtask keeps at its end, with what its sinks are to commit and without.
     fn finish(
         &mut self,
         subtask: usize,
         states: Vec<(usize, Timestamp, OperatorSnapshot)>,
-    ) -> Result<SubtaskState> {
-        let written = states.into_iter().map(|(step, watermark, snapshot)| {
-            let mut writer = self.dir.at_end(step, self.indices[subtask]);
+    ) -> Result<(SubtaskState, SubtaskState)> {
+        let (mut all, mut committed) = (Vec::new(), Vec::new());
+        for (step, watermark, snapshot) in states {
+            let index = self.indices[subtask];
+            let mut writer = self.dir.at_end(step, index, false);
             append(&mut writer, &snapshot)?;
-            Ok((step, watermark, writer.finish()?))
-        });
-        Ok(Arc::new(written.collect::<Result<Vec<_>>>()?))
+            let handle = writer.finish()?;
+            committed.push((
+                step,
+                watermark,
+                match snapshot.len(COMMITTABLES) {
+                    0 => handle.clone(),
+                    _ => append_committed(self.dir.at_end(step, index, true), &snapshot)?,
+                },
+            ));
+            all.push((step, watermark, handle));
+        }
+        Ok((Arc::new(all), Arc::new(committed)))
     }
+}
+
+/// Writes what is left of what a subtask kept at its end, once what its sinks prepared is committed.
+pub(super) fn append_committed(mut writer: StateWriter, snapshot: &OperatorSnapshot) -> Result<StateHandle> {
+    for (name, section) in snapshot.sections().filter(|(name, _)| *name != COMMITTABLES) {
+        writer.append(name, section.len(), section.bytes())?;
+    }
+    writer.finish()
 }
