@@ -197,3 +197,37 @@ fn c4_files_of_a_finished_subtask_may_be_taken_away() {
         }
     }
 }
+
+/// S11: what waits for the end of its input is in snapshots, of changes too, wherever it is kept; nothing is lost, doubled or
+/// put out of order by failures.
+#[test]
+fn s11_kept_input_survives_failures() {
+    type Kept = (u64, String);
+    let long = |n: u64| (n, format!("{n:0600}"));
+    type Program = fn(&DataStream<Kept>) -> DataStream<Kept>;
+    let programs: [(&str, Program); 3] = [
+        ("map_partition", |rows| rows.map_partition(|rows| rows)),
+        ("sort_partition", |rows| rows.sort_partition(|row: &Kept| row.0)),
+        ("join", |rows| {
+            let selected = rows.filter(|row| row.0 % 2 == 0);
+            rows.key_by(|row| row.0).join(&selected.key_by(|row| row.0)).apply(|row, _| row.clone())
+        }),
+    ];
+    for (name, program) in programs {
+        for seed in 0..2 {
+            let ledger = Ledger::new();
+            let env = environment(2, Some(seed)).checkpoint_storage(CheckpointStorage::Memory);
+            let env = env.memory("8MiB".parse().unwrap());
+            let faults = Faults::at([3_000, 9_000, 14_000]);
+            let left = faults.clone();
+            let numbers = env.read(Uneven { short: 5_000, long: 10_000, empty: 0 });
+            let rows = numbers.uid("numbers").try_map(move |n| faults.check().map(|()| long(n)));
+            program(&rows).uid("kept").sink_to(ledger.clone()).uid("out");
+            env.execute(name).unwrap();
+            assert_eq!(left.left(), 0, "{name}, seed {seed}");
+            let all = (0..5_000).chain(1_000_000..1_010_000);
+            let expected: Vec<Kept> = all.filter(|n| name != "join" || n % 2 == 0).map(long).collect();
+            assert!(ledger.records() == expected, "{name}, seed {seed}: {} rows", ledger.records().len());
+        }
+    }
+}

@@ -5,11 +5,13 @@
 //! the share allows, then on disk. At the end one merge reads all inputs: key by key with `end_of_key` after each, or,
 //! where only the order matters, from the first to the last.
 //! Invariant: the operator sees what it would see in BATCH at the same place.
-//! A snapshot holds all records that were kept so far, each time, and is restored at any parallelism: grouped ones go to the
+//! A snapshot holds all records that were kept so far, one of changes those that are new; it is restored at any parallelism: grouped ones go to the
 //! subtask of their key, copied ones to all, others to one.
 //! Costs: each record is encoded and decoded once. Half of the share for what is written, half for the merge.
 
+use super::sealed::Sealed;
 use crate::base::batch::{BATCH_RECORDS, Barrier, ErasedBatch};
+use crate::base::codec;
 use crate::base::data::{Timestamp, WATERMARK_MAX, WATERMARK_MIN};
 use crate::base::error::{Error, Result};
 use crate::operator::erased::AnyOperator;
@@ -19,9 +21,7 @@ use crate::operator::exchange::{
 use crate::operator::output::AnyOut;
 use crate::operator::{Context, Progress};
 use crate::semantics::state::{OperatorSnapshot, OperatorState};
-use crate::services::shuffle::{
-    Concat, Merge, MergeInput, Partitioning as Ranges, Remainder, ShuffleContext, ShuffleOutput,
-};
+use crate::services::shuffle::{Concat, Merge, Partitioning as Ranges, Remainder, ShuffleContext};
 use std::sync::Arc;
 
 /// How the operator wants its input.
@@ -51,7 +51,7 @@ struct Lane {
     exchange: Arc<dyn ExchangeType>,
     writer: Option<Box<dyn RowWriter>>,
     /// What was written before a snapshot.
-    outputs: Vec<Arc<ShuffleOutput>>,
+    sealed: Sealed,
     reader: Box<dyn RowReader>,
     batch: ErasedBatch,
 }
@@ -84,7 +84,7 @@ impl AtEnd {
         let lane = |exchange: &Arc<dyn ExchangeType>| {
             let reader = exchange.row_reader();
             let batch = reader.new_batch();
-            Lane { exchange: exchange.clone(), writer: None, outputs: Vec::new(), reader, batch }
+            Lane { exchange: exchange.clone(), writer: None, sealed: Sealed::default(), reader, batch }
         };
         let lanes: Vec<Lane> = exchanges.iter().map(lane).collect();
         let open = lanes.len();
@@ -103,17 +103,13 @@ impl AtEnd {
         let mut inputs = Vec::new();
         for (input, lane) in self.lanes.iter_mut().enumerate() {
             lane.seal(Remainder::Memory)?;
-            for (producer, output) in lane.outputs.drain(..).enumerate() {
-                inputs.push(MergeInput { input, producer, output });
-            }
+            inputs.extend(lane.sealed.inputs(input));
         }
         if self.arrangement == Arrangement::LastInputFirst {
-            for MergeInput { input, output, .. } in inputs {
-                self.lanes[input].outputs.push(output);
-            }
             self.stage = Stage::Joining { rows: None, lane: self.lanes.len(), ended: true };
             return Ok(());
         }
+        self.lanes.iter_mut().for_each(|lane| lane.sealed.clear());
         let order = self.lanes.first().and_then(|lane| lane.exchange.key_order());
         let order = order.ok_or_else(|| Error::Internal("an edge that is sorted has no key".into()))?;
         let context = Self::shuffle_context(ctx, ctx.memory_bytes / 2)?;
@@ -178,10 +174,8 @@ impl AtEnd {
                     *ended = at.reader.read(rows, BATCH_RECORDS, &mut at.batch)? == ReadState::End;
                 } else if let Some(next) = lane.checked_sub(1) {
                     *lane = next;
-                    let outputs = std::mem::take(&mut self.lanes[next].outputs).into_iter().enumerate();
-                    let inputs: Vec<MergeInput> = outputs
-                        .map(|(producer, output)| MergeInput { input: next, producer, output })
-                        .collect();
+                    let inputs = self.lanes[next].sealed.inputs(next);
+                    self.lanes[next].sealed.clear();
                     *rows = Some(Box::new(Concat::new(0, &inputs)));
                     *ended = false;
                 } else {
@@ -204,18 +198,20 @@ impl AtEnd {
 }
 
 impl Lane {
+    /// The writer that records go to.
     fn writer(&mut self, ctx: &Context, share_bytes: u64) -> Result<&mut Box<dyn RowWriter>> {
         if self.writer.is_none() {
-            let context = WriteContext {
-                route: RouteContext { subtask: 0, parallelism: 1, targets: 1, max_parallelism: 1 },
-                first_partition: 0,
-                partitions: 1,
-                shuffle: AtEnd::shuffle_context(ctx, share_bytes)?,
-                ranges: Ranges::single(),
-            };
-            self.writer = Some(self.exchange.row_writer(context));
+            let Lane { exchange, sealed, reader, batch, .. } = self;
+            sealed.merge(|mut rows| {
+                let mut writer = new_writer(&**exchange, ctx, share_bytes)?;
+                while let Some(row) = rows.next_row()? {
+                    reader.read_value(row.value, row.timestamp, batch)?;
+                    writer.write(batch)?;
+                }
+                writer.finish(Remainder::Disk)
+            })?;
         }
-        self.writer.as_mut().ok_or_else(|| Error::Internal("a writer that was just made is gone".into()))
+        open_writer(&mut self.writer, &*self.exchange, ctx, share_bytes)
     }
 
     /// Whether each subtask has all records of the input.
@@ -226,10 +222,32 @@ impl Lane {
     /// Ends what is being written.
     fn seal(&mut self, remainder: Remainder) -> Result<()> {
         if let Some(writer) = self.writer.take() {
-            self.outputs.push(Arc::new(writer.finish(remainder)?));
+            self.sealed.push(writer.finish(remainder)?);
         }
         Ok(())
     }
+}
+
+fn open_writer<'a>(
+    writer: &'a mut Option<Box<dyn RowWriter>>,
+    exchange: &dyn ExchangeType,
+    ctx: &Context,
+    share_bytes: u64,
+) -> Result<&'a mut Box<dyn RowWriter>> {
+    match writer {
+        Some(writer) => Ok(writer),
+        none => Ok(none.insert(new_writer(exchange, ctx, share_bytes)?)),
+    }
+}
+
+fn new_writer(exchange: &dyn ExchangeType, ctx: &Context, share_bytes: u64) -> Result<Box<dyn RowWriter>> {
+    Ok(exchange.row_writer(WriteContext {
+        route: RouteContext { subtask: 0, parallelism: 1, targets: 1, max_parallelism: 1 },
+        first_partition: 0,
+        partitions: 1,
+        shuffle: AtEnd::shuffle_context(ctx, share_bytes)?,
+        ranges: Ranges::single(),
+    }))
 }
 
 impl AnyOperator for AtEnd {
@@ -272,17 +290,23 @@ impl AnyOperator for AtEnd {
         }
     }
 
-    fn snapshot(&mut self, _barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
-        for (input, lane) in self.lanes.iter_mut().enumerate() {
+    fn snapshot(&mut self, barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
+        for lane in &mut self.lanes {
+            let before = lane.sealed.len();
             // What more comes has the memory for itself.
             lane.seal(Remainder::Disk)?;
-            let section = section(input);
-            for (producer, output) in lane.outputs.iter().enumerate() {
-                let output = MergeInput { input, producer, output: output.clone() };
-                let mut rows = Concat::new(0, &[output]);
-                while let Some(row) = rows.next_row()? {
-                    into.put(&section, &(row.timestamp, row.hash, row.value))?;
-                }
+            lane.sealed.show(if barrier.full { 0 } else { before });
+        }
+        self.snapshot_more(into)
+    }
+
+    fn snapshot_more(&mut self, into: &mut OperatorSnapshot) -> Result<Progress> {
+        for (input, lane) in self.lanes.iter_mut().enumerate() {
+            let shown = lane.sealed.show_more(into.section(&section(input)), |row, into| {
+                into.put(&(row.timestamp, row.hash, row.value))
+            })?;
+            if shown == Progress::Yielded {
+                return Ok(Progress::Yielded);
             }
         }
         Ok(Progress::Done)
@@ -295,17 +319,13 @@ impl AnyOperator for AtEnd {
             let section = section(input);
             let part = if lane.is_copied() {
                 // Those that have finished hold none any more, all others the same.
-                let mut copies = state
-                    .subtasks()
-                    .iter()
-                    .map(|chain| chain.newest().map_or(0, |newest| newest.len(&section)));
+                let mut copies = state.subtasks().iter().map(|chain| chain.appended_len(&section));
                 0..copies.find(|&len| len > 0).unwrap_or(0)
             } else {
-                state.part(&section, subtask, parallelism)
+                state.appended_part(&section, subtask, parallelism)
             };
-            let entries = state.entries::<(Option<Timestamp>, u64, Vec<u8>)>(&section);
-            for (index, entry) in entries.enumerate() {
-                let (timestamp, hash, value) = entry?;
+            for (index, entry) in state.appended(&section).enumerate() {
+                let (timestamp, hash, value): (Option<Timestamp>, u64, Vec<u8>) = codec::decode(entry?)?;
                 let is_own = match self.arrangement {
                     Arrangement::Grouped => ctx.runtime.owns(hash),
                     Arrangement::SortedInOne => subtask == 0,
@@ -313,10 +333,7 @@ impl AnyOperator for AtEnd {
                 };
                 if is_own {
                     lane.reader.read_value(&value, timestamp, &mut lane.batch)?;
-                    lane.writer(ctx, share)?;
-                    if let Some(writer) = &mut lane.writer {
-                        writer.write(&mut lane.batch)?;
-                    }
+                    open_writer(&mut lane.writer, &*lane.exchange, ctx, share)?.write(&mut lane.batch)?;
                 }
             }
         }

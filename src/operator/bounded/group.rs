@@ -6,6 +6,7 @@
 use super::records::Records;
 use super::spool::Spool;
 use crate::base::batch::{Barrier, Batch};
+use crate::base::codec;
 use crate::base::data::{Data, Key};
 use crate::base::error::Result;
 use crate::operator::exchange::KeySelector;
@@ -147,16 +148,22 @@ where
         Ok(Progress::Done)
     }
 
-    fn snapshot(&mut self, _barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
-        self.records.show(|record| into.put(RECORDS, record))?;
-        Ok(Progress::Done)
+    fn snapshot(&mut self, barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
+        self.records.show(barrier.full)?;
+        self.snapshot_more(into)
+    }
+
+    fn snapshot_more(&mut self, into: &mut OperatorSnapshot) -> Result<Progress> {
+        self.records.show_more(into.section(RECORDS))
     }
 
     fn state_tables(&self) -> Vec<Box<dyn StateTable>> {
         vec![EntryTable::<(T,)>::boxed(RECORDS, Layout::Entries, &["record"])]
     }
     fn restore(&mut self, state: &OperatorState, ctx: &mut Context) -> Result<()> {
-        super::share(state, RECORDS, ctx).try_for_each(|record| self.records.push(record?, ctx))
+        let part = state.appended_part(RECORDS, ctx.runtime.subtask_index(), ctx.runtime.parallelism());
+        let mut own = state.appended(RECORDS).skip(part.start).take(part.len());
+        own.try_for_each(|record| self.records.push(codec::decode(record?)?, ctx))
     }
 
     fn emits_at_end(&self) -> bool {

@@ -17,6 +17,7 @@ mod pairs;
 mod pass;
 mod product;
 mod records;
+mod sealed;
 mod spool;
 
 pub use at_end::{Arrangement, AtEnd};

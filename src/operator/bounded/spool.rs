@@ -6,12 +6,15 @@
 //! Costs: nothing beyond the records for those that fit; the others are encoded and decoded once for each reading.
 
 use super::records::{Records, Shared};
+use super::sealed::Sealed;
 use crate::base::codec::encode;
 use crate::base::data::Data;
 use crate::base::error::{Error, Result};
-use crate::operator::Context;
 use crate::operator::aggregate::HeapEstimate;
-use crate::services::shuffle::{MergeInput, PartitionBuffer, Remainder, ShuffleOutput};
+use crate::operator::{Context, Progress, SNAPSHOT_SLICE_BYTES};
+use crate::semantics::state::Section;
+use crate::services::shuffle::{PartitionBuffer, Remainder};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Records that are kept whatever they take: a record or two must be.
@@ -24,7 +27,9 @@ pub(crate) struct Spool<T> {
     /// Those after the head, while they come.
     tail: Option<PartitionBuffer>,
     /// Those after the head that can be read; several where a snapshot was taken on the way.
-    sealed: Vec<Arc<ShuffleOutput>>,
+    sealed: Sealed,
+    /// Records of the head that are still to be put into the snapshot under way; those before are in it or in earlier ones.
+    shown: Range<usize>,
     share_bytes: u64,
     encoded: Vec<u8>,
     shared: Arc<Shared<T>>,
@@ -37,7 +42,8 @@ impl<T: Data> Spool<T> {
             head: Vec::new(),
             heap: HeapEstimate::default(),
             tail: None,
-            sealed: Vec::new(),
+            sealed: Sealed::default(),
+            shown: 0..0,
             share_bytes,
             encoded: Vec::new(),
             shared: Arc::default(),
@@ -78,13 +84,15 @@ impl<T: Data> Spool<T> {
     #[inline(never)]
     fn push_tail(&mut self, record: &T, ctx: &Context) -> Result<()> {
         if self.tail.is_none() {
-            let mut context = ctx
-                .spill
-                .clone()
-                .ok_or_else(|| Error::Internal("records that must spill have nowhere to go".into()))?;
-            context.share_bytes = usize::try_from(self.share_bytes / 2).unwrap_or(usize::MAX);
-            context.timestamps = false;
-            self.tail = Some(PartitionBuffer::new(context, 1));
+            let Spool { sealed, share_bytes, .. } = self;
+            sealed.merge(|mut rows| {
+                let mut merged = new_tail(ctx, *share_bytes)?;
+                while let Some(row) = rows.next_row()? {
+                    merged.append(0, None, row.value)?;
+                }
+                merged.finish(Remainder::Disk)
+            })?;
+            self.tail = Some(new_tail(ctx, self.share_bytes)?);
         }
         self.encoded.clear();
         encode(record, &mut self.encoded)?;
@@ -96,27 +104,23 @@ impl<T: Data> Spool<T> {
 
     fn seal(&mut self, remainder: Remainder) -> Result<()> {
         if let Some(tail) = self.tail.take() {
-            self.sealed.push(Arc::new(tail.finish(remainder)?));
+            self.sealed.push(tail.finish(remainder)?);
         }
         Ok(())
-    }
-
-    fn tail_inputs(&self) -> Vec<MergeInput> {
-        let sealed = self.sealed.iter().enumerate();
-        sealed.map(|(producer, output)| MergeInput { input: 0, producer, output: output.clone() }).collect()
     }
 
     /// The records behind the head, once more from their first on.
     pub(crate) fn tail(&mut self) -> Result<Records<T>> {
         self.seal(Remainder::Memory)?;
-        Ok(Records::new(Vec::new(), &self.tail_inputs(), self.shared.clone()))
+        Ok(Records::new(Vec::new(), &self.sealed.inputs(0), self.shared.clone()))
     }
 
     /// All records, which leaves the spool empty.
     pub(crate) fn take(&mut self) -> Result<Records<T>> {
         self.seal(Remainder::Memory)?;
         let head = std::mem::replace(&mut self.head, self.shared.spare());
-        let records = Records::new(head, &self.tail_inputs(), self.shared.clone());
+        self.shown = 0..0;
+        let records = Records::new(head, &self.sealed.inputs(0), self.shared.clone());
         self.sealed.clear();
         Ok(records)
     }
@@ -124,22 +128,41 @@ impl<T: Data> Spool<T> {
     /// All records again, copies of those in the head.
     pub(crate) fn copies(&mut self) -> Result<Records<T>> {
         self.seal(Remainder::Memory)?;
-        Ok(Records::new(self.head.clone(), &self.tail_inputs(), self.shared.clone()))
+        Ok(Records::new(self.head.clone(), &self.sealed.inputs(0), self.shared.clone()))
     }
 
-    /// Shows all records, after which more may come: for a snapshot. What is not in the head is on disk then.
-    pub(crate) fn show(&mut self, mut show: impl FnMut(&T) -> Result<()>) -> Result<()> {
+    /// A snapshot begins, of all records or of those that are new, after which more may come. What is not in the head is on
+    /// disk then.
+    pub(crate) fn show(&mut self, full: bool) -> Result<()> {
+        let before = self.sealed.len();
         self.seal(Remainder::Disk)?;
-        self.head.iter().try_for_each(&mut show)?;
-        for record in Records::new(Vec::new(), &self.tail_inputs(), self.shared.clone()) {
-            show(&record)?;
+        self.sealed.show(if full { 0 } else { before });
+        self.shown = if full { 0 } else { self.shown.end }..self.head.len();
+        Ok(())
+    }
+
+    /// Puts about a slice of the records into a section.
+    pub(crate) fn show_more(&mut self, into: &mut Section) -> Result<Progress> {
+        let end = into.bytes().len() + SNAPSHOT_SLICE_BYTES;
+        while let Some(record) = self.head.get(self.shown.clone()).and_then(|left| left.first()) {
+            into.put(record)?;
+            self.shown.start += 1;
+            if into.bytes().len() >= end {
+                return Ok(Progress::Yielded);
+            }
         }
-        self.check()
+        self.sealed.show_more(into, |row, into| {
+            into.put_with(|bytes| {
+                bytes.extend_from_slice(row.value);
+                Ok(())
+            })
+        })
     }
 
     /// Forgets all records, keeps the memory of the head if it is small.
     pub(crate) fn clear(&mut self) {
         self.head.clear();
+        self.shown = 0..0;
         self.tail = None;
         self.sealed.clear();
     }
@@ -148,4 +171,14 @@ impl<T: Data> Spool<T> {
     pub(crate) fn check(&self) -> Result<()> {
         self.shared.check()
     }
+}
+
+fn new_tail(ctx: &Context, share_bytes: u64) -> Result<PartitionBuffer> {
+    let mut context = ctx
+        .spill
+        .clone()
+        .ok_or_else(|| Error::Internal("records that must spill have nowhere to go".into()))?;
+    context.share_bytes = usize::try_from(share_bytes / 2).unwrap_or(usize::MAX);
+    context.timestamps = false;
+    Ok(PartitionBuffer::new(context, 1))
 }

@@ -5,7 +5,7 @@
 //! [`RuntimeContext::owns`](crate::operator::RuntimeContext::owns), lists and splits by its index.
 //! Method: of each subtask there was there is a chain of snapshots: a full one, and those of changes since. Of
 //! ordinary sections the newest snapshot has all there is. Of the sections of tables the newest entry of each slot
-//! counts.
+//! counts. Of sections that are added to each snapshot has what is new.
 
 use super::snapshot::{OperatorSnapshot, Section};
 use super::table::Slot;
@@ -47,6 +47,11 @@ impl SnapshotChain {
     /// The snapshot taken last.
     pub fn newest(&self) -> Option<&OperatorSnapshot> {
         self.0.last()
+    }
+
+    /// Number of entries of a section that snapshots of changes add to.
+    pub fn appended_len(&self, section: &str) -> usize {
+        self.0.iter().map(|part| part.len(section)).sum()
     }
 
     /// The newest bytes of each slot of a table, and slots that are empty left out; newest snapshots first.
@@ -138,14 +143,30 @@ impl OperatorState {
     /// Which entries of an ordinary section, counted over all subtasks, come to one subtask of `parallelism`: its own where
     /// there were as many subtasks, since those that have finished do not run again; else a part of about equal length.
     pub fn part(&self, section: &str, subtask: usize, parallelism: usize) -> Range<usize> {
+        let len = |chain: &SnapshotChain| chain.newest().map_or(0, |newest| newest.len(section));
+        self.cut(len, subtask, parallelism)
+    }
+
+    fn cut(&self, len: impl Fn(&SnapshotChain) -> usize, subtask: usize, parallelism: usize) -> Range<usize> {
         if self.subtasks.len() == parallelism {
-            let len = |chain: &SnapshotChain| chain.newest().map_or(0, |newest| newest.len(section));
-            let start = self.subtasks.iter().take(subtask).map(len).sum();
+            let start = self.subtasks.iter().take(subtask).map(&len).sum();
             return start..start + self.subtasks.get(subtask).map_or(0, len);
         }
-        let len = self.entries_len(section) as u128;
-        let cut = |subtask: usize| (len * subtask as u128 / parallelism.max(1) as u128) as usize;
+        let all = self.subtasks.iter().map(len).sum::<usize>() as u128;
+        let cut = |subtask: usize| (all * subtask as u128 / parallelism.max(1) as u128) as usize;
         cut(subtask)..cut(subtask + 1)
+    }
+
+    /// The entries of a section that snapshots of changes add to, as they were encoded, of one subtask after the other, each
+    /// in the order they were put.
+    pub fn appended(&self, section: &str) -> impl Iterator<Item = Result<&[u8]>> {
+        let parts = self.subtasks.iter().flat_map(|chain| &chain.0).flat_map(OperatorSnapshot::sections);
+        parts.filter(move |(name, _)| *name == section).flat_map(|(_, section)| section.frames())
+    }
+
+    /// As [`OperatorState::part`], of [`OperatorState::appended`].
+    pub fn appended_part(&self, section: &str, subtask: usize, parallelism: usize) -> Range<usize> {
+        self.cut(|chain| chain.appended_len(section), subtask, parallelism)
     }
 
     /// Number of entries of an ordinary section, of all subtasks together.
