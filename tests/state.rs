@@ -368,3 +368,44 @@ fn s4_lists_of_functions_over_two_inputs() {
         assert_eq!(batch.take_output(), [1]);
     }
 }
+
+/// M13: state that expires by the clock is named in the plan, in windows, too.
+#[test]
+fn m13_explain_tells_of_a_time_to_live() {
+    struct Seen(ValueState<u64>);
+    impl KeyedProcessFunction<u64, u64, u64> for Seen {
+        fn process(&mut self, n: u64, ctx: &mut KeyedContext<u64>, _: &mut Collector<'_, u64>) -> UserResult {
+            self.0.set(ctx, n);
+            Ok(())
+        }
+    }
+    impl ProcessWindowFunction<u64, u64, u64> for Seen {
+        fn process(
+            &mut self,
+            _: &u64,
+            ctx: &mut WindowContext,
+            _: &[u64],
+            _: &mut Collector<'_, u64>,
+        ) -> UserResult {
+            self.0.set(ctx.per_key(), 1);
+            Ok(())
+        }
+    }
+    let env = Environment::new();
+    let keyed = env.generate(9, |n| n).key_by(|n| *n);
+    let ttl = StateTtl::new(TTL);
+    keyed
+        .process(move |states| Seen(states.with_ttl(ttl).value("seen")))
+        .name("expires")
+        .sink_to(DiscardSink);
+    keyed.process(|states| Seen(states.value("seen"))).name("stays").sink_to(DiscardSink);
+    let windows = keyed.window(Tumbling::of(TTL));
+    windows
+        .process(move |states| Seen(states.key.with_ttl(ttl).value("seen")))
+        .name("window")
+        .sink_to(DiscardSink);
+    let text = env.explain().unwrap();
+    for (name, tells) in [("expires", true), ("stays", false), ("window", true)] {
+        assert_eq!(text.contains(&format!("'{name}' uses processing time")), tells, "{name}: {text}");
+    }
+}

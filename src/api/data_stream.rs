@@ -89,7 +89,9 @@ pub(super) fn stateful<P>(
             .push(format!("state '{name}' is declared twice; a state name is unique in its operator"));
     }
     node.states = declared.descriptors().to_vec();
-    node.semantics = Semantics { stateful: true, reads_watermark: true, ..Semantics::default() };
+    let processing_time = declared.has_ttl();
+    node.semantics =
+        Semantics { stateful: true, reads_watermark: true, processing_time, ..Semantics::default() };
     node
 }
 

@@ -437,7 +437,9 @@ impl<K: Key, T: Data, W: WindowAssigner<T>, G: Trigger<T>> WindowedStream<K, T, 
         node.states = declared.states;
         node.semantics = Semantics {
             stateful: true,
-            processing_time: assigner.time() == Some(TimeDomain::Processing) || trigger.uses_clock(),
+            processing_time: assigner.time() == Some(TimeDomain::Processing)
+                || trigger.uses_clock()
+                || declared.has_ttl,
             drops_late: assigner.time() == Some(TimeDomain::Event),
             ordered: trigger.is_ordered() || self.evictor.is_some(),
             reads_watermark: declared.reads_watermark,
@@ -464,6 +466,7 @@ pub(super) struct Declared {
     /// A state of windows.
     per_window: Option<String>,
     reads_watermark: bool,
+    has_ttl: bool,
 }
 
 impl Declared {
@@ -473,6 +476,7 @@ impl Declared {
         Declared {
             duplicate: states.duplicate(),
             per_window: states.window.descriptors().first().map(|state| state.name.clone()),
+            has_ttl: states.has_ttl(),
             states: states.descriptors(),
             reads_watermark: true,
         }

@@ -51,6 +51,10 @@ impl WindowStates {
     pub fn descriptors(&self) -> Vec<StateDescriptor> {
         self.key.descriptors().iter().chain(self.window.descriptors()).cloned().collect()
     }
+    /// Whether a state has a time to live.
+    pub(crate) fn has_ttl(&self) -> bool {
+        self.key.has_ttl() || self.window.has_ttl()
+    }
     /// The first name that was declared twice.
     pub fn duplicate(&self) -> Option<String> {
         let all = self.descriptors();
