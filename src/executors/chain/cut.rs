@@ -148,11 +148,6 @@ impl Chain {
         self.cuts.taken.pop_front()
     }
 
-    /// Puts back what could not be passed on.
-    pub fn untake(&mut self, taken: Taken) {
-        self.cuts.taken.push_front(taken);
-    }
-
     /// Gives up checkpoints that are not under way any more.
     pub fn give_up(&mut self, is_live: impl Fn(CheckpointId) -> bool) {
         for link in &mut self.links {

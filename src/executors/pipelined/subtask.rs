@@ -231,17 +231,6 @@ impl Subtask {
         self.chain.watermark()
     }
 
-    /// Lets a barrier out of the source of this subtask, if it has one.
-    ///
-    /// # Errors
-    /// What the snapshot of the source says.
-    pub fn inject_barrier(&mut self, barrier: Barrier) -> Result<()> {
-        if let Head::Source(source) = self.head {
-            return self.guarded(|subtask| subtask.chain.cut_source(source, barrier));
-        }
-        Ok(())
-    }
-
     /// Looks at what is asked of the subtask for checkpoints, and hands over what it has taken.
     fn checkpoint(&mut self) -> Result<()> {
         let Some(Checkpointing { port, stopped, .. }) = &mut self.checkpoints else { return Ok(()) };

@@ -82,7 +82,11 @@ impl Ledger {
     /// Writes down that a unit is done.
     pub fn write(&self, id: UnitId, record: &UnitRecord) -> Result<()> {
         failpoint::check("stage.unit_done")?;
-        write_small(&*self.vfs, &self.path(id), KIND, record, Durability::Recomputable)
+        self.put(id, record, Durability::Recomputable)
+    }
+
+    fn put(&self, id: UnitId, record: &UnitRecord, durability: Durability) -> Result<()> {
+        write_small(&*self.vfs, &self.path(id), KIND, record, durability)
     }
 
     /// The record of a unit; none if there is none that can be read.
@@ -102,10 +106,11 @@ impl Ledger {
         }
     }
 
-    /// A unit does not count any more. The checksums of what it has left stay.
+    /// A unit does not count any more. The checksums of what it has left stay. This is durable, unlike a record that counts: after
+    /// a power loss a unit must not count again beside another attempt of one that it has read.
     pub fn withdraw(&self, id: UnitId) -> Result<()> {
         match self.read(id)? {
-            Some(record) => self.write(id, &UnitRecord { counts: false, ..record }),
+            Some(record) => self.put(id, &UnitRecord { counts: false, ..record }, Durability::Synced),
             None => Ok(()),
         }
     }

@@ -200,11 +200,6 @@ impl<H: Clone> Coordinator<H> {
         self.pending.iter().any(|pending| pending.id == id)
     }
 
-    /// The oldest checkpoint that is under way.
-    pub fn oldest_pending(&self) -> Option<CheckpointId> {
-        self.pending.front().map(|pending| pending.id)
-    }
-
     /// When something happens by itself.
     pub fn next_deadline(&self) -> Option<Duration> {
         let timeout = self.pending.iter().map(|p| p.begun.saturating_add(self.rules.timeout)).min();
