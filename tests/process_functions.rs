@@ -462,6 +462,55 @@ impl BroadcastProcessFunction<u64, u64, u64> for Divide {
     }
 }
 
+impl KeyedCoProcessFunction<u64, u64, u64, u64> for Divide {
+    fn process_left(
+        &mut self,
+        n: u64,
+        ctx: &mut KeyedContext<u64>,
+        _: &mut Collector<'_, u64>,
+    ) -> UserResult {
+        ctx.register_event_time_timer(n as i64);
+        Ok(())
+    }
+    fn process_right(
+        &mut self,
+        n: u64,
+        _: &mut KeyedContext<u64>,
+        out: &mut Collector<'_, u64>,
+    ) -> UserResult {
+        self.divide(n, out);
+        Ok(())
+    }
+    fn on_timer(
+        &mut self,
+        timer: TimerFired,
+        _: &mut KeyedContext<u64>,
+        out: &mut Collector<'_, u64>,
+    ) -> UserResult {
+        self.divide(timer.time as u64, out);
+        Ok(())
+    }
+}
+
+impl KeyedBroadcastProcessFunction<u64, u64, u64, u64> for Divide {
+    fn process(&mut self, n: u64, _: &mut KeyedContext<u64>, out: &mut Collector<'_, u64>) -> UserResult {
+        self.divide(n, out);
+        Ok(())
+    }
+    /// From the broadcast side, by one subtask of several: the side output only, so that it is told apart.
+    fn process_broadcast(
+        &mut self,
+        text: u64,
+        ctx: &mut KeyedBroadcastContext<'_, u64>,
+        out: &mut Collector<'_, u64>,
+    ) -> UserResult {
+        if ctx.runtime().subtask_index() == 0 {
+            out.emit_to(&self.tags[2], text);
+        }
+        Ok(())
+    }
+}
+
 /// F4: main and side outputs are disjoint; an output that nobody reads is dropped; a record may go to several.
 #[test]
 fn f4_side_outputs_of_all_functions() {
@@ -472,7 +521,7 @@ fn f4_side_outputs_of_all_functions() {
         [2, 3].into_iter().flat_map(|by| (0..3000).filter(move |n| n % by == 0).map(move |n| (by, n))),
     );
     expected.sort();
-    let functions: [fn(&Environment) -> DataStream<u64>; 4] = [
+    let functions: [fn(&Environment) -> DataStream<u64>; 6] = [
         |env| env.generate(3000, |n| n).process(Divide::new()),
         |env| {
             let small = env.generate(1000, |n| n);
@@ -480,6 +529,14 @@ fn f4_side_outputs_of_all_functions() {
         },
         |env| env.generate(3000, |n| n).key_by(|n| n % 10).process(|_| Divide::new()),
         |env| env.generate(3000, |n| n).connect_broadcast(&env.from_iter([1u64])).process(|_| Divide::new()),
+        |env| {
+            let small = env.generate(1000, |n| n).key_by(|n| n % 10);
+            small.connect(&env.generate(2000, |n| n + 1000).key_by(|n| n % 10)).process(|_| Divide::new())
+        },
+        |env| {
+            let numbers = env.generate(3000, |n| n).key_by(|n| n % 10);
+            numbers.connect_broadcast(&env.from_iter([1u64])).process(|_| Divide::new())
+        },
     ];
     for function in functions {
         everywhere(&expected, |env| {

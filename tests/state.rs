@@ -263,6 +263,21 @@ fn s5_hooks_of_operator_state() {
     let mut idle = counting();
     idle.end().unwrap();
     assert_eq!(calls.lock().unwrap()[3..], ["initialize false"], "also where no record comes");
+    // In BATCH too: once, before the first record of the first key.
+    calls.lock().unwrap().clear();
+    let in_batch = calls.clone();
+    let mut batch = Harness::batch(move |numbers: DataStream<u64>| {
+        numbers.key_by(|n| *n).process(move |states| Counts {
+            seen: 0,
+            kept: states.operator_list("kept"),
+            calls: in_batch.clone(),
+        })
+    });
+    batch.push_all([3, 1, 2, 1]).unwrap();
+    assert_eq!(*calls.lock().unwrap(), [""; 0], "nothing runs before the input ends");
+    batch.end().unwrap();
+    assert_eq!(batch.take_output(), [1, 2, 3, 4]);
+    assert_eq!(*calls.lock().unwrap(), ["initialize false"]);
 }
 
 /// S4: operator state without a key; what a function cannot keep is a mistake in the plan.
