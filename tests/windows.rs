@@ -361,7 +361,7 @@ fn mistakes_are_found_in_the_plan() {
     let second = || Tumbling::of(ms(1_000));
     assert!(mistake(|k| k.window(Tumbling::of(ms(0))).aggregate(Count)).contains("window size is 0"));
     let standing = mistake(|k| k.window(Sliding::of(ms(10), ms(0))).aggregate(Count));
-    assert!(standing.contains("window slide is 0 ms; it must be at least 1 ms"), "{standing}");
+    assert!(standing.contains("window slide is 0; it must be at least 1 ms"), "{standing}");
     assert!(mistake(|k| k.window(Sessions::with_gap(ms(0))).aggregate(Count)).contains("session gap is 0"));
     assert!(mistake(|k| k.count_window(0).aggregate(Count)).contains("count trigger of 0"));
     assert!(mistake(|k| k.count_window_sliding(0, 1).aggregate(Count)).contains("keeps 0"));
@@ -463,7 +463,7 @@ fn m13_explain_has_a_sentence_for_each_row() {
     assert_eq!(counted, [row("counted", ordered)]);
     let both = explained(&|env| {
         let (a, b) = (env.from_iter([1u64]), env.from_iter([2u64]));
-        a.connect(&b).map(|n| n, |n| n).name("both").sink_to(DiscardSink);
+        a.connect(&b).co_map(|n| n, |n| n).name("both").sink_to(DiscardSink);
     });
     let interleaved = "sees its inputs as they arrive in STREAMING, and in a fixed order in BATCH";
     assert_eq!(both, [row("both", interleaved)]);
