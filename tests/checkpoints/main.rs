@@ -5,5 +5,6 @@ mod faults;
 mod files;
 mod finished;
 mod ledger;
+mod listeners;
 mod processes;
 mod restarts;
