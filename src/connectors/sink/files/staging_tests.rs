@@ -335,7 +335,7 @@ fn a_disk_that_stays_full_leaves_nothing_and_the_old_content() {
                 break;
             };
             assert!(
-                matches!(&error, Error::Io { source, .. } if source.raw_os_error() == Some(28)),
+                matches!(&error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull),
                 "{error}"
             );
             Sink::<i64>::abort(&sink, &ctx).unwrap();
