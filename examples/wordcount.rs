@@ -21,7 +21,7 @@ static GLOBAL: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Parser)]
 #[command(name = "wordcount")]
 struct Args {
-    /// Files, directories or patterns to read; .gz and .zst are decompressed.
+    /// Files, directories or patterns to read; .gz, .zst and .deflate are decompressed.
     #[arg(long, required = true, num_args = 1..)]
     input: Vec<PathBuf>,
     /// Directory for the result; it must be absent or empty.

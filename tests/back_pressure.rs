@@ -48,6 +48,7 @@ fn ends(job: JobClient, what: &str) -> Error {
     error
 }
 
+/// P7: what is in flight before a sink that takes nothing is bounded, so that its source stops, too.
 #[test]
 fn a_blocked_sink_holds_a_source_without_end_back() {
     for parallelism in [1, 2] {

@@ -2,6 +2,7 @@
 //! panics. The job ends with one sentence that names the operator, or succeeds; it leaves no half of an output.
 
 use mainstem::base::vfs::{Fault, FaultPlan, FaultVfs, FileOp, MemVfs, Vfs};
+use mainstem::connectors::sink::RollingPolicy;
 use mainstem::prelude::*;
 use mainstem::{Error, ErrorKind};
 use serde::{Deserialize, Serialize};
@@ -371,4 +372,49 @@ impl Clone for Bomb {
         assert!(!self.0.load(Ordering::Relaxed), "no clone");
         Bomb(self.0.clone())
     }
+}
+
+/// M11: in BATCH files roll by no checkpoint and by no size: each is whole, and none is there before the end. The same policy makes
+/// many in STREAMING with checkpoints.
+#[test]
+fn m11_batch_has_no_rolling() {
+    let files = |disk: &MemVfs| -> Vec<(PathBuf, Vec<u8>)> {
+        let all = disk.snapshot().into_iter().filter_map(|(path, content)| Some((path, content?)));
+        all.filter(|(path, _)| path.starts_with("/out") && path.to_string_lossy().contains("/part-"))
+            .collect()
+    };
+    let run = |mode, small: bool| {
+        let disk = MemVfs::new();
+        ["/out", "/tmp"].iter().for_each(|dir| disk.create_dir_all(Path::new(dir)).unwrap());
+        let env = Environment::new().execution_mode(mode).parallelism(1).temp_dir("/tmp");
+        let env = env.vfs(Arc::new(disk.clone()));
+        let env = match mode {
+            ExecutionMode::Batch => env,
+            _ => env
+                .driver(Driver::Simulation { seed: 3 })
+                .checkpoint_storage(CheckpointStorage::Memory)
+                .checkpoint_interval(Duration::from_millis(5)),
+        };
+        let policy = if small { RollingPolicy::default().max_bytes(100) } else { RollingPolicy::default() };
+        let before_the_end = disk.clone();
+        env.read(Generate::new(5_000, |n| n).rate(100_000.0))
+            .map(move |n| {
+                let batch = mode == ExecutionMode::Batch;
+                assert!(!batch || n % 500 > 0 || files(&before_the_end).is_empty(), "a file before the end");
+                n.to_string()
+            })
+            .sink_to(TextSink::text("/out/rows").rolling(policy));
+        env.execute("rolls").unwrap();
+        files(&disk)
+    };
+    let (rolling, whole) = (run(ExecutionMode::Batch, true), run(ExecutionMode::Batch, false));
+    assert!(
+        !rolling.is_empty() && rolling == whole,
+        "{} files, {} without the policy",
+        rolling.len(),
+        whole.len()
+    );
+    let lines = rolling.iter().map(|(_, content)| content.iter().filter(|byte| **byte == b'\n').count());
+    assert_eq!(lines.sum::<usize>(), 5_000);
+    assert!(run(ExecutionMode::Streaming, true).len() > 10 * rolling.len());
 }

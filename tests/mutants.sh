@@ -50,8 +50,10 @@ while read -r mutant arguments; do
         survived+=("$mutant")
     else
         grep -q "test result: FAILED" "$log" || failed "$mutant: cargo test $arguments ended without a failed test"
-        printf 'found     %-24s cargo test %s (%d of them, %d s)\n' "$mutant" "$arguments" \
-            "$(grep -c '^---- .* stdout ----' "$log")" $((SECONDS - start))
+        # What a simulation says of itself; nothing for other tests.
+        seeds=$(grep -oE 'the first after [0-9]+ seeds' "$log" | head -1 || true)
+        printf 'found     %-24s cargo test %s (%d of them, %d s%s)\n' "$mutant" "$arguments" \
+            "$(grep -c '^---- .* stdout ----' "$log")" $((SECONDS - start)) "${seeds:+, $seeds}"
     fi
 done <<<"$mutants"
 [ ${#survived[@]} = 0 ] || { printf '%d survived: %s\n' ${#survived[@]} "${survived[*]}" >&2; exit 1; }

@@ -1,8 +1,12 @@
 //! Process functions in whole jobs: timers, connected streams, broadcast state and side outputs, in both modes, by
 //! threads and by simulation, with the same results.
 
+use mainstem::base::clock::{Clock, SystemClock};
 use mainstem::prelude::*;
+use mainstem::testing::Harness;
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 const MODES: [ExecutionMode; 2] = [ExecutionMode::Streaming, ExecutionMode::Batch];
@@ -462,6 +466,55 @@ impl BroadcastProcessFunction<u64, u64, u64> for Divide {
     }
 }
 
+impl KeyedCoProcessFunction<u64, u64, u64, u64> for Divide {
+    fn process_left(
+        &mut self,
+        n: u64,
+        ctx: &mut KeyedContext<u64>,
+        _: &mut Collector<'_, u64>,
+    ) -> UserResult {
+        ctx.register_event_time_timer(n as i64);
+        Ok(())
+    }
+    fn process_right(
+        &mut self,
+        n: u64,
+        _: &mut KeyedContext<u64>,
+        out: &mut Collector<'_, u64>,
+    ) -> UserResult {
+        self.divide(n, out);
+        Ok(())
+    }
+    fn on_timer(
+        &mut self,
+        timer: TimerFired,
+        _: &mut KeyedContext<u64>,
+        out: &mut Collector<'_, u64>,
+    ) -> UserResult {
+        self.divide(timer.time as u64, out);
+        Ok(())
+    }
+}
+
+impl KeyedBroadcastProcessFunction<u64, u64, u64, u64> for Divide {
+    fn process(&mut self, n: u64, _: &mut KeyedContext<u64>, out: &mut Collector<'_, u64>) -> UserResult {
+        self.divide(n, out);
+        Ok(())
+    }
+    /// From the broadcast side, by one subtask of several: the side output only, so that it is told apart.
+    fn process_broadcast(
+        &mut self,
+        text: u64,
+        ctx: &mut KeyedBroadcastContext<'_, u64>,
+        out: &mut Collector<'_, u64>,
+    ) -> UserResult {
+        if ctx.runtime().subtask_index() == 0 {
+            out.emit_to(&self.tags[2], text);
+        }
+        Ok(())
+    }
+}
+
 /// F4: main and side outputs are disjoint; an output that nobody reads is dropped; a record may go to several.
 #[test]
 fn f4_side_outputs_of_all_functions() {
@@ -472,7 +525,7 @@ fn f4_side_outputs_of_all_functions() {
         [2, 3].into_iter().flat_map(|by| (0..3000).filter(move |n| n % by == 0).map(move |n| (by, n))),
     );
     expected.sort();
-    let functions: [fn(&Environment) -> DataStream<u64>; 4] = [
+    let functions: [fn(&Environment) -> DataStream<u64>; 6] = [
         |env| env.generate(3000, |n| n).process(Divide::new()),
         |env| {
             let small = env.generate(1000, |n| n);
@@ -480,6 +533,14 @@ fn f4_side_outputs_of_all_functions() {
         },
         |env| env.generate(3000, |n| n).key_by(|n| n % 10).process(|_| Divide::new()),
         |env| env.generate(3000, |n| n).connect_broadcast(&env.from_iter([1u64])).process(|_| Divide::new()),
+        |env| {
+            let small = env.generate(1000, |n| n).key_by(|n| n % 10);
+            small.connect(&env.generate(2000, |n| n + 1000).key_by(|n| n % 10)).process(|_| Divide::new())
+        },
+        |env| {
+            let numbers = env.generate(3000, |n| n).key_by(|n| n % 10);
+            numbers.connect_broadcast(&env.from_iter([1u64])).process(|_| Divide::new())
+        },
     ];
     for function in functions {
         everywhere(&expected, |env| {
@@ -489,4 +550,110 @@ fn f4_side_outputs_of_all_functions() {
             divided.map(|n| (0, n)).union(&[&by(0, 2), &by(1, 3)])
         });
     }
+}
+
+/// The clock of a machine that somebody sets: what has passed is real, what it says is not.
+struct SetClock {
+    real: Arc<SystemClock>,
+    off_by_ms: AtomicI64,
+}
+
+impl Clock for SetClock {
+    fn monotonic(&self) -> Duration {
+        self.real.monotonic()
+    }
+    fn now_ms(&self) -> i64 {
+        self.real.now_ms() + self.off_by_ms.load(Ordering::SeqCst)
+    }
+}
+
+/// Asks for a timer a little later for each record, and emits the number of records and timers of each.
+struct Later {
+    asked: MapState<i64, u64>,
+}
+
+impl KeyedProcessFunction<u64, u64, (u64, u64)> for Later {
+    fn process(
+        &mut self,
+        n: u64,
+        ctx: &mut KeyedContext<u64>,
+        out: &mut Collector<'_, (u64, u64)>,
+    ) -> UserResult {
+        let time = ctx.processing_time() + 1 + (n % 3) as i64;
+        ctx.register_processing_time_timer(time);
+        self.asked.update(ctx, time, |asked| *asked += 1);
+        out.emit((1, 0));
+        Ok(())
+    }
+    fn on_timer(
+        &mut self,
+        timer: TimerFired,
+        ctx: &mut KeyedContext<u64>,
+        out: &mut Collector<'_, (u64, u64)>,
+    ) -> UserResult {
+        let asked = self.asked.remove(ctx, &timer.time);
+        out.emit((0, asked.expect("a timer fires once")));
+        Ok(())
+    }
+}
+
+/// T11: the clock jumps back and forth by hours while the job runs: each record is in one window of the clock, each timer
+/// fires once. By threads, with the clock of a machine that is set.
+#[test]
+fn t11_the_clock_is_set_while_a_job_runs() {
+    const HOUR_MS: i64 = 3_600_000;
+    const RECORDS: u64 = 2_000;
+    let jumps = [3, -5, 0, -1, 7, -2].map(|hours| hours * HOUR_MS);
+    for parallelism in [1, 2] {
+        let clock = Arc::new(SetClock { real: SystemClock::new(), off_by_ms: AtomicI64::new(0) });
+        let env = Environment::new().parallelism(parallelism).clock(clock.clone());
+        let set = clock.clone();
+        let numbers = env.read(Generate::new(RECORDS, |n| n).rate(8_000.0)).map(move |n| {
+            if n % 250 == 125 {
+                set.off_by_ms.store(jumps[(n / 250) as usize % jumps.len()], Ordering::SeqCst);
+            }
+            n
+        });
+        let by_key = numbers.key_by(|n| n % 7);
+        let windows =
+            by_key.window(Tumbling::of(Duration::from_millis(5)).processing_time()).aggregate(Count);
+        let timers = by_key.process(|states| Later { asked: states.map("asked") });
+        let all = windows.map(|window| (2, window.value)).union(&[&timers]);
+        let all = all.execute_and_collect("set").unwrap().into_vec().unwrap();
+        let sum = |of: u64| all.iter().filter(|(what, _)| *what == of).map(|(_, n)| n).sum::<u64>();
+        assert_eq!((sum(2), sum(0)), (RECORDS, RECORDS), "windows, timers");
+        assert!(all.iter().filter(|(what, _)| *what == 2).count() > 30, "there are several windows");
+    }
+}
+
+/// T11: the same step by step. A clock that is put back lets nothing fire again, and what is asked for then fires at its own
+/// time.
+#[test]
+fn t11_a_clock_that_is_put_back_fires_nothing_twice() {
+    const HOUR_MS: i64 = 3_600_000;
+    let mut harness = Harness::new(|numbers: DataStream<u64>| {
+        numbers.key_by(|n| n % 7).process(|states| Later { asked: states.map("asked") })
+    });
+    let fired = |harness: &mut Harness<u64, (u64, u64)>| {
+        let fired = harness.take_output().into_iter().map(|(_, fired)| fired);
+        fired.sum::<u64>()
+    };
+    let base = 10 * HOUR_MS;
+    harness.set_processing_time(base).unwrap();
+    harness.push_all([0, 3, 6]).unwrap();
+    assert_eq!(fired(&mut harness), 0);
+    harness.set_processing_time(base + 3 * HOUR_MS).unwrap();
+    assert_eq!(fired(&mut harness), 3, "forward: what was due fires");
+    harness.push_all([9, 12]).unwrap();
+    harness.set_processing_time(base - 2 * HOUR_MS).unwrap();
+    assert_eq!(fired(&mut harness), 0, "back: nothing fires, and nothing again");
+    harness.push_all([15]).unwrap();
+    harness.advance_processing_time(Duration::from_millis(1)).unwrap();
+    assert_eq!(fired(&mut harness), 1, "at its own time");
+    harness.set_processing_time(base + 3 * HOUR_MS).unwrap();
+    assert_eq!(fired(&mut harness), 0, "not due yet");
+    harness.advance_processing_time(Duration::from_millis(1)).unwrap();
+    assert_eq!(fired(&mut harness), 2);
+    harness.end().unwrap();
+    assert_eq!(fired(&mut harness), 0);
 }

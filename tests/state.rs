@@ -263,6 +263,23 @@ fn s5_hooks_of_operator_state() {
     let mut idle = counting();
     idle.end().unwrap();
     assert_eq!(calls.lock().unwrap()[3..], ["initialize false"], "also where no record comes");
+    // In BATCH too: before the first record of each unit of work.
+    calls.lock().unwrap().clear();
+    let in_batch = calls.clone();
+    let mut batch = Harness::batch(move |numbers: DataStream<u64>| {
+        numbers.key_by(|n| *n).process(move |states| Counts {
+            seen: 0,
+            kept: states.operator_list("kept"),
+            calls: in_batch.clone(),
+        })
+    });
+    batch.push_all([3, 1, 2, 1]).unwrap();
+    assert_eq!(*calls.lock().unwrap(), [""; 0], "nothing runs before the input ends");
+    batch.end().unwrap();
+    let units = batch.take_output().iter().filter(|seen| **seen == 1).count();
+    assert!(units > 0);
+    let calls = calls.lock().unwrap();
+    assert!(calls.len() >= units && calls.iter().all(|call| call == "initialize false"), "{calls:?}");
 }
 
 /// S4: operator state without a key; what a function cannot keep is a mistake in the plan.

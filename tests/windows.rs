@@ -2,6 +2,7 @@
 
 use mainstem::prelude::*;
 use mainstem::semantics::window::WindowAssigner;
+use mainstem::testing::Harness;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -359,6 +360,8 @@ fn mistakes_are_found_in_the_plan() {
     }
     let second = || Tumbling::of(ms(1_000));
     assert!(mistake(|k| k.window(Tumbling::of(ms(0))).aggregate(Count)).contains("window size is 0"));
+    let standing = mistake(|k| k.window(Sliding::of(ms(10), ms(0))).aggregate(Count));
+    assert!(standing.contains("window slide is 0; it must be at least 1 ms"), "{standing}");
     assert!(mistake(|k| k.window(Sessions::with_gap(ms(0))).aggregate(Count)).contains("session gap is 0"));
     assert!(mistake(|k| k.count_window(0).aggregate(Count)).contains("count trigger of 0"));
     assert!(mistake(|k| k.count_window_sliding(0, 1).aggregate(Count)).contains("keeps 0"));
@@ -407,6 +410,167 @@ fn m13_explain_tells_of_windows() {
         assert!(text.contains(expected), "{expected}\n{text}");
     }
     assert!(!text.contains("'sessions' may emit several"), "{text}");
+}
+
+/// M13: explain has a sentence for each row of the list that the plan can show, and no other.
+#[test]
+fn m13_explain_has_a_sentence_for_each_row() {
+    let explained = |build: &dyn Fn(&Environment)| -> Vec<String> {
+        let env = Environment::new();
+        build(&env);
+        let text = env.explain().unwrap().to_string();
+        let warnings = text.split("Where the modes differ\n").nth(1).unwrap_or("");
+        warnings.lines().take_while(|line| !line.is_empty()).map(|line| line.trim().to_string()).collect()
+    };
+    let second = || Tumbling::of(ms(1_000));
+    let rolling =
+        "'rolling' emits a result for each record in STREAMING and one final result for each key in BATCH";
+    assert_eq!(explained(&|env| drop(keyed(env).count().name("rolling").sink_to(DiscardSink))), [rolling]);
+    let behind = explained(&|env| {
+        let counts = env.from_iter([1u64, 2]).key_by(|n| *n).count().name("rolling");
+        counts.key_by(|count| count.0).count().name("behind").sink_to(DiscardSink);
+    });
+    assert_eq!(
+        behind,
+        [
+            rolling,
+            "'behind' emits a result for each record in STREAMING and one final result for each key in BATCH",
+            "'behind' sees every intermediate result of 'rolling' in STREAMING and only the final ones in BATCH",
+        ]
+    );
+    let late = "finds records late in STREAMING; in BATCH nothing is late";
+    let ordered = "depends on the order of records: arrival in STREAMING, timestamps in BATCH";
+    let repeated = "may emit several results for a window in STREAMING and the final one in BATCH";
+    let row = |name: &str, what: &str| format!("'{name}' {what}");
+    let clock = explained(&|env| {
+        let windows = keyed(env).window(second().processing_time());
+        windows.aggregate(Count).name("clock").sink_to(DiscardSink);
+    });
+    let stands = "uses processing time, which follows the clock in STREAMING and stands still in BATCH";
+    assert_eq!(clock, [row("clock", stands)]);
+    let once = explained(&|env| {
+        drop(keyed(env).window(second()).aggregate(Count).name("once").sink_to(DiscardSink))
+    });
+    assert_eq!(once, [row("once", late)]);
+    let again = explained(&|env| {
+        let windows = keyed(env).window(second()).allowed_lateness(ms(5));
+        windows.aggregate(Count).name("again").sink_to(DiscardSink);
+    });
+    assert_eq!(again, [row("again", late), row("again", repeated)]);
+    let counted = explained(&|env| {
+        drop(keyed(env).count_window(5).aggregate(Count).name("counted").sink_to(DiscardSink))
+    });
+    assert_eq!(counted, [row("counted", ordered)]);
+    let both = explained(&|env| {
+        let (a, b) = (env.from_iter([1u64]), env.from_iter([2u64]));
+        a.connect(&b).co_map(|n| n, |n| n).name("both").sink_to(DiscardSink);
+    });
+    let interleaved = "sees its inputs as they arrive in STREAMING, and in a fixed order in BATCH";
+    assert_eq!(both, [row("both", interleaved)]);
+    let reads = explained(&|env| {
+        let windows = keyed(env).window(second());
+        windows.process(|_| Times).name("reads").sink_to(DiscardSink);
+    });
+    let watermark =
+        "may read the watermark, which rises in STREAMING and stands at its minimum until the end in BATCH";
+    assert_eq!(reads, [row("reads", late), row("reads", watermark)]);
+    assert_eq!(explained(&|env| drop(env.from_iter([1u64]).map(|n| n).sink_to(DiscardSink))), [""; 0]);
+}
+
+/// Emits what a window can know of time, and how many records it has.
+struct Times;
+
+impl ProcessWindowFunction<u64, Event, (i64, i64, usize)> for Times {
+    fn process(
+        &mut self,
+        _: &u64,
+        ctx: &mut WindowContext,
+        events: &[Event],
+        out: &mut Collector<'_, (i64, i64, usize)>,
+    ) -> UserResult {
+        out.emit((ctx.watermark(), ctx.processing_time(), events.len()));
+        Ok(())
+    }
+}
+
+/// X11: a window function knows the watermark and the processing time: in STREAMING those of its firing, in BATCH the minimum
+/// until the key ends, and a clock that stands.
+#[test]
+fn x11_watermark_and_processing_time_of_a_firing() {
+    let by_key = |events: DataStream<Event>| events.key_by(|event| event.0);
+    let mut harness = Harness::new(|events| {
+        by_key(events).window(Tumbling::of(ms(10))).allowed_lateness(ms(100)).process(|_| Times)
+    });
+    harness.set_processing_time(1_000).unwrap();
+    harness.push_at((1, 3, 0), 3).unwrap();
+    harness.watermark(8).unwrap();
+    assert_eq!(harness.take_output(), []);
+    harness.set_processing_time(2_000).unwrap();
+    harness.watermark(12).unwrap();
+    assert_eq!(harness.take_output(), [(12, 2_000, 1)]);
+    harness.set_processing_time(3_000).unwrap();
+    harness.watermark(40).unwrap();
+    harness.push_at((1, 4, 0), 4).unwrap();
+    assert_eq!(harness.take_output(), [(40, 3_000, 2)], "a late firing has the watermark of now");
+    let mut batch = Harness::batch(|events| {
+        by_key(events).window(Tumbling::of(ms(10))).trigger(CountTrigger::of(2)).process(|_| Times)
+    });
+    batch.push_all_at([((1, 3, 0), 3), ((1, 4, 0), 4), ((1, 5, 0), 5)]).unwrap();
+    batch.end().unwrap();
+    let early = batch.take_output();
+    assert_eq!(early.iter().map(|(mark, _, n)| (*mark, *n)).collect::<Vec<_>>(), [(i64::MIN, 2)]);
+    let mut batch = Harness::batch(|events| by_key(events).window(Tumbling::of(ms(10))).process(|_| Times));
+    batch.push_all_at([((1, 3, 0), 3), ((1, 14, 0), 14), ((2, 5, 0), 5)]).unwrap();
+    batch.end().unwrap();
+    let at_end = batch.take_output();
+    assert_eq!(at_end.len(), 3);
+    assert!(at_end.iter().all(|times| *times == (i64::MAX, early[0].1, 1)), "{at_end:?}");
+}
+
+/// X13: a delta trigger in a whole job fires when the amount has moved far enough since the last firing.
+#[test]
+fn x13_a_delta_trigger_in_whole_jobs() {
+    const FAR: u64 = 25;
+    let amounts: Vec<Event> = (0..400).map(|i| (i % 3, i as i64, (i * i) % 97)).collect();
+    let mut expected = Vec::new();
+    for key in 0..3 {
+        let of_key: Vec<u64> = amounts.iter().filter(|event| event.0 == key).map(|event| event.2).collect();
+        let mut last = of_key[0];
+        for (i, &amount) in of_key.iter().enumerate() {
+            if amount.abs_diff(last) > FAR {
+                last = amount;
+                expected.push((key, i as u64 + 1));
+            }
+        }
+    }
+    expected.sort();
+    assert!(expected.len() > 50);
+    for (name, env) in environments() {
+        let moved = DeltaTrigger::of(FAR as f64, |a: &Event, b: &Event| a.2.abs_diff(b.2) as f64);
+        let counts = env
+            .from_iter(amounts.clone())
+            .assign_timestamps(WatermarkStrategy::monotonous().timestamp(|event: &Event| event.1))
+            .key_by(|event| event.0)
+            .window(GlobalWindows)
+            .trigger(moved)
+            .aggregate(Count)
+            .map(|count| (count.key, count.value));
+        assert_eq!(sorted(&counts), expected, "{name}");
+    }
+}
+
+/// X3: a gap that a function gives for a record must be at least a millisecond: else the job fails, with the name of the
+/// windows.
+#[test]
+fn x3_a_dynamic_gap_of_nothing_is_refused() {
+    for (name, env) in environments() {
+        let gap = |event: &Event| if event.2 == 77 { Duration::from_micros(999) } else { ms(5) };
+        let windows = keyed(&env).window(Sessions::with_dynamic_gap(gap)).aggregate(Count).name("here");
+        let error =
+            windows.execute_and_collect("gap").and_then(|all| all.into_vec()).unwrap_err().to_string();
+        assert!(error.contains("operator 'here'"), "{name}: {error}");
+        assert!(error.contains("returned 999µs; a gap must be at least 1 ms"), "{name}: {error}");
+    }
 }
 
 /// X3: a session of one millisecond at the smallest timestamp is not late before there is a watermark.

@@ -5,7 +5,7 @@
 //! cargo run --release --example clicks -- [--events N | --input PATH...] [--output DIR] [--execution-mode batch]
 //! ```
 //!
-//! `operations.sh` beside this file shows a life of the job: killed, stopped, restored, rescaled, changed, and slowed down,
+//! `operations.sh` beside this file shows a life of the job: killed, restored, stopped, rescaled, changed, and slowed down,
 //! with a thousand clicks in each window after each step. It uses `--rate`, so that the job lasts, and `--back-pressure`.
 //!
 //! Clicks are generated: exactly 1,000 of each of six pages in each window, so that any other count is a mistake. Or

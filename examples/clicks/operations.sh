@@ -2,15 +2,13 @@
 # The life of a job that counts clicks: it is killed, stopped, restored, rescaled, changed, slowed down. After each step
 # every window that is out must hold exactly 1,000 clicks of each page, once.
 #
-#   examples/clicks/operations.sh [PROGRAM]     the program is built if none is given
+#   examples/clicks/operations.sh [PROGRAM MAINSTEM]     the two programs are built if none are given
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-program=${1:-}
-if [ -z "$program" ]; then
-    cargo build --release --example clicks
-    program=target/release/examples/clicks
-fi
+program=${1:-target/release/examples/clicks}
+mainstem=${2:-target/release/mainstem} # asks the job to stop
+[ $# -gt 0 ] || cargo build --release --example clicks --bin mainstem
 
 windows=60 # six pages, 1,000 clicks each, 15 s of their time; the whole job is 15 minutes of it
 rate=60000 # clicks a second: the whole job would take 6 s
@@ -79,13 +77,24 @@ wait "$job" || fail "the job did not stop at a checkpoint"
 job=
 check "killed, restored and stopped at a checkpoint"
 
-start --parallelism 3 --restore latest
-until_windows 30
+start --parallelism 2 --restore latest --control "$work/control"
+until_windows 26
+"$mainstem" stop "$work/control" --savepoint "$work/savepoint" >"$work/stopped" 2>&1 \
+    || fail "mainstem stop: $(cat "$work/stopped")"
+wait "$job" || fail "the job did not stop with a savepoint"
+job=
+[ -s "$work/savepoint/manifest.json" ] || fail "mainstem stop has written no savepoint: $(cat "$work/stopped")"
+check "stopped with a savepoint"
+# What the job would otherwise go on from is gone: the savepoint is enough.
+rm -rf "$work/job"
+
+start --parallelism 3 --restore "$work/savepoint"
+until_windows 34
 end_by KILL
-check "resumed at parallelism 3 and killed"
+check "resumed from the savepoint at parallelism 3, killed"
 
 start --parallelism 2 --restore latest --back-pressure
-until_windows 40
+until_windows 42
 end_by KILL
 check "resumed with another operator, under back-pressure"
 

@@ -212,6 +212,12 @@ impl Environment {
         self
     }
 
+    /// The clock that processing time and intervals follow, for tests. A simulation has one of its own.
+    pub fn clock(self, clock: Arc<dyn Clock>) -> Self {
+        *lock(&self.shared.clock) = clock;
+        self
+    }
+
     /// Calls `hook` behind each step of a simulation, with the number of the step within the attempt and the time: an error
     /// fails the job at that place, for tests of what it does then.
     pub fn on_simulated_step(

@@ -14,6 +14,8 @@ mod interval_join;
 mod job;
 mod keyed_stream;
 pub mod progress;
+#[cfg(test)]
+mod record_limit_tests;
 pub mod report;
 pub mod result;
 mod resume;

@@ -1,9 +1,11 @@
 //! Checkpoints in whole jobs: failures anywhere, restarts, other processes, other parallelism; what comes out is what an
 //! uninterrupted run gives, once.
 
+mod catch_up;
 mod faults;
 mod files;
 mod finished;
 mod ledger;
+mod listeners;
 mod processes;
 mod restarts;

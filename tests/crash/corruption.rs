@@ -7,8 +7,10 @@ use crate::shapes::Shape;
 use crate::size::{Random, random, seed, size};
 use mainstem::ErrorKind;
 use mainstem::base::vfs::{MemVfs, Vfs};
+use mainstem::services::checkpoint::{Foreign, StateHandle};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What happens to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,6 +34,37 @@ const DAMAGES: [(Damage, u64, u64); 6] = [
     (Damage::OtherCheckpoint, 3, 20),
     (Damage::Missing, 3, 20),
 ];
+
+/// Kinds of files that a job of a shape leaves, of which each is damaged.
+fn expected_kinds(shape: Shape) -> &'static [&'static str] {
+    match shape {
+        Shape::Files => &["metadata", "pending sink file"],
+        Shape::Timers => &["metadata", "pending sink file", FULL, CHANGES],
+        _ => &["stage output"],
+    }
+}
+
+/// State of everything.
+const FULL: &str = "full state";
+/// State that has changed since.
+const CHANGES: &str = "changed state";
+
+/// The state files that checkpoints refer to, told apart by what they hold.
+fn state_kinds(disk: &MemVfs) -> BTreeMap<PathBuf, &'static str> {
+    let mut kinds = BTreeMap::new();
+    let Ok((checkpoints, dirs)) = Foreign::find(Arc::new(disk.clone()), Path::new(JOB)) else { return kinds };
+    for metadata in dirs.iter().map(|dir| checkpoints.load(dir).unwrap()) {
+        for subtask in metadata.operators.iter().flat_map(|operator| &operator.subtasks) {
+            for (place, state) in subtask.states.iter().enumerate() {
+                if let StateHandle::File(file) = state {
+                    let path = Path::new(JOB).join("checkpoints").join(&file.path);
+                    kinds.insert(path, if place == 0 { FULL } else { CHANGES });
+                }
+            }
+        }
+    }
+    kinds
+}
 
 /// The kind of a file that a job has left, if it matters to it.
 fn kind(path: &Path) -> Option<&'static str> {
@@ -107,13 +140,10 @@ fn left_behind(rig: &Rig, seed: u64) -> MemVfs {
     for k in from..operations {
         let disk = Rig::disk();
         assert!(rig.killed_at(&disk, seed, false, k), "killed at {k} of {operations}");
-        let kinds: Vec<_> = files(&disk).keys().filter_map(|path| kind(path)).collect();
-        let has = |wanted: &str| kinds.contains(&wanted);
-        let enough = match rig.shape {
-            Shape::Batch => has("stage output"),
-            _ => has("metadata") && has("pending sink file"),
-        };
-        if enough {
+        let of_states = state_kinds(&disk);
+        let mut kinds: Vec<_> = files(&disk).keys().filter_map(|path| kind(path)).collect();
+        kinds.extend(of_states.values());
+        if expected_kinds(rig.shape).iter().all(|wanted| kinds.contains(wanted)) {
             return disk;
         }
     }
@@ -129,8 +159,12 @@ fn damage_all(shape: Shape, rig: Rig) {
     let other = files(&left_behind(&elsewhere, seed + 2));
     let own = files(&disk);
     let mut by_kind: BTreeMap<&str, Vec<&PathBuf>> = BTreeMap::new();
-    own.keys().for_each(|path| by_kind.entry(kind(path).unwrap_or("")).or_default().push(path));
-    by_kind.remove("");
+    let of_states = state_kinds(&disk);
+    for path in own.keys() {
+        // State that no checkpoint refers to any more does not matter.
+        let kind = kind(path).filter(|kind| *kind != "state").or(of_states.get(path).copied());
+        kind.into_iter().for_each(|kind| by_kind.entry(kind).or_default().push(path));
+    }
     let mut tallies: BTreeMap<(&str, Damage), Tally> = BTreeMap::new();
     for (kind, paths) in &by_kind {
         for (damage, short, long) in DAMAGES {
@@ -144,7 +178,7 @@ fn damage_all(shape: Shape, rig: Rig) {
                 put(&disk, path, bad.as_deref());
                 let what = format!("T4, {shape:?}, seed {seed}, {damage:?} number {n} in {}", path.display());
                 let tally = tallies.entry((kind, damage)).or_default();
-                match rig.process(std::sync::Arc::new(disk.clone()), seed + 3, true) {
+                match rig.process(Arc::new(disk.clone()), seed + 3, true) {
                     Ok(_) => {
                         rig.verify(&disk).unwrap_or_else(|e| panic!("{what}: wrong output: {e}"));
                         tally.exact += 1;
@@ -166,8 +200,12 @@ fn damage_all(shape: Shape, rig: Rig) {
     for ((kind, damage), Tally { exact, refused }) in &tallies {
         println!("T4, {shape:?}: {kind}, {damage:?}: {exact} exact, {refused} refused");
     }
-    let kinds: Vec<_> = by_kind.keys().collect();
-    assert!(!kinds.is_empty(), "nothing was damaged");
+    for kind in expected_kinds(shape) {
+        for damage in [Damage::FlippedBit, Damage::CutOff, Damage::SwappedBlocks, Damage::Missing] {
+            let tally = tallies.get(&(kind, damage));
+            assert!(tally.is_some_and(|t| t.exact + t.refused > 0), "no {kind} was damaged by {damage:?}");
+        }
+    }
 }
 
 /// A copy that shares nothing.

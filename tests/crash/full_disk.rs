@@ -69,6 +69,31 @@ fn t5_any_operation_may_fail() {
     }
 }
 
+/// T5: a full disk says which file it was, how many bytes were needed, and behind how many: metadata and state, sinks, spills,
+/// the job directory.
+#[test]
+fn t5_a_full_disk_says_how_many_bytes_are_needed() {
+    let seed = seed(7);
+    for shape in [Shape::Files, Shape::TwoPhase, Shape::Timers, Shape::Batch] {
+        let rig = Rig::new(shape).options(&["--memory", "8MiB"]);
+        let appends = |k| FaultPlan::fail_at(k, Fault::NoSpace).and_from_then_on().only(&[FileOp::Append]);
+        let operations = rig.operations_of(seed, appends(u64::MAX));
+        let mut told = 0;
+        for k in (0..operations).step_by((operations as usize / 40).max(1)) {
+            let faulty = FaultVfs::new(Arc::new(Rig::disk()), appends(k));
+            let Err(e) = rig.process(faulty.clone(), seed, false) else { continue };
+            let text = e.to_string();
+            assert!(
+                text.contains(" bytes are needed after ") && text.contains("'/"),
+                "{shape:?}, {k}: {text}"
+            );
+            told += 1;
+        }
+        println!("T5, {shape:?}: {told} of {operations} appends");
+        assert!(told > 3, "{shape:?}: {told} of {operations}");
+    }
+}
+
 /// T5: a job that may lose some checkpoints lives on without them.
 #[test]
 fn t5_a_failed_checkpoint_is_survived() {

@@ -26,6 +26,9 @@ pub struct Job {
     pub parallelism: Vec<usize>,
     /// Options of the engine beside those of every job.
     pub options: Vec<String>,
+    /// Whether each process stops the job with a savepoint and goes on from it.
+    #[serde(default)]
+    pub savepoint: bool,
 }
 
 /// How one process ends.
@@ -63,7 +66,7 @@ pub struct Report {
 impl Job {
     /// A job of so many records, with parallelism 2.
     pub fn new(shape: Shape, records: u64) -> Job {
-        Job { shape, records, rate: None, parallelism: vec![2], options: Vec::new() }
+        Job { shape, records, rate: None, parallelism: vec![2], options: Vec::new(), savepoint: false }
     }
     pub fn rate(mut self, rate: f64) -> Job {
         self.rate = Some(rate);
@@ -71,6 +74,10 @@ impl Job {
     }
     pub fn parallelism(mut self, of_each_process: &[usize]) -> Job {
         self.parallelism = of_each_process.to_vec();
+        self
+    }
+    pub fn through_savepoint(mut self) -> Job {
+        self.savepoint = true;
         self
     }
     pub fn options(mut self, options: &[&str]) -> Job {
@@ -121,6 +128,9 @@ impl Job {
         first: impl FnOnce() + Clone + Send + 'static,
     ) -> mainstem::Result<()> {
         let goes_on = orders.process > 0;
+        if self.savepoint {
+            return self.savepoint_program(orders, goes_on, first);
+        }
         match self.program(orders, goes_on, first.clone()) {
             Err(e) if goes_on && never_began(&e) => self.program(orders, false, first),
             ended => ended,
@@ -133,25 +143,73 @@ impl Job {
         restore: bool,
         first: impl FnOnce() + Clone + Send + 'static,
     ) -> mainstem::Result<()> {
+        let at = match restore {
+            true if self.shape == Shape::Batch => ("--resume", orders.job_dir()),
+            true => ("--restore", "latest".to_string()),
+            false => ("--job-dir", orders.job_dir()),
+        };
+        self.environment(orders, at, first)?.execute("crash").map(drop)
+    }
+
+    /// The job stops with a savepoint when it has two checkpoints, and goes on from it. One that died went on from the savepoint, or
+    /// goes on from it now if that is whole.
+    fn savepoint_program(
+        &self,
+        orders: &Orders,
+        restore: bool,
+        first: impl FnOnce() + Clone + Send + 'static,
+    ) -> mainstem::Result<()> {
+        let file = |name: &str, process: usize| orders.dir.join(format!("{name}-{process}"));
+        let savepoint = |process: usize| ("--restore", file("savepoint", process).display().to_string());
+        // Behind a savepoint that was gone on from are newer checkpoints, or the one that it was made of.
+        let goes_on_from = |process: usize| drop(std::fs::write(file("used", process), ""));
+        let whole = |process: &usize| {
+            file("savepoint", *process).join("manifest.json").exists() && !file("used", *process).exists()
+        };
+        let from = match orders.process.checked_sub(1).filter(whole) {
+            Some(before) => {
+                goes_on_from(before);
+                savepoint(before)
+            }
+            None if restore => ("--restore", "latest".to_string()),
+            None => ("--job-dir", orders.job_dir()),
+        };
+        let job = self.environment(orders, from, first.clone())?.execute_async("crash")?;
+        // The job may be over before.
+        let stopped = (0..2).try_for_each(|_| job.checkpoint_now().map(drop));
+        let stopped =
+            stopped.and_then(|()| job.stop_with_savepoint(file("savepoint", orders.process), false));
+        match stopped {
+            Err(_) if job.status() == JobStatus::Finished => return job.result().map(drop),
+            stopped => stopped?,
+        }
+        job.result()?;
+        goes_on_from(orders.process);
+        self.environment(orders, savepoint(orders.process), first)?.execute("crash").map(drop)
+    }
+
+    /// The environment with the job in it; `at`: what it starts with.
+    fn environment(
+        &self,
+        orders: &Orders,
+        at: (&str, String),
+        first: impl FnOnce() + Clone + Send + 'static,
+    ) -> mainstem::Result<Environment> {
         let parallelism = self.parallelism[orders.process.min(self.parallelism.len() - 1)];
         let mut args: Vec<String> = vec!["job".into()];
         let mut add = |option: &str, value: &str| args.extend([option.to_string(), value.to_string()]);
         add("--parallelism", &parallelism.to_string());
         add("--max-parallelism", "64");
         add("--progress", "never");
-        let at = orders.dir.join("job");
-        match (self.shape, restore) {
-            (Shape::Batch, true) => add("--resume", &at.to_string_lossy()),
-            _ => add("--job-dir", &at.to_string_lossy()),
+        if at.0 == "--restore" {
+            add("--job-dir", &orders.job_dir());
         }
-        if self.shape != Shape::Batch && restore {
-            add("--restore", "latest");
-        }
+        add(at.0, &at.1);
         args.extend(self.options.clone());
         let (settings, _) = mainstem::base::config::Settings::from_args_iter(args)?;
         let env = Environment::with_settings(settings).execution_mode(self.shape.mode());
         self.shape.build(&env, self.records, self.rate, &orders.dir.join("out"), first);
-        env.execute("crash").map(drop)
+        Ok(env)
     }
 }
 

@@ -92,9 +92,41 @@ fn t2_kill_at_every_fail_point() {
             }
         }
     }
-    let missed: Vec<_> = NAMES.iter().filter(|name| !met.contains(**name)).collect();
+    // Those of savepoints are met below.
+    let all = NAMES.iter().filter(|name| !of_savepoints(name));
+    let missed: Vec<_> = all.filter(|name| !met.contains(**name)).collect();
     println!("T2: {jobs} jobs, {kills} kills, errors and panics at {} points, seed {seed}", met.len());
     assert!(missed.is_empty(), "no job was stopped at {missed:?}");
+}
+
+fn of_savepoints(point: &str) -> bool {
+    point.starts_with("savepoint.")
+}
+
+/// T2: a job that stops with a savepoint and goes on from it dies at each fail point of the writing. The process behind it
+/// goes on from the savepoint where that is whole, and else from the checkpoint. In every third case it is killed as well.
+#[test]
+fn t2_kill_at_every_fail_point_of_a_savepoint() {
+    let seed = seed(3);
+    let job = || job(Shape::Files).through_savepoint();
+    let calm = job().run("t2_", seed, &[]).hits;
+    let (mut jobs, mut kills) = (0, 0);
+    for (n, name) in NAMES.iter().filter(|name| of_savepoints(name)).enumerate() {
+        let hits = *calm.get(*name).unwrap_or_else(|| panic!("no savepoint comes by {name}"));
+        for round in 0..size(4, 40) {
+            let mut random = random(seed, n as u64 * 1_000 + round);
+            let action = ["kill", "kill", "error", "panic"][round as usize % 4];
+            let mut ends = vec![End::At(format!("{name}={action}@{}", 1 + random.below(hits as usize)))];
+            if random.one_in(3) {
+                let second = random.pick(&["restore.read", "restore.operator", "savepoint.renamed"]);
+                ends.push(End::At(format!("{second}=kill@1")));
+            }
+            let report = job().run("t2_", seed, &ends);
+            assert!(report.kills > 0, "{name} with {action} did not end the process");
+            (jobs, kills) = (jobs + 1, kills + report.kills);
+        }
+    }
+    println!("T2, savepoints: {jobs} jobs, {kills} kills, errors and panics, seed {seed}");
 }
 
 /// Every point that the code comes by is in the list, and every name in the list is in the code.

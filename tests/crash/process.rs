@@ -23,6 +23,12 @@ pub struct Orders {
     pub process: usize,
 }
 
+impl Orders {
+    pub fn job_dir(&self) -> String {
+        self.dir.join("job").display().to_string()
+    }
+}
+
 /// A child. Killed when it is dropped.
 pub struct Process {
     child: Child,

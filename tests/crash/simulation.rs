@@ -61,8 +61,12 @@ fn t20_simulated_jobs_survive_what_the_seed_brings() {
     // A seed that was asked for is one to look at.
     let seeds = if std::env::var_os("MAINSTEM_SEED").is_some() { 1 } else { size(1_000, 100_000) };
     let mut failed = Vec::new();
+    let mut until_first = 0;
     for seed in first..first + seeds {
         if let (story, Err(e)) = play(seed) {
+            if failed.is_empty() {
+                until_first = seed - first + 1;
+            }
             failed.push(format!("seed {seed}: {e}\n    {}", story.join("\n    ")));
             if failed.len() >= SHOWN_MAX {
                 break;
@@ -72,7 +76,7 @@ fn t20_simulated_jobs_survive_what_the_seed_brings() {
     println!("T20: {seeds} seeds from {first}");
     assert!(
         failed.is_empty(),
-        "{} seeds fail; again: MAINSTEM_SEED=N cargo test --features mutants --test crash t20_s\n  {}",
+        "{} seeds fail, the first after {until_first} seeds; again: MAINSTEM_SEED=N cargo test --features mutants --test crash t20_s\n  {}",
         failed.len(),
         failed.join("\n  ")
     );

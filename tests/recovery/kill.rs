@@ -109,7 +109,7 @@ fn a_job_that_is_killed_anywhere_is_resumed() {
     let time = started.elapsed();
     let expected = undisturbed.output();
     assert_eq!(expected.len(), 16);
-    let points = if std::env::var("MAINSTEM_LONG").is_ok() { 20 } else { 5 };
+    let points = if std::env::var("MAINSTEM_LONG").is_ok() { 40 } else { 8 };
     let seed = std::env::var("MAINSTEM_SEED_OF_KILLS").map_or(1, |seed| seed.parse().unwrap());
     let (mut kills, mut spared) = (0, 0);
     for point in 0..points {

@@ -1,9 +1,12 @@
 //! Savepoints that are not what they were, or never were any.
 
 use super::jobs::{Output, build, environment, until};
+use mainstem::base::vfs::{Fault, FaultPlan, FaultVfs, MemVfs, SharedVfs, Vfs};
 use mainstem::prelude::*;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 const RECORDS: u64 = 3_000;
 
@@ -128,4 +131,122 @@ fn a_savepoint_that_cannot_be_written_does_not_stop_the_job() {
     assert!(!dir.path().join("s").exists());
     job.cancel();
     assert!(job.result().is_err());
+}
+
+/// What came out: the numbers, and how many of a key there were up to each.
+type Numbers = Arc<Mutex<Vec<(u64, u64)>>>;
+
+/// Numbers, each with how many of its key there were so far, from state: number `n` is the `n / 3 + 1`-th of its key.
+fn numbers(vfs: SharedVfs, from: Option<Restore>) -> (mainstem::Result<JobClient>, Numbers) {
+    let env = Environment::new().vfs(vfs).job_dir("/job").checkpoint_interval(Duration::from_secs(3_600));
+    let env = from.into_iter().fold(env.parallelism(1), Environment::restore);
+    let out = Numbers::default();
+    let seen = out.clone();
+    env.read(Generate::unbounded(|i| i).rate(2_000.0))
+        .uid("numbers")
+        .key_by(|n| n % 3)
+        .map_with_state(|n, count: Option<u64>| ((n, count.unwrap_or(0) + 1), Some(count.unwrap_or(0) + 1)))
+        .uid("counts")
+        .sink_to(FnSink::new(move |row| seen.lock().unwrap().push(row)));
+    (env.execute_async("numbers"), out)
+}
+
+/// The first number of a job that goes on from there; every number has its count.
+fn goes_on(vfs: SharedVfs, from: Restore) -> mainstem::Result<u64> {
+    let (job, out) = numbers(vfs, Some(from));
+    let job = job?;
+    until("a number has come", || out.lock().unwrap().len() > 3 || job.status() != JobStatus::Running);
+    job.cancel();
+    let ended = job.result();
+    let out = out.lock().unwrap();
+    let Some(first) = out.first() else { return Err(ended.expect_err("it was cancelled or has failed")) };
+    assert!(out.iter().all(|(n, count)| *count == n / 3 + 1), "{out:?}");
+    Ok(first.0)
+}
+
+/// T5, T6: a disk that is full or fails while a savepoint is written: the job lives on and says what has failed; what is there
+/// then is no savepoint, or a whole one; the next one succeeds at the same place.
+#[test]
+fn a_disk_may_fail_at_each_operation_of_a_savepoint() {
+    let disk = MemVfs::new();
+    let faulty = FaultVfs::new(Arc::new(disk.clone()), FaultPlan::none());
+    let (job, out) = numbers(faulty.clone(), None);
+    let job = job.unwrap();
+    until("some numbers have come", || out.lock().unwrap().len() > 10);
+    let below = |plan: FaultPlan| plan.on_path("/savepoints");
+    // The first one also makes the directory above.
+    job.savepoint("/savepoints/first").unwrap();
+    faulty.set_plan(below(FaultPlan::none()));
+    job.savepoint("/savepoints/calm").unwrap();
+    let operations = faulty.operations();
+    assert!(operations > 20, "{operations}");
+    let (mut refused, mut whole) = (0, 0);
+    for k in 0..operations {
+        for (fault, lasting) in [(Fault::NoSpace, false), (Fault::Io, true)] {
+            let what = format!("{fault:?} at operation {k} of {operations}, lasting: {lasting}");
+            let dir = PathBuf::from(format!("/savepoints/{k}-{lasting}"));
+            let plan = below(FaultPlan::fail_at(k, fault));
+            faulty.set_plan(if lasting { plan.and_from_then_on() } else { plan });
+            let written = job.savepoint(&dir);
+            assert!(faulty.failures() > 0, "{what}: no operation has failed");
+            faulty.set_plan(FaultPlan::none());
+            assert_eq!(job.status(), JobStatus::Running, "{what}");
+            // A job that goes on from it has a directory of its own: another disk with the same content.
+            let elsewhere = || {
+                let copy = MemVfs::new();
+                for (path, content) in disk.snapshot() {
+                    if let Some(content) = content.filter(|_| path.starts_with("/savepoints")) {
+                        copy.create_dir_all(path.parent().unwrap()).unwrap();
+                        copy.create(&path).unwrap().append(&content).unwrap();
+                    }
+                }
+                Arc::new(copy)
+            };
+            let restored = goes_on(elsewhere(), Restore::Path(dir.clone()));
+            match (&written, &restored) {
+                (Err(e), Err(_)) => {
+                    assert!(e.to_string().contains("/savepoints"), "{what}: {e}");
+                    refused += 1;
+                }
+                (_, Ok(first)) => {
+                    assert!(*first > 0, "{what}: it starts again");
+                    whole += 1;
+                }
+                (Ok(()), Err(e)) => panic!("{what}: it is said to be written, and {e}"),
+            }
+            if written.is_err() && !lasting {
+                job.savepoint(&dir).unwrap_or_else(|e| panic!("{what}, and then again: {e}"));
+                assert!(goes_on(elsewhere(), Restore::Path(dir)).unwrap() > 0, "{what}");
+            }
+        }
+    }
+    println!("{refused} savepoints failed, {whole} were whole in spite of a fault");
+    assert!(refused >= operations);
+    job.cancel();
+    assert!(job.result().is_err());
+}
+
+/// T5: a job that stops and cannot write its savepoint says so, and goes on from its checkpoint.
+#[test]
+fn a_stop_whose_savepoint_fails_leaves_the_checkpoint() {
+    let disk = MemVfs::new();
+    let faulty = FaultVfs::new(Arc::new(disk.clone()), FaultPlan::none());
+    let mut from = None;
+    let mut next = 0;
+    for (file, k) in [("parquet", 0), ("parquet", 4), ("manifest", 0), ("manifest", 3)] {
+        let (job, out) = numbers(faulty.clone(), from.replace(Restore::Latest));
+        let job = job.unwrap();
+        until("some numbers have come", || out.lock().unwrap().len() > 10);
+        faulty.set_plan(FaultPlan::fail_at(k, Fault::NoSpace).and_from_then_on().on_path(file));
+        // No path but that of the file has its name in it.
+        let savepoint = format!("/savepoints/{}-{k}", file.len());
+        let error = job.stop_with_savepoint(&savepoint, false).unwrap_err().to_string();
+        assert!(error.contains(&savepoint), "{error}");
+        job.result().unwrap();
+        faulty.set_plan(FaultPlan::none());
+        let out = out.lock().unwrap();
+        let expected: Vec<_> = (next..).map(|n| (n, n / 3 + 1)).take(out.len()).collect();
+        assert_eq!(*out, expected, "it goes on where it stopped");
+        next += out.len() as u64;
+    }
 }

@@ -211,41 +211,68 @@ fn parallelism_above_max_parallelism_is_refused() {
 /// C10: an operator that is added starts empty, one that is removed takes nothing with it that others need.
 #[test]
 fn operators_are_added_and_removed() {
-    fn run(from: Option<&Path>, to: &Path, both: bool) -> mainstem::Result<u64> {
+    /// The numbers that the added operator has counted for itself are 0 where there is none.
+    type Counted = ((u64, u64), u64);
+    fn run(from: Option<&Path>, to: &Path, both: bool, allowed: bool) -> mainstem::Result<Vec<Counted>> {
         let env = Environment::new().parallelism(2).checkpoint_storage(CheckpointStorage::Memory);
-        let mut env = env.checkpoint_interval(Duration::from_secs(3_600));
+        let mut env = env.checkpoint_interval(Duration::from_secs(3_600)).allow_non_restored_state(allowed);
         if let Some(from) = from {
             env = env.restore(Restore::Path(from.to_path_buf()));
         }
         let numbers = env.read(Generate::unbounded(|i| i).rate(2_000.0)).uid("numbers");
-        let mut counted = numbers.key_by(|n| n % 3).count().name("counts").uid("counts");
-        if both {
-            let slow = counted
-                .key_by(|count| count.0)
-                .map_with_state(|count, seen: Option<u64>| (count, Some(seen.unwrap_or(0) + 1)));
-            counted = slow.name("slow").uid("slow");
-        }
-        let highest = Arc::new(Mutex::new(0));
-        let shared = highest.clone();
-        counted.sink_to(FnSink::new(move |(_, n): (u64, u64)| {
-            let mut highest = shared.lock().unwrap();
-            *highest = n.max(*highest);
-        }));
-        let before = if from.is_some() { 30 } else { 0 };
+        let counts = numbers.key_by(|n| n % 3).count().name("counts").uid("counts");
+        let counted: DataStream<Counted> = if both {
+            let seen = |count, seen: Option<u64>| {
+                let seen = seen.unwrap_or(0) + 1;
+                ((count, seen), Some(seen))
+            };
+            counts.key_by(|count| count.0).map_with_state(seen).name("added").uid("added")
+        } else {
+            counts.map(|count| (count, 0))
+        };
+        let all = Arc::new(Mutex::new(Vec::new()));
+        let shared = all.clone();
+        counted.sink_to(FnSink::new(move |counted| shared.lock().unwrap().push(counted)));
         let job = env.execute_async("added")?;
-        until("some have been counted", || *highest.lock().unwrap() > before + 30);
+        until("each key has been counted", || {
+            (0..3).all(|key| all.lock().unwrap().iter().filter(|(count, _)| count.0 == key).count() > 20)
+        });
         job.stop_with_savepoint(to, false)?;
         job.result()?;
-        let highest = *highest.lock().unwrap();
-        Ok(highest)
+        let all = all.lock().unwrap().clone();
+        Ok(all)
     }
+    /// The first and last counts of each key; nothing is missing between them.
+    fn ends(counted: &[Counted]) -> [(u64, u64); 3] {
+        [0, 1, 2].map(|key| {
+            let mut counts: Vec<u64> =
+                counted.iter().filter(|(count, _)| count.0 == key).map(|(count, _)| count.1).collect();
+            counts.sort();
+            assert!(counts.windows(2).all(|pair| pair[1] == pair[0] + 1), "key {key}: {counts:?}");
+            (counts[0], counts[counts.len() - 1])
+        })
+    }
+    let goes_on = |before: &[Counted], after: &[Counted]| {
+        for ((_, last), (first, _)) in ends(before).into_iter().zip(ends(after)) {
+            assert_eq!(first, last + 1, "the counts go on where they were");
+        }
+    };
     let dir = tempfile::tempdir().unwrap();
     let [one, two, three] = ["one", "two", "three"].map(|name| dir.path().join(name));
-    let first = run(None, &one, false).unwrap();
-    let second = run(Some(&one), &two, true).unwrap();
-    assert!(second > first, "counts go on: {first} {second}");
-    let error = run(Some(&two), &three, false).unwrap_err().to_string();
-    assert!(error.contains("uid 'slow'") && error.contains("allow-non-restored-state"), "{error}");
+    let first = run(None, &one, false, false).unwrap();
+    assert!(ends(&first).iter().all(|(first, _)| *first == 1));
+    let second = run(Some(&one), &two, true, false).unwrap();
+    goes_on(&first, &second);
+    for key in 0..3 {
+        let mut seen: Vec<u64> =
+            second.iter().filter(|(count, _)| count.0 == key).map(|(_, seen)| *seen).collect();
+        seen.sort();
+        assert!(seen.iter().copied().eq(1..=seen.len() as u64), "the added operator starts empty: {seen:?}");
+    }
+    let error = run(Some(&two), &three, false, false).unwrap_err().to_string();
+    assert!(error.contains("uid 'added'") && error.contains("allow-non-restored-state"), "{error}");
+    let third = run(Some(&two), &three, false, true).unwrap();
+    goes_on(&second, &third);
 }
 
 /// Temperatures: whole degrees in version 1, tenths in version 2; version 3 reads neither.

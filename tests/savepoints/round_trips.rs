@@ -102,6 +102,32 @@ fn a_job_goes_on_behind_a_savepoint_which_can_be_used_again() {
     }
 }
 
+/// C8: where checkpoints are kept is no matter to a savepoint: from memory to a directory, and back.
+#[test]
+fn a_savepoint_goes_from_memory_to_a_directory_and_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let all = uninterrupted();
+    let output = Output::default();
+    let mut from = None;
+    for (part, in_directory) in [false, true, false].into_iter().enumerate() {
+        let mut env = environment(2, from.as_deref());
+        if in_directory {
+            env = env.job_dir(dir.path().join("job")).checkpoint_storage(CheckpointStorage::Directory);
+        }
+        build(&env, RECORDS, Some(RATE), &output);
+        let job = env.execute_async("moves").unwrap();
+        if part < 2 {
+            until("the job has come so far", || output.len() >= all.len() * (part + 1) / 3);
+            let path = dir.path().join(format!("savepoint {part}"));
+            job.stop_with_savepoint(&path, false).unwrap();
+            from = Some(path);
+        }
+        job.result().unwrap();
+        assert_eq!(dir.path().join("job/checkpoints").exists(), part > 0, "part {part}");
+    }
+    assert_eq!(output.sorted(), all);
+}
+
 /// C8: a job that is drained fires its windows and timers, and its savepoint is one of a job that is over.
 #[test]
 fn a_drained_job_gives_its_last_results() {

@@ -145,6 +145,9 @@ fn definition(random: &mut Random) -> Definition {
         fires = Fires::AtEnd;
     }
     let merges = matches!(kind, Kind::Sessions { .. } | Kind::DynamicSessions { .. });
+    if !merges && random.one_in(6) {
+        fires = Fires::Delta(random.below(12) as i64);
+    }
     let evicts = match random.below(12) {
         // Bridged sessions have no order of their own.
         0..=2 if merges => Some(Evicts::Time(1 + random.below(20) as i64)),

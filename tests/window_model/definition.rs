@@ -35,6 +35,8 @@ pub enum Fires {
     AtEnd,
     Count(u64),
     Continuous(i64),
+    /// When the value has moved by more than this since the last firing. Not for windows that merge.
+    Delta(i64),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]

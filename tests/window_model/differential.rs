@@ -152,12 +152,12 @@ fn spilled_streams_give_what_the_rules_say() {
 /// The comparison notices a result too few and one too many.
 #[test]
 fn a_wrong_result_is_noticed() {
-    let right = case(2);
+    let right = (2..).map(case).find(|case| expected(case, false).rows.len() > 3).unwrap();
     let way = ways(&right, &mut Random::new(1))[0];
     assert!(compare(&right, &way).is_ok());
     let found = engine::run(&right, &way).unwrap();
     let rows = expected(&right, false).rows;
-    assert!(rows.len() > 3 && found.rows == rows);
+    assert!(found.rows == rows);
     assert_eq!(only(&rows[1..], &rows), []);
     assert_eq!(only(&rows, &rows[1..]), rows[..1]);
     assert_eq!(only(&[1, 2, 2, 3], &[1, 2, 3]), [2]);

@@ -300,7 +300,12 @@ struct AnyTrigger {
 }
 
 /// The state of each of them.
-type Remembered = (u64, Option<Timestamp>);
+type Remembered = (u64, Option<Timestamp>, Option<Rec>);
+
+/// How far the value of a record is from that of another.
+fn distance(a: &Rec, b: &Rec) -> f64 {
+    (a.value - b.value).abs() as f64
+}
 
 /// Calls a method of the trigger that it stands for, with that trigger's part of the state.
 macro_rules! inner {
@@ -316,6 +321,10 @@ macro_rules! inner {
             }
             Fires::Continuous(every) => {
                 let ($trigger, $own) = (&mut ContinuousEventTimeTrigger::of(ms(every)), &mut $state.1);
+                $call
+            }
+            Fires::Delta(threshold) => {
+                let ($trigger, $own) = (&mut DeltaTrigger::of(threshold as f64, distance), &mut $state.2);
                 $call
             }
         };
@@ -374,6 +383,7 @@ impl Trigger<Rec> for AnyTrigger {
                 let mut trigger = ContinuousEventTimeTrigger::of(ms(every));
                 Trigger::<Rec>::on_merge(&mut trigger, window, &mut state.1, merged.1, ctx);
             }
+            Fires::Delta(_) => unreachable!("no case has it with windows that merge"),
         }
     }
     fn clear(&mut self, window: &Window, state: &mut Remembered, ctx: &mut TriggerContext<'_>) {
@@ -405,8 +415,7 @@ impl AnyEvictor {
             (Evicts::Time(keep), false) => f(&mut TimeEvictor::of(ms(keep))),
             (Evicts::Time(keep), true) => f(&mut TimeEvictor::of(ms(keep)).after()),
             (Evicts::Delta(threshold), after) => {
-                let delta = |a: &Rec, b: &Rec| (a.value - b.value).abs() as f64;
-                let evictor = DeltaEvictor::of(threshold as f64, delta);
+                let evictor = DeltaEvictor::of(threshold as f64, distance);
                 if after { f(&mut evictor.after()) } else { f(&mut { evictor }) }
             }
         }

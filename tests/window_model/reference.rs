@@ -34,6 +34,8 @@ struct Open {
     content: Vec<(i64, i64)>,
     count: u64,
     next: Option<i64>,
+    /// The value of the last firing, at first that of the first record.
+    fired_at: Option<i64>,
     timers: BTreeSet<i64>,
 }
 
@@ -164,7 +166,7 @@ impl<'a> Model<'a> {
         let last = self.last(&whole);
         if last > self.watermark {
             match self.definition.fires {
-                Fires::Count(_) => {}
+                Fires::Count(_) | Fires::Delta(_) => {}
                 Fires::AtEnd => whole.timers.extend([last]),
                 Fires::Continuous(_) => {
                     whole.timers.extend(whole.next.into_iter().filter(|next| *next < last).chain([last]));
@@ -187,6 +189,14 @@ impl<'a> Model<'a> {
                 }
                 return full;
             }
+            Fires::Delta(threshold) => {
+                let last = *window.fired_at.get_or_insert(record.value);
+                let moved = (record.value - last).abs() > threshold;
+                if moved {
+                    window.fired_at = Some(record.value);
+                }
+                return moved;
+            }
             _ if over => {}
             Fires::AtEnd => window.timers.extend([last]),
             Fires::Continuous(every) => {
@@ -200,7 +210,7 @@ impl<'a> Model<'a> {
     fn on_time(&self, time: i64, window: &mut Open, draining: bool) -> bool {
         let last = self.last(window);
         match self.definition.fires {
-            Fires::Count(_) => false,
+            Fires::Count(_) | Fires::Delta(_) => false,
             _ if time == last => true,
             Fires::Continuous(every) if window.next == Some(time) && time < last => {
                 let next = following(time, every);

@@ -4,7 +4,7 @@
 //! [`FaultVfs::failures`] stays 0.
 //! Invariants: the count of operations depends on nothing but the calls, so that a failure can be replayed.
 
-use super::{Metadata, SharedVfs, Vfs, VfsFile};
+use super::{Metadata, SharedVfs, Vfs, VfsFile, no_space};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -215,14 +215,14 @@ impl VfsFile for FaultFile {
         Ok(read)
     }
     fn append(&mut self, buf: &[u8]) -> io::Result<()> {
-        match due(&self.faults, FileOp::Append, &[&self.path]) {
-            None => self.inner.append(buf),
-            Some(Fault::ShortWrite) => {
-                self.inner.append(&buf[..buf.len() / 2])?;
-                Err(Fault::ShortWrite.error())
-            }
-            Some(fault) => Err(fault.error()),
+        let Some(fault) = due(&self.faults, FileOp::Append, &[&self.path]) else {
+            return self.inner.append(buf);
+        };
+        let behind = self.inner.len()?;
+        if fault == Fault::ShortWrite {
+            self.inner.append(&buf[..buf.len() / 2])?;
         }
+        Err(no_space(fault.error(), buf.len(), behind))
     }
     fn sync_data(&mut self) -> io::Result<()> {
         self.check(FileOp::SyncData)?;
@@ -346,7 +346,9 @@ mod tests {
         let mem = MemVfs::new();
         let plan = FaultPlan::fail_at(0, Fault::ShortWrite).only(&[FileOp::Append]);
         let vfs = FaultVfs::new(Arc::new(mem.clone()), plan);
-        assert!(write(&*vfs, "a", b"12345").is_err());
+        let error = write(&*vfs, "a", b"12345").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        assert!(error.to_string().ends_with("5 bytes are needed after 0"), "{error}");
         assert_eq!(mem.snapshot()[Path::new("/a")].as_deref(), Some(&b"12"[..]));
     }
 

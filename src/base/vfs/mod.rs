@@ -106,6 +106,16 @@ pub trait Vfs: Send + Sync + 'static {
     fn metadata(&self, path: &Path) -> io::Result<Metadata>;
 }
 
+/// What an append that found no space says: how many bytes it needed, behind how many.
+pub(crate) fn no_space(error: io::Error, bytes: usize, behind: u64) -> io::Error {
+    match error.kind() {
+        kind @ io::ErrorKind::StorageFull => {
+            io::Error::new(kind, format!("{error}: {bytes} bytes are needed after {behind}"))
+        }
+        _ => error,
+    }
+}
+
 /// A shared file system.
 pub type SharedVfs = Arc<dyn Vfs>;
 

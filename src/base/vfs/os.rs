@@ -1,6 +1,6 @@
 //! OsVfs: the file system of the machine.
 
-use super::{Metadata, SharedVfs, Vfs, VfsFile};
+use super::{Metadata, SharedVfs, Vfs, VfsFile, no_space};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,7 +26,8 @@ impl VfsFile for OsFile {
         std::os::unix::fs::FileExt::read_at(&self.file, buf, offset)
     }
     fn append(&mut self, buf: &[u8]) -> io::Result<()> {
-        std::os::unix::fs::FileExt::write_all_at(&self.file, buf, self.end)?;
+        std::os::unix::fs::FileExt::write_all_at(&self.file, buf, self.end)
+            .map_err(|e| no_space(e, buf.len(), self.end))?;
         self.end += buf.len() as u64;
         Ok(())
     }

@@ -8,13 +8,14 @@
 use super::checkpoints::{Restored, restored_operator};
 use crate::base::batch::CheckpointId;
 use crate::base::error::{Error, Result};
+use crate::base::failpoint;
 use crate::base::vfs::SharedVfs;
 use crate::plan::{PhysicalPlan, Step, StepOperation, find_step, operator_names};
 use crate::semantics::state::tables::{RAW, RawTable};
 use crate::semantics::state::{ImportedState, OperatorState, StateTable};
 use crate::services::checkpoint::{Foreign, OperatorEntry, Pins, Store};
 use crate::services::savepoint::{
-    MANIFEST, Manifest, OperatorTables, TableEntry, TableReader, TableSpec, notes_of, write_table,
+    Manifest, OperatorTables, TableEntry, TableReader, TableSpec, notes_of, write_table,
 };
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -52,9 +53,7 @@ impl Savepoints {
         let mut files = Vec::new();
         let written = self.try_write(checkpoint, dir, now_ms, &mut files);
         if written.is_err() {
-            // So that it can be tried again. Without the manifest there is no savepoint.
-            drop(self.vfs.remove_file(&dir.join(MANIFEST)));
-            files.iter().for_each(|file| drop(self.vfs.remove_file(&dir.join(file))));
+            Manifest::withdraw(&self.vfs, dir, &files);
         }
         written
     }
@@ -121,6 +120,7 @@ impl Savepoints {
             files.push(file.clone());
             let table = write_table(&self.vfs, dir, &file, &spec, &mut |rows| table.export(&state, rows));
             written.push(table.map_err(|e| in_operator(e, step))?);
+            failpoint::check("savepoint.table_written")?;
         }
         Ok(OperatorTables {
             operator: entry.operator.clone(),

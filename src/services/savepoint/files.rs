@@ -5,16 +5,21 @@ use crate::base::vfs::{SharedVfs, Vfs, VfsFile};
 use bytes::Bytes;
 use parquet::file::reader::{ChunkReader, Length};
 use std::io::{self, ErrorKind, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use xxhash_rust::xxh3::Xxh3;
 
 /// Bytes that are read at once.
 const READ_BYTES: usize = 256 << 10;
 
+/// The name of a file until it is whole.
+pub(super) fn unfinished(path: &Path) -> PathBuf {
+    path.with_extension("unfinished")
+}
+
 /// Writes a small file under another name and renames it.
 pub(super) fn write_renamed(vfs: &dyn Vfs, path: &Path, content: &[u8]) -> Result<()> {
-    let unfinished = path.with_extension("unfinished");
+    let unfinished = unfinished(path);
     match vfs.remove_file(&unfinished) {
         Err(e) if e.kind() != ErrorKind::NotFound => return Err(Error::io("remove", &unfinished, e)),
         _ => {}

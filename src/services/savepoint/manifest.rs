@@ -3,6 +3,7 @@
 use super::files;
 use crate::base::data::Timestamp;
 use crate::base::error::{Error, Result};
+use crate::base::failpoint;
 use crate::base::rows::TableKind;
 use crate::base::vfs::{SharedVfs, Vfs, create_dirs, parent};
 use crate::services::checkpoint::{JobTag, OperatorName};
@@ -146,8 +147,22 @@ impl Manifest {
         let mut text = serde_json::to_vec_pretty(&sealed).map_err(broken)?;
         text.push(b'\n');
         files::write_renamed(&**vfs, &dir.join(MANIFEST), &text)?;
+        failpoint::check("savepoint.renamed")?;
         vfs.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
-        vfs.sync_dir(parent(dir)).map_err(|e| Error::io("sync", parent(dir), e))
+        vfs.sync_dir(parent(dir)).map_err(|e| Error::io("sync", parent(dir), e))?;
+        failpoint::check("savepoint.durable")
+    }
+
+    /// Takes back what there is of a savepoint that has failed, so that it can be tried again. The manifest goes first: without
+    /// its tables it must never be found. If it cannot be removed, all stays, and the savepoint is whole.
+    pub fn withdraw(vfs: &SharedVfs, dir: &Path, tables: &[String]) {
+        match vfs.remove_file(&dir.join(MANIFEST)) {
+            Err(e) if e.kind() != ErrorKind::NotFound => return,
+            _ => {}
+        }
+        let unfinished = files::unfinished(&dir.join(MANIFEST));
+        let tables = tables.iter().map(|table| dir.join(table));
+        tables.chain([unfinished]).for_each(|file| drop(vfs.remove_file(&file)));
     }
 
     /// Reads and verifies the manifest of a savepoint.

@@ -252,11 +252,7 @@ impl SpillWriter {
             return Ok(());
         }
         self.place.file.append(&self.pending).map_err(|e| {
-            let message = format!(
-                "{e} (writing {} bytes after {}; free space there, or give more memory so that less is spilled)",
-                self.pending.len(),
-                self.written
-            );
+            let message = format!("{e} (free space there, or give more memory so that less is spilled)");
             Error::io("write", &self.place.path, io::Error::new(e.kind(), message))
         })?;
         self.written += self.pending.len() as u64;

@@ -88,6 +88,7 @@ fn ctx_on(vfs: &MemVfs) -> SinkContext {
     context_on(Arc::new(vfs.clone()))
 }
 
+/// M11: in BATCH all files appear together, at the end.
 #[test]
 fn a_new_directory_appears_with_all_files_and_only_then() {
     let mem = MemVfs::new();
@@ -313,6 +314,7 @@ fn sweep(plan: impl Fn(u64) -> FaultPlan) {
     }
 }
 
+/// M11, T5: all or nothing, whichever operation fails.
 #[test]
 fn a_fault_at_any_operation_leaves_all_or_nothing() {
     sweep(|k| FaultPlan::fail_at(k, Fault::Io));
@@ -333,7 +335,7 @@ fn a_disk_that_stays_full_leaves_nothing_and_the_old_content() {
                 break;
             };
             assert!(
-                matches!(&error, Error::Io { source, .. } if source.raw_os_error() == Some(28)),
+                matches!(&error, Error::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull),
                 "{error}"
             );
             Sink::<i64>::abort(&sink, &ctx).unwrap();

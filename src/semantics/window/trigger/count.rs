@@ -55,8 +55,9 @@ impl<T> Trigger<T> for CountTrigger {
             n => format!("every {n} records"),
         }
     }
+    /// In both modes, as often as the order of the records says.
     fn fires_early(&self) -> bool {
-        true
+        false
     }
     fn is_ordered(&self) -> bool {
         true

@@ -59,8 +59,9 @@ where
     fn describe(&self) -> String {
         format!("at a delta above {}", self.threshold)
     }
+    /// In both modes, as often as the order of the records says.
     fn fires_early(&self) -> bool {
-        true
+        false
     }
     fn is_ordered(&self) -> bool {
         true

@@ -3,7 +3,7 @@
 use super::*;
 use crate::Error;
 use crate::base::hash::hash_of;
-use crate::base::vfs::{Metadata, Vfs, VfsFile};
+use crate::base::vfs::{Metadata, Vfs, VfsFile, no_space};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -49,7 +49,7 @@ impl VfsFile for FaultyFile {
     fn append(&mut self, buf: &[u8]) -> io::Result<()> {
         let mut bytes = self.bytes.lock().unwrap();
         if (bytes.len() + buf.len()) as u64 > self.capacity {
-            return Err(io::ErrorKind::StorageFull.into());
+            return Err(no_space(io::ErrorKind::StorageFull.into(), buf.len(), bytes.len() as u64));
         }
         bytes.extend_from_slice(buf);
         Ok(())
@@ -199,5 +199,9 @@ fn a_full_disk_says_what_was_needed() {
         .expect("the disk holds less");
     assert!(matches!(failed, Error::Io { action: "write", .. }));
     let text = failed.to_string();
-    assert!(text.contains("spill/unnamed-shuffle-stage1") && text.contains("writing"), "{text}");
+    assert!(
+        text.contains("spill/unnamed-shuffle-stage1") && text.contains("bytes are needed after"),
+        "{text}"
+    );
+    assert!(text.contains("give more memory"), "{text}");
 }

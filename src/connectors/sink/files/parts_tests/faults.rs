@@ -166,7 +166,7 @@ fn a_disk_that_stays_full_ends_the_job_in_order() {
             let ran = run(&mut process, 2, &mut durable);
             if let Err(error) = ran {
                 let Error::Io { source, .. } = &error else { panic!("{what}: {error}") };
-                assert_eq!(source.raw_os_error(), Some(28), "{what}: {error}");
+                assert_eq!(source.kind(), std::io::ErrorKind::StorageFull, "{what}: {error}");
                 process.abort().unwrap_or_else(|e| panic!("{what}: {e}"));
                 if durable.is_none() {
                     assert_eq!(mem.snapshot().len(), 0, "{what}: {:?}", mem.snapshot());
