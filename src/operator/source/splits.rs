@@ -12,7 +12,7 @@ use crate::base::data::{Data, Timestamp};
 use crate::base::error::{Error, Result};
 use crate::base::mutant;
 use crate::semantics::state::tables::{EntryTable, Layout};
-use crate::semantics::state::{OperatorSnapshot, OperatorState, Slot, StateTable};
+use crate::semantics::state::{OperatorSnapshot, OperatorState, Slot, SnapshotChain, StateTable};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -22,6 +22,8 @@ const SPLITS: &str = "splits";
 const READ: &str = "read";
 /// Section of those that are being read: number, split at its position, and how far its event time has come.
 const OPEN: &str = "open";
+/// ... and the generation of the listing that its positions are of.
+const GENERATION: &str = "generation";
 
 /// What the snapshots of a source hold.
 pub(super) fn state_tables<P: Data>() -> Vec<Box<dyn StateTable>> {
@@ -32,11 +34,12 @@ pub(super) fn state_tables<P: Data>() -> Vec<Box<dyn StateTable>> {
             &["generation", "split", "watermark"],
         ),
         EntryTable::<()>::boxed(READ, Layout::Numbered, &[]),
-        EntryTable::<(Slot, P, Option<Timestamp>, u64)>::boxed(
+        EntryTable::<(Slot, P, Option<Timestamp>)>::boxed(
             OPEN,
             Layout::Entries,
-            &["number", "split", "watermark", "generation"],
+            &["number", "split", "watermark"],
         ),
+        EntryTable::<(u64,)>::boxed(GENERATION, Layout::Entries, &["generation"]),
     ]
 }
 
@@ -145,11 +148,14 @@ impl<P: Data> Splits<P> {
             read.insert(entry?.1);
         }
         let mut open: BTreeMap<Slot, (u64, Numbered<P>)> = BTreeMap::new();
-        for entry in state.entries(OPEN) {
-            let (number, split, watermark, generation): (Slot, P, Option<Timestamp>, u64) = entry?;
+        for newest in state.subtasks().iter().filter_map(SnapshotChain::newest) {
             // A subtask that was drained in the middle of a split keeps its position; who has read on is further.
-            if open.get(&number).is_none_or(|known| known.0 < generation) {
-                open.insert(number, (generation, Numbered { number, split, watermark }));
+            let generation = newest.entries(GENERATION).next().transpose()?.unwrap_or(0);
+            for entry in newest.entries(OPEN) {
+                let (number, split, watermark): (Slot, P, Option<Timestamp>) = entry?;
+                if open.get(&number).is_none_or(|known| known.0 < generation) {
+                    open.insert(number, (generation, Numbered { number, split, watermark }));
+                }
             }
         }
         let mut waiting: Vec<Numbered<P>> = Vec::new();
@@ -250,8 +256,9 @@ impl<P: Data> Share<P> {
         self.written = self.read.len();
         let section = into.section(OPEN);
         for Numbered { number, split, watermark } in open {
-            section.put(&(number, split, watermark, self.generation))?;
+            section.put(&(number, split, watermark))?;
         }
+        into.put(GENERATION, &self.generation)?;
         Ok(())
     }
 }
@@ -287,7 +294,6 @@ mod tests {
     /// C1: a split is read from where it was, once, whoever had it; one that nobody had begun from its beginning.
     #[test]
     fn what_is_neither_read_nor_open_is_still_to_be_read() {
-        use crate::semantics::state::SnapshotChain;
         let splits = Splits::new(vec![10, 11, 12, 13, 14], &dealing(true, 2)).unwrap();
         let (mut a, mut b) = (splits.share(0), splits.share(1));
         for _ in 0..4 {
