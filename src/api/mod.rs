@@ -11,6 +11,7 @@ mod data_stream;
 mod environment;
 mod handle;
 mod interval_join;
+mod iterate;
 mod job;
 mod keyed_stream;
 pub mod progress;

@@ -23,6 +23,9 @@ pub fn mermaid(plan: &PhysicalPlan) -> String {
     }
     for edge in &plan.edges {
         let _ = match edge.local {
+            _ if edge.feedback => {
+                writeln!(text, "  s{} -. fed back by {} .-> s{}", edge.from, edge.partitioning, edge.to)
+            }
             true => writeln!(text, "  s{} --> s{}", edge.from, edge.to),
             false => writeln!(text, "  s{} -. {} .-> s{}", edge.from, edge.partitioning, edge.to),
         };

@@ -7,6 +7,7 @@ mod explain;
 mod facts;
 mod graph;
 mod logical;
+mod loops;
 mod names;
 mod physical;
 mod stages;
@@ -19,5 +20,6 @@ pub use logical::{
     Bounded, Chaining, Combining, LogicalEdge, LogicalPlan, Node, NodeId, Operation, OperatorFactory,
     Semantics, Timestamps,
 };
+pub use loops::Loop;
 pub use names::{find_step, operator_names};
 pub use physical::{Edge, PhysicalPlan, PlanOptions, Step, StepOperation, Task};
