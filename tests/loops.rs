@@ -414,6 +414,40 @@ fn a10_windows_in_the_loop() {
     }
 }
 
+/// A10, W4: while input flows that never ends, its watermarks pass through the loop: windows in it fire, and what they emit has gone
+/// round before there is an end.
+#[test]
+fn a10_watermarks_pass_while_input_flows() {
+    for parallelism in 1..=3 {
+        for driver in [Driver::Threads, Driver::Simulation { seed: 5 }] {
+            let env = streaming(parallelism, driver).auto_watermark_interval(Duration::from_millis(1));
+            let times = env
+                .read(Generate::unbounded(|i| i))
+                .assign_timestamps(WatermarkStrategy::monotonous().timestamp(|i: &u64| *i as i64));
+            let sums = times.map(|n| (false, n)).iterate("sums", |records| {
+                let sums = records
+                    .filter(|(is_sum, _)| !is_sum)
+                    .key_by(|_| ())
+                    .window(Tumbling::of(Duration::from_millis(10)))
+                    .aggregate(Sum);
+                (sums.map(|sum| (true, sum.value)), records.filter(|(is_sum, _)| *is_sum))
+            });
+            let seen = Arc::new(AtomicU64::new(0));
+            let into = seen.clone();
+            sums.sink_to(FnSink::new(move |_: (bool, u64)| {
+                into.fetch_add(1, Ordering::SeqCst);
+            }));
+            let client = env.execute_async("endless").unwrap();
+            while seen.load(Ordering::SeqCst) < 100 {
+                assert_eq!(client.status(), JobStatus::Running, "x{parallelism} {driver:?}");
+                std::thread::yield_now();
+            }
+            client.cancel();
+            assert!(matches!(client.result(), Err(mainstem::Error::Cancelled)), "x{parallelism} {driver:?}");
+        }
+    }
+}
+
 #[derive(Clone)]
 struct Sum;
 
