@@ -9,6 +9,7 @@ mod connected;
 pub mod control;
 mod data_stream;
 mod environment;
+mod figures;
 mod handle;
 mod interval_join;
 mod iterate;

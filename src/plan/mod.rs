@@ -15,7 +15,7 @@ mod stages;
 mod tests;
 
 pub use explain::{explain, without_uid};
-pub use graph::mermaid;
+pub use graph::{GraphFigures, mermaid, mermaid_with};
 pub use logical::{
     Bounded, Chaining, Combining, LogicalEdge, LogicalPlan, Node, NodeId, Operation, OperatorFactory,
     Semantics, Timestamps,
