@@ -6,6 +6,7 @@ use mainstem::base::hash::hash_of;
 use mainstem::base::vfs::{Fault, FaultPlan, FaultVfs, MemVfs, SharedVfs, Vfs};
 use mainstem::prelude::*;
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -168,17 +169,18 @@ fn t8_a_fold_of_a_large_key_spills_nothing() {
 
 /// The largest record that is tried.
 fn largest() -> usize {
-    if std::env::var_os("MAINSTEM_LONG").is_some() { 64 << 20 } else { 12 << 20 }
+    if std::env::var_os("MAINSTEM_LONG").is_some() { 64 << 20 } else { 6 << 20 }
 }
 
-/// Record `i` of so many bytes, which are not to be compressed.
+/// Record `i` of so many bytes, which compress little.
 fn payload(i: u64, bytes: usize) -> String {
     let mut x = i + 1;
-    let mut text = String::with_capacity(bytes);
+    let mut text = String::with_capacity(bytes + 16);
     while text.len() < bytes {
         x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        text.push(char::from(b'!' + (x >> 57) as u8 % 90));
+        let _ = write!(text, "{:016x}", x ^ x >> 31);
     }
+    text.truncate(bytes);
     text
 }
 
@@ -187,19 +189,19 @@ fn payload(i: u64, bytes: usize) -> String {
 #[test]
 fn t15_records_of_any_size_through_every_shuffle() {
     in_a_process("t15_records_of_any_size_through_every_shuffle", || {
-        const RECORDS: u64 = 6;
+        const RECORDS: u64 = 16;
         type Record = (u64, String);
         type Way = fn(DataStream<Record>) -> DataStream<Record>;
         let ways: [(&str, Way); 6] = [
             ("keyed", |s| s.key_by(|r| r.0 % 3).reduce_group(|_, records| records)),
-            ("keyed by itself", |s| s.key_by(|r| r.1.clone()).reduce_group(|_, records| records)),
-            ("sorted", |s| s.sort_by(|r| 10 - r.0)),
+            ("sorted", |s| s.sort_by(|r| 100 - r.0)),
             ("joined", |s| {
                 let keys = s.map(|r| r.0).key_by(|n| *n);
                 s.key_by(|r| r.0).join(&keys).apply(|record, _| record.clone())
             }),
             ("redistributed", |s| s.rebalance().map(|r| r)),
             ("folded", |s| s.key_by(|r| r.0).reduce(|_, _| {})),
+            ("keyed by itself", |s| s.key_by(|r| r.1.clone()).reduce_group(|_, records| records)),
         ];
         let sizes = [0, 1, 255 << 10, 1 << 20, largest()];
         for bytes in sizes {
@@ -219,10 +221,12 @@ fn t15_records_of_any_size_through_every_shuffle() {
                 assert_eq!(found, expected, "{way}, {bytes} bytes");
                 let spills = result.stages.iter().map(|stage| stage.spills).sum::<u64>();
                 assert!(spills <= 4 * RECORDS, "{way}, {bytes} bytes: {result}");
-                // Sizes rise, so that it is this one's. The record that is made, in its batch, encoded, as it is stored and read.
                 println!("T15: {way}, {bytes} bytes: {} MiB, {spills} spills", peak() >> 20);
-                let records = peak().saturating_sub(MEMORY + BASE) / (bytes as u64).max(1);
-                assert!(records <= 9, "{way}, {bytes} bytes: {} MiB", peak() >> 20);
+                // Sizes rise, so that the peak is that of this one. It is that of a few copies of a record, however many there are: as it
+                // was made, encoded, in the buffer, in a block before and after compression, twice where two runs are merged.
+                let copies = peak().saturating_sub(MEMORY + BASE) / (bytes as u64).max(1);
+                let most = if way == "keyed by itself" { 24 } else { 12 };
+                assert!(copies <= most, "{way}, {bytes} bytes: {} MiB", peak() >> 20);
             }
         }
     });

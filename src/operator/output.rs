@@ -156,6 +156,11 @@ impl<T: Data> Out<T> {
         self.seal_full();
     }
 
+    /// Records that a batch should have, as far as it is known how large they are.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Starts a new batch if the records that follow differ from the current ones in having timestamps.
     fn align(&mut self, timestamps: bool) {
         if !self.current.is_empty() && timestamps == self.current.timestamps.is_empty() {

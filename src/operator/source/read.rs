@@ -122,7 +122,8 @@ impl<S: Source> SourceRun for Run<S> {
             strategy: self.strategy.clone(),
             readers: VecDeque::new(),
             merge: WatermarkMerge::new(0),
-            output: SourceOutput::default(),
+            // The first record shows how large the others may be.
+            output: SourceOutput { limit: 1, ..SourceOutput::default() },
             out: Out::new(),
             next_periodic: i64::MIN,
             interval_ms: 0,
@@ -283,6 +284,7 @@ fn pass_on<S: Source>(
             }
         }
         out.forward(batch);
+        output.limit = out.limit();
     }
     if let Some(watermark) = watermark {
         emit(merge.watermark_of(split.input, watermark), out);
