@@ -136,14 +136,16 @@ fn control_elements_travel_in_order() {
     step(vec![]);
     chain.finish().unwrap();
     let expected = [
-        "1024 records",
+        // From which the source learns how large its records are.
+        "1 records",
         "watermark 5",
         "barrier 1",
         "1024 records",
         "idle",
         "active",
         "barrier 2",
-        "452 records",
+        "1024 records",
+        "451 records",
         "watermark max",
         "end",
     ];
