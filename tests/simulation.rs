@@ -136,16 +136,14 @@ fn control_elements_travel_in_order() {
     step(vec![]);
     chain.finish().unwrap();
     let expected = [
-        // From which the source learns how large its records are.
-        "1 records",
+        "1024 records",
         "watermark 5",
         "barrier 1",
         "1024 records",
         "idle",
         "active",
         "barrier 2",
-        "1024 records",
-        "451 records",
+        "452 records",
         "watermark max",
         "end",
     ];

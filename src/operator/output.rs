@@ -121,7 +121,7 @@ impl<T: Data> Out<T> {
     #[inline(never)]
     fn make_room(&mut self, timestamps: bool) {
         if self.sampler.is_new() {
-            self.sample_current();
+            self.learn();
         }
         let full = self.current.values.len() >= self.limit;
         let differs = timestamps == self.current.timestamps.is_empty() && !self.current.is_empty();
@@ -156,6 +156,17 @@ impl<T: Data> Out<T> {
         self.seal_full();
     }
 
+    /// Takes records as an example of how large they are, if it has seen none. Says whether it has.
+    pub(crate) fn learns_from(&mut self, values: &[T]) -> bool {
+        if !self.sampler.is_new() || values.is_empty() {
+            return false;
+        }
+        if let Some(limit) = self.sampler.limit(values) {
+            self.limit = limit;
+        }
+        true
+    }
+
     /// Records that a batch should have, as far as it is known how large they are.
     pub(crate) fn limit(&self) -> usize {
         self.limit
@@ -170,7 +181,7 @@ impl<T: Data> Out<T> {
 
     fn seal_full(&mut self) {
         if self.sampler.is_new() {
-            self.sample_current();
+            self.learn();
         }
         if self.current.len() >= self.limit {
             self.seal();
@@ -178,7 +189,7 @@ impl<T: Data> Out<T> {
     }
 
     #[inline(never)]
-    fn sample_current(&mut self) {
+    fn learn(&mut self) {
         if let Some(limit) = self.sampler.limit(&self.current.values) {
             self.limit = limit;
         }
