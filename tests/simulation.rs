@@ -89,7 +89,9 @@ impl Exit for Recorder {
     fn is_full(&mut self) -> bool {
         false
     }
-    fn flush(&mut self) {}
+    fn flush(&mut self) -> mainstem::Result<()> {
+        Ok(())
+    }
 }
 
 /// W4, W9: a control element leaves a chain behind everything emitted before it and before everything after it; a

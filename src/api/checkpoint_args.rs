@@ -42,6 +42,9 @@ pub(super) struct CheckpointArgs {
     #[arg(id = "mainstem-checkpoint-storage", long = "checkpoint-storage", value_name = "WHERE",
         help_heading = HEADING)]
     storage: Option<CheckpointStorage>,
+    /// Take checkpoints though records go round in a loop: after a failure those that were in it are lost
+    #[arg(id = "mainstem-checkpoint-lossy-loops", long = "checkpoint-lossy-loops", help_heading = HEADING)]
+    lossy_loops: bool,
     /// Go on from a checkpoint or savepoint: latest, or the directory of one
     #[arg(id = "mainstem-restore", long = "restore", value_name = "latest|PATH", help_heading = HEADING)]
     pub(super) restore: Option<Restore>,
@@ -62,6 +65,7 @@ impl CheckpointArgs {
             tolerable_failures: self.tolerable_failures,
             retained: self.retained,
             storage: self.storage,
+            lossy_loops: self.lossy_loops.then_some(true),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::client::JobClient;
 use super::data_stream::DataStream;
+use super::iterate::refuse_lossy;
 use super::job::{self, JobPlan};
 use super::result::JobResult;
 use crate::base::clock::{Clock, SystemClock};
@@ -188,6 +189,11 @@ impl Environment {
     pub fn checkpoint_storage(self, storage: CheckpointStorage) -> Self {
         self.checkpoints(PartialCheckpoints { storage: Some(storage), ..Default::default() })
     }
+    /// Whether checkpoints are taken though the job has a loop, made with [`iterate`](DataStream::iterate): what is in it at the time is
+    /// part of no checkpoint, and lost when the job goes on after a failure. Without this such a job is refused.
+    pub fn checkpoint_lossy_loops(self, accept: bool) -> Self {
+        self.checkpoints(PartialCheckpoints { lossy_loops: Some(accept), ..Default::default() })
+    }
     /// The checkpoint that the job goes on from.
     pub fn restore(self, from: Restore) -> Self {
         self.set(PartialSettings { restore: Some(from), ..Default::default() })
@@ -344,6 +350,7 @@ impl Environment {
         let options = self.options();
         let logical = lock(&self.shared.plan);
         let physical = PhysicalPlan::new(&logical, &options)?;
+        refuse_lossy(&physical, &self.settings())?;
         Ok(match format {
             ExplainFormat::Text => explain(&logical, &physical, self.settings().checkpoints.is_on()),
             ExplainFormat::Graph => mermaid(&physical),
@@ -388,6 +395,7 @@ impl Environment {
         let physical = PhysicalPlan::new(&logical, &options);
         logical.only(None);
         let physical = physical?;
+        refuse_lossy(&physical, &settings)?;
         if let Some(format) = settings.explain {
             let text = match format {
                 ExplainFormat::Text => explain(&logical, &physical, settings.checkpoints.is_on()),

@@ -2,6 +2,7 @@
 
 use super::client::{JobClient, JobStatus, Outcome};
 use super::control::Server;
+use super::figures;
 use super::handle::JobHandle;
 use super::progress::{ProgressLine, ProgressPhase, ProgressSnapshot};
 use super::result::{JobResult, OperatorStats, StageStats, peak_memory_bytes};
@@ -304,7 +305,7 @@ fn run(
     if physical.mode != ExecutionMode::Batch {
         stages.push(pipelined_stage(physical, job, start.elapsed()));
     }
-    Ok(JobResult {
+    let mut result = JobResult {
         explained: false,
         job_name: job.context.name.clone(),
         job_id: job.context.id.clone(),
@@ -319,7 +320,10 @@ fn run(
         stopped,
         checkpoints,
         trace: trace.as_ref().map(Trace::hash),
-    })
+        graph: String::new(),
+    };
+    result.graph = figures::graph(physical, &result);
+    Ok(result)
 }
 
 /// What units have left for a process after this one is of no use any more.

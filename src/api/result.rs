@@ -46,6 +46,10 @@ pub struct JobResult {
     pub checkpoints: Option<CheckpointStats>,
     /// Hash of the schedule of a simulated run: equal seeds, equal traces.
     pub trace: Option<u64>,
+    /// The plan as a Mermaid flowchart, with what its parts did: records of operators, and of stages the time, units and attempts,
+    /// rows, bytes and skew of what they wrote, and what they spilled. Not in the JSON, which has the figures themselves.
+    #[serde(skip)]
+    pub graph: String,
 }
 
 impl JobResult {
@@ -253,6 +257,7 @@ mod tests {
             stopped: false,
             checkpoints: None,
             trace: None,
+            graph: String::new(),
         }
     }
 

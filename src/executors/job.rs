@@ -181,6 +181,7 @@ impl JobEnvironment {
                     restored: continuity.restored,
                     from_start: assignment == SplitAssignment::Fixed,
                     committing: continuity.committing,
+                    resumable: continuity.resumable,
                     vfs: vfs.clone(),
                     clock: clock.clone(),
                     counters: metrics[step.id].counters.clone(),

@@ -1,11 +1,10 @@
 //! Distinct: the first record of each key. State per key: that it was there.
 
-use super::exchange::KeySelector;
+use super::exchange::{KeySelector, keys_and_hashes};
 use super::{Context, Operator, Out, Progress};
 use crate::base::batch::{Barrier, Batch};
 use crate::base::data::{Data, Key, Timestamp};
 use crate::base::error::{Error, Result};
-use crate::base::hash::hash_of;
 use crate::operator::aggregate::Fold;
 use crate::semantics::state::tables::KeyedTable;
 use crate::semantics::state::{KeyTable, OperatorSnapshot, OperatorState, Slot, StateTable, Upsert};
@@ -59,12 +58,7 @@ impl<K: Key, T: Data> Operator for Distinct<K, T> {
     type Out = T;
 
     fn process(&mut self, batch: &mut Batch<T>, _ctx: &mut Context, out: &mut Out<T>) -> Result<Progress> {
-        self.keys.clear();
-        self.selector.keys(&batch.values, &mut self.keys);
-        if batch.hashes.len() != batch.len() {
-            batch.hashes.clear();
-            batch.hashes.extend(self.keys.iter().map(hash_of));
-        }
+        keys_and_hashes(&*self.selector, batch, &mut self.keys);
         let mut rows =
             Rows { keys: &self.keys, timestamps: &batch.timestamps, records: batch.values.drain(..), out };
         self.table.upsert_batch(&batch.hashes, &mut rows)?;

@@ -32,6 +32,7 @@ pub mod interval_join;
 pub mod map;
 pub mod output;
 pub mod process;
+pub mod reenter;
 pub mod side_output;
 pub mod sink;
 pub mod source;

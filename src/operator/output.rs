@@ -79,7 +79,8 @@ impl<T: Data> Default for Out<T> {
             sealed: VecDeque::new(),
             sides: Vec::new(),
             pool: Vec::new(),
-            limit: BATCH_RECORDS,
+            // The first record shows how large a batch may be.
+            limit: 1,
             sampler: SizeSampler::default(),
             records: 0,
             bytes: 0,
@@ -119,6 +120,9 @@ impl<T: Data> Out<T> {
 
     #[inline(never)]
     fn make_room(&mut self, timestamps: bool) {
+        if self.sampler.is_new() {
+            self.learn();
+        }
         let full = self.current.values.len() >= self.limit;
         let differs = timestamps == self.current.timestamps.is_empty() && !self.current.is_empty();
         if full || differs {
@@ -152,6 +156,22 @@ impl<T: Data> Out<T> {
         self.seal_full();
     }
 
+    /// Takes records as an example of how large they are, if it has seen none. Says whether it has.
+    pub(crate) fn learns_from(&mut self, values: &[T]) -> bool {
+        if !self.sampler.is_new() || values.is_empty() {
+            return false;
+        }
+        if let Some(limit) = self.sampler.limit(values) {
+            self.limit = limit;
+        }
+        true
+    }
+
+    /// Records that a batch should have, as far as it is known how large they are.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Starts a new batch if the records that follow differ from the current ones in having timestamps.
     fn align(&mut self, timestamps: bool) {
         if !self.current.is_empty() && timestamps == self.current.timestamps.is_empty() {
@@ -160,8 +180,18 @@ impl<T: Data> Out<T> {
     }
 
     fn seal_full(&mut self) {
+        if self.sampler.is_new() {
+            self.learn();
+        }
         if self.current.len() >= self.limit {
             self.seal();
+        }
+    }
+
+    #[inline(never)]
+    fn learn(&mut self) {
+        if let Some(limit) = self.sampler.limit(&self.current.values) {
+            self.limit = limit;
         }
     }
 
@@ -173,8 +203,8 @@ impl<T: Data> Out<T> {
             batch
         });
         let batch = std::mem::replace(&mut self.current, next);
-        if let Some(size) = self.sampler.sample(&batch.values) {
-            self.limit = ((BATCH_BYTES / size.max(1)) as usize).clamp(1, BATCH_RECORDS);
+        if let Some(limit) = self.sampler.limit(&batch.values) {
+            self.limit = limit;
         }
         self.records += batch.len() as u64;
         self.bytes += self.sampler.bytes_per_record * batch.len() as u64;
@@ -288,21 +318,32 @@ impl<T> std::fmt::Debug for Out<T> {
     }
 }
 
-/// Estimates the encoded size of records: encodes one record of the first batches, then of every 64th.
+/// Estimates the encoded size of records: encodes the first one, one of the first batches, then of every 64th.
 #[derive(Default)]
-struct SizeSampler {
+pub(super) struct SizeSampler {
     batches: u64,
     bytes_per_record: u64,
     scratch: Vec<u8>,
 }
 
 impl SizeSampler {
+    /// Whether it was shown nothing yet.
+    pub(super) fn is_new(&self) -> bool {
+        self.batches == 0
+    }
+
+    /// Looks at a batch, perhaps; then how many such records a batch should have.
+    pub(super) fn limit<T: Data>(&mut self, values: &[T]) -> Option<usize> {
+        let size = self.sample(values)?;
+        Some(((BATCH_BYTES / size.max(1)) as usize).clamp(1, BATCH_RECORDS))
+    }
+
     fn sample<T: Data>(&mut self, values: &[T]) -> Option<u64> {
+        let value = values.last()?;
         self.batches += 1;
         if !(self.batches.is_power_of_two() || self.batches.is_multiple_of(64)) {
             return None;
         }
-        let value = values.last()?;
         self.scratch.clear();
         // A record that cannot be encoded is reported where it has to be: at the edge that encodes it.
         if codec::encode(value, &mut self.scratch).is_ok() {

@@ -40,6 +40,10 @@ pub fn explain(logical: &LogicalPlan, physical: &PhysicalPlan, checkpoints: bool
         if !inputs.is_empty() {
             let _ = write!(text, " <- {}", inputs.join(", "));
         }
+        let fed_back: Vec<String> = node.feedback.iter().map(|edge| edge.from.to_string()).collect();
+        if !fed_back.is_empty() {
+            let _ = write!(text, ", fed back from {}", fed_back.join(", "));
+        }
         if let Some(implementation) = &node.implementation {
             let _ = write!(text, " ({implementation})");
         }
@@ -54,9 +58,10 @@ pub fn explain(logical: &LogicalPlan, physical: &PhysicalPlan, checkpoints: bool
         for edge in physical.edges.iter().filter(|e| !e.local && physical.steps[e.to].task == task.id) {
             let _ = writeln!(
                 text,
-                "     <- {} by {}{} ({})",
+                "     <- {} by {}{}{} ({})",
                 physical.steps[edge.from].task,
                 edge.partitioning,
+                if edge.feedback { ", fed back" } else { "" },
                 if batch && edge.exchange.is_sorted() { ", sorted by key" } else { "" },
                 edge.exchange.record_type(),
             );

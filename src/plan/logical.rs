@@ -30,6 +30,8 @@ pub struct Node {
     pub operation: Operation,
     /// The edges of each logical input; several where streams were united.
     pub inputs: Vec<Vec<LogicalEdge>>,
+    /// Edges from later nodes back to this one, into its first input: then it is the head of a loop.
+    pub feedback: Vec<LogicalEdge>,
     /// Number of subtasks; the job's if not given.
     pub parallelism: Option<usize>,
     /// The only parallelism that makes sense for the operation, and why.
@@ -172,7 +174,7 @@ pub enum Chaining {
 /// All transformations of a program, in the order in which they were built.
 #[derive(Default)]
 pub struct LogicalPlan {
-    /// The nodes; an edge only points to a lower index.
+    /// The nodes; an edge only points to a lower index, but for those of [`Node::feedback`].
     pub nodes: Vec<Node>,
     /// Sinks below this index have been executed and do not run again.
     executed: NodeId,
@@ -191,6 +193,7 @@ impl Node {
             uid: None,
             operation,
             inputs,
+            feedback: Vec::new(),
             parallelism: None,
             required_parallelism: None,
             max_parallelism: None,
@@ -206,7 +209,7 @@ impl Node {
         }
     }
 
-    /// All edges of all inputs.
+    /// All edges of all inputs, but not those that lead back.
     pub fn edges(&self) -> impl Iterator<Item = &LogicalEdge> {
         self.inputs.iter().flatten()
     }
@@ -254,13 +257,22 @@ impl LogicalPlan {
     /// The nodes that lead to a sink, sinks included: only these run.
     pub fn needed(&self) -> Vec<bool> {
         let mut needed = vec![false; self.nodes.len()];
-        for node in self.nodes.iter().rev() {
-            if needed[node.id] || self.is_due(node) {
-                needed[node.id] = true;
-                node.edges().for_each(|edge| needed[edge.from] = true);
+        loop {
+            let mut again = false;
+            for node in self.nodes.iter().rev() {
+                if needed[node.id] || self.is_due(node) {
+                    needed[node.id] = true;
+                    node.edges().for_each(|edge| needed[edge.from] = true);
+                    // What is fed back comes from nodes that this pass has gone by.
+                    for edge in node.feedback.iter() {
+                        again |= !std::mem::replace(&mut needed[edge.from], true);
+                    }
+                }
+            }
+            if !again {
+                return needed;
             }
         }
-        needed
     }
 
     /// Finds the mistakes that do not depend on mode and parallelism.

@@ -7,6 +7,7 @@ mod explain;
 mod facts;
 mod graph;
 mod logical;
+mod loops;
 mod names;
 mod physical;
 mod stages;
@@ -14,10 +15,11 @@ mod stages;
 mod tests;
 
 pub use explain::{explain, without_uid};
-pub use graph::mermaid;
+pub use graph::{GraphFigures, mermaid, mermaid_with};
 pub use logical::{
     Bounded, Chaining, Combining, LogicalEdge, LogicalPlan, Node, NodeId, Operation, OperatorFactory,
     Semantics, Timestamps,
 };
+pub use loops::Loop;
 pub use names::{find_step, operator_names};
 pub use physical::{Edge, PhysicalPlan, PlanOptions, Step, StepOperation, Task};

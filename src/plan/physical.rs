@@ -9,7 +9,8 @@
 //!
 //! The outcome is plain data: equal programs and options give equal plans.
 
-use super::logical::{Chaining, LogicalPlan, Node, NodeId, Operation, OperatorFactory};
+use super::logical::{Chaining, LogicalEdge, LogicalPlan, Node, NodeId, Operation, OperatorFactory};
+use super::loops::{self, Loop};
 use super::stages;
 use crate::base::config::ExecutionMode;
 use crate::base::error::{Error, Result};
@@ -101,6 +102,8 @@ pub struct Edge {
     pub partitioning: Partitioning,
     /// Both ends run in the same subtask: records are handed over directly.
     pub local: bool,
+    /// It leads back to the head of a loop.
+    pub feedback: bool,
 }
 
 /// Steps that run together in each subtask: a chain (pipelined) or a stage (staged).
@@ -123,12 +126,14 @@ pub struct Task {
 pub struct PhysicalPlan {
     /// STREAMING or BATCH.
     pub mode: ExecutionMode,
-    /// All steps; edges point to higher indices.
+    /// All steps; edges point to higher indices, but for those that lead back.
     pub steps: Vec<Step>,
     /// All edges.
     pub edges: Vec<Edge>,
     /// All tasks.
     pub tasks: Vec<Task>,
+    /// The loops among the steps.
+    pub loops: Vec<Loop>,
     /// The highest parallelism of any step.
     pub parallelism: usize,
 }
@@ -139,6 +144,7 @@ impl PhysicalPlan {
         logical.check()?;
         let mode = resolve_mode(logical, options.mode)?;
         refuse_endless(logical)?;
+        loops::check(logical, mode)?;
         let (mut steps, mut edges) = lower(logical, options, mode)?;
         resolve_edges(&steps, &mut edges)?;
         let tasks = if mode == ExecutionMode::Batch {
@@ -155,10 +161,11 @@ impl PhysicalPlan {
             steps[id].divided = steps[id].grouped || edges.iter().any(from_divided);
         }
         let parallelism = steps.iter().map(|s| s.parallelism).max().unwrap_or(1);
-        Ok(PhysicalPlan { mode, steps, edges, tasks, parallelism })
+        let loops = loops::find(&steps, &edges);
+        Ok(PhysicalPlan { mode, steps, edges, tasks, loops, parallelism })
     }
 
-    /// The edges into a step.
+    /// The edges into a step, those that lead back to it among them.
     pub fn edges_into(&self, step: usize) -> impl Iterator<Item = &Edge> {
         self.edges.iter().filter(move |e| e.to == step)
     }
@@ -267,7 +274,9 @@ fn lower(
         };
         let connect = |edges: &mut Vec<Edge>, (from, port), to, input, exchange: Arc<dyn ExchangeType>| {
             let partitioning = exchange.partitioning();
-            edges.push(Edge { id: edges.len(), from, port, to, input, exchange, partitioning, local: false });
+            let id = edges.len();
+            let (local, feedback) = (false, false);
+            edges.push(Edge { id, from, port, to, input, exchange, partitioning, local, feedback });
         };
         let batch = mode == ExecutionMode::Batch;
         if let Operation::Timestamps(timestamps) = &node.operation
@@ -332,7 +341,9 @@ fn lower(
             _ => None,
         };
         // What an edge has sorted need not be held.
-        made.combines = matches!(node.operation, Operation::Bounded(_)) && exchange.is_none();
+        let holds = matches!(node.operation, Operation::Bounded(_)) && exchange.is_none();
+        // What goes round and has to wait is held by the head.
+        made.combines = holds || !node.feedback.is_empty();
         made.whole = matches!(&node.operation, Operation::Bounded(bounded) if bounded.whole);
         steps.push(made);
         step_of[node.id] = id;
@@ -348,6 +359,13 @@ fn lower(
                 }
                 connect(&mut edges, (step_of[edge.from], edge.port), id, input, exchange);
             }
+        }
+    }
+    for node in logical.nodes.iter().filter(|n| needed[n.id]) {
+        for LogicalEdge { from, port, exchange } in node.feedback.iter().cloned() {
+            let (id, from, to) = (edges.len(), step_of[from], step_of[node.id]);
+            let (partitioning, input, local) = (exchange.partitioning(), 0, false);
+            edges.push(Edge { id, from, port, to, input, exchange, partitioning, local, feedback: true });
         }
     }
     Ok((steps, edges))

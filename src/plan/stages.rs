@@ -114,7 +114,7 @@ fn tasks(steps: &mut [Step], edges: &[Edge], groups: &Groups) -> Vec<Task> {
     while !open.is_empty() {
         let ready = open.iter().position(|&g| {
             let inside = |step: usize| members[g].contains(&step);
-            edges.iter().all(|e| !inside(e.to) || inside(e.from) || placed[e.from])
+            edges.iter().all(|e| e.feedback || !inside(e.to) || inside(e.from) || placed[e.from])
         });
         let group = open.remove(ready.unwrap_or(0));
         let id = tasks.len();

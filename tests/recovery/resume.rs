@@ -453,3 +453,40 @@ fn what_another_process_makes_differently_is_made_everywhere() {
         assert_eq!(result.stages[0].attempts + result.stages[1].attempts > 0, damaged);
     }
 }
+
+/// T4: the output of a finished unit is damaged while no process runs, without another length: what would become wrong output is found
+/// before the job goes on, and its unit runs again. What is whole is taken over.
+#[test]
+fn damaged_output_of_finished_units_is_found() {
+    let expected = undisturbed(COUNT);
+    // Each job hides its files in a directory of its own name.
+    let staged = |disk: &MemVfs| -> Vec<(PathBuf, Vec<u8>)> {
+        let files = disk.snapshot().into_iter().filter_map(|(path, content)| Some((path, content?)));
+        files
+            .filter(|(path, content)| path.to_string_lossy().contains(".part-") && !content.is_empty())
+            .collect()
+    };
+    let attempts = |disk: &MemVfs, what: &str| {
+        let result = run(disk, true, &no_trouble()).result.unwrap_or_else(|e| panic!("{what}: {e}"));
+        assert_eq!(output(disk, what), expected, "{what}");
+        result.stages[3].attempts
+    };
+    let calm = attempts(&interrupted(), "calm");
+    let files = staged(&interrupted()).len();
+    let mut found = 0;
+    for file in 0..files {
+        for part in [0, 3, 7, 10] {
+            let disk = interrupted();
+            let (path, mut content) = staged(&disk).swap_remove(file);
+            let at = (content.len() - 1) * part / 10;
+            // Another digit: still a row that looks right.
+            content[at] ^= 1;
+            disk.remove_file(&path).unwrap();
+            disk.create(&path).unwrap().append(&content).unwrap();
+            let what = format!("{} at byte {at}", path.display());
+            found += usize::from(attempts(&disk, &what) == calm + 1);
+        }
+    }
+    // The file of the unit that has failed is nobody's.
+    assert!(found >= 4 && found >= 4 * (files - 1), "{found} of {files} files");
+}

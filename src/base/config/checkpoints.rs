@@ -69,6 +69,8 @@ pub struct CheckpointSettings {
     pub retained: usize,
     /// Where they are kept. Default: in the job directory.
     pub storage: CheckpointStorage,
+    /// Whether they are taken though the job has a feedback edge, the records of which are part of none. Default: no.
+    pub lossy_loops: bool,
 }
 
 impl Default for CheckpointSettings {
@@ -82,6 +84,7 @@ impl Default for CheckpointSettings {
             tolerable_failures: 0,
             retained: RETAINED_MIN,
             storage: CheckpointStorage::default(),
+            lossy_loops: false,
         }
     }
 }
@@ -98,6 +101,7 @@ pub struct PartialCheckpoints {
     pub tolerable_failures: Option<usize>,
     pub retained: Option<usize>,
     pub storage: Option<CheckpointStorage>,
+    pub lossy_loops: Option<bool>,
 }
 
 impl PartialCheckpoints {
@@ -113,6 +117,7 @@ impl PartialCheckpoints {
             tolerable_failures: self.tolerable_failures.or(lower.tolerable_failures),
             retained: self.retained.or(lower.retained),
             storage: self.storage.or(lower.storage),
+            lossy_loops: self.lossy_loops.or(lower.lossy_loops),
         }
     }
 
@@ -127,6 +132,7 @@ impl PartialCheckpoints {
             "checkpoint-tolerable-failures" => self.tolerable_failures = Some(parse_count(option, value)?),
             "checkpoint-retained" => self.retained = Some(parse_count(option, value)?),
             "checkpoint-storage" => self.storage = Some(value.parse()?),
+            "checkpoint-lossy-loops" => self.lossy_loops = Some(super::layers::boolean(option, value)?),
             _ => return Ok(false),
         }
         Ok(true)
@@ -150,6 +156,7 @@ impl CheckpointSettings {
             tolerable_failures,
             retained,
             storage,
+            lossy_loops,
         } = over.clone();
         self.interval = interval.or(self.interval);
         self.mode = mode.unwrap_or(self.mode);
@@ -159,6 +166,7 @@ impl CheckpointSettings {
         self.tolerable_failures = tolerable_failures.unwrap_or(self.tolerable_failures);
         self.retained = retained.unwrap_or(self.retained);
         self.storage = storage.unwrap_or(self.storage);
+        self.lossy_loops = lossy_loops.unwrap_or(self.lossy_loops);
     }
 
     pub(super) fn check(&self) -> Result<()> {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The names of all options: keys of the configuration file and, after `--`, of the command line.
-pub const OPTIONS: [&str; 26] = [
+pub const OPTIONS: [&str; 27] = [
     "execution-mode",
     "parallelism",
     "max-parallelism",
@@ -33,6 +33,7 @@ pub const OPTIONS: [&str; 26] = [
     "checkpoint-tolerable-failures",
     "checkpoint-retained",
     "checkpoint-storage",
+    "checkpoint-lossy-loops",
     "restore",
     "allow-non-restored-state",
     "control",
@@ -220,7 +221,7 @@ pub(crate) fn parse_seed(value: &str) -> Result<u64> {
     })
 }
 
-fn boolean(option: &str, value: &str) -> Result<bool> {
+pub(super) fn boolean(option: &str, value: &str) -> Result<bool> {
     match value.to_ascii_lowercase().as_str() {
         "true" | "1" => Ok(true),
         "false" | "0" => Ok(false),
@@ -242,7 +243,7 @@ mod tests {
     }
 
     /// Two different values of each option, as text.
-    const VALUES: [(&str, [&str; 4]); 26] = [
+    const VALUES: [(&str, [&str; 4]); 27] = [
         ("execution-mode", ["batch", "streaming", "automatic", "batch"]),
         ("parallelism", ["3", "4", "5", "6"]),
         ("max-parallelism", ["30000", "30001", "30002", "30003"]),
@@ -266,6 +267,7 @@ mod tests {
         ("checkpoint-tolerable-failures", ["1", "2", "3", "4"]),
         ("checkpoint-retained", ["2", "3", "4", "5"]),
         ("checkpoint-storage", ["memory", "directory", "memory", "directory"]),
+        ("checkpoint-lossy-loops", ["true", "false", "true", "false"]),
         ("restore", ["/a", "/b", "/c", "/d"]),
         ("allow-non-restored-state", ["true", "false", "true", "false"]),
         ("control", ["/a", "/b", "/c", "/d"]),

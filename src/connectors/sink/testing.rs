@@ -23,6 +23,7 @@ pub(crate) fn context_on(vfs: SharedVfs) -> SinkContext {
         restored: false,
         from_start: true,
         committing: false,
+        resumable: false,
         vfs,
         clock: Arc::new(VirtualClock::default()),
         counters: Counters::new(),

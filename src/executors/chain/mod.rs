@@ -41,7 +41,7 @@ pub trait Exit: Send {
     /// Whether nothing should be pushed at the moment.
     fn is_full(&mut self) -> bool;
     /// Makes what waits for a full batch available.
-    fn flush(&mut self);
+    fn flush(&mut self) -> Result<()>;
 }
 
 /// How far a chain came.
@@ -480,7 +480,7 @@ impl Chain {
                 return Ok(false);
             }
         }
-        self.exits.iter_mut().for_each(|exit| exit.flush());
+        self.exits.iter_mut().try_for_each(|exit| exit.flush())?;
         Ok(self.exits_drained())
     }
 

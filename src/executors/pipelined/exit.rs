@@ -67,11 +67,12 @@ impl Exit for ChannelExit {
         self.waiting.iter().any(|waiting| !waiting.is_empty())
     }
 
-    fn flush(&mut self) {
+    fn flush(&mut self) -> Result<()> {
         if self.router.has_partial() {
             self.router.flush();
             self.collect();
             self.send();
         }
+        Ok(())
     }
 }

@@ -6,7 +6,9 @@
 //! A step runs inside the subtask's span, so that what user code logs tells job, operators and subtask.
 
 use super::checkpoints::{Port, Restored};
+use super::feedback::LoopGate;
 use super::gate::InputGate;
+use super::rest::Loops;
 use crate::base::batch::{Barrier, Element};
 use crate::base::clock::Clock;
 use crate::base::config::BufferTimeout;
@@ -41,6 +43,8 @@ enum Head {
     Source(usize),
     /// Channels, merged, into the first link.
     Gate { gate: InputGate, inputs_open: usize },
+    /// Channels into the head of a loop, and those that lead back to it.
+    Loop(LoopGate),
     /// Everything has been read.
     Ended,
     /// It had finished before the attempt began: all there is to do is to say so.
@@ -77,6 +81,10 @@ pub struct Subtask {
     span: tracing::Span,
     checkpoints: Option<Checkpointing>,
     restored: Option<Arc<Restored>>,
+    /// The loops that it is in.
+    loops: Loops,
+    /// It has told them that it waits for its input, and has nothing.
+    at_rest: bool,
 }
 
 /// Of a subtask that takes part in checkpoints.
@@ -128,12 +136,28 @@ impl Subtask {
             span,
             checkpoints: None,
             restored: None,
+            loops: Loops::default(),
+            at_rest: false,
         }
     }
 
     /// Makes it take part in checkpoints; the state of the steps `keeps` is part of them after its end.
     pub(super) fn takes_checkpoints(&mut self, port: Port, keeps: Vec<usize>) {
         self.checkpoints = Some(Checkpointing { port, keeps, stopped: false, finished: false });
+    }
+
+    /// Makes it a part of loops, in which it counts as at work until it waits for its input.
+    pub(super) fn is_in(&mut self, loops: Loops) {
+        loops.begin();
+        self.loops = loops;
+    }
+
+    /// Makes it the head of a loop.
+    pub(super) fn is_head(&mut self, gate: impl FnOnce(InputGate) -> LoopGate) {
+        self.head = match std::mem::replace(&mut self.head, Head::Ended) {
+            Head::Gate { gate: input, .. } => Head::Loop(gate(input)),
+            other => other,
+        };
     }
 
     /// Makes it go on from a checkpoint, at which it may have `finished`.
@@ -150,12 +174,31 @@ impl Subtask {
     pub fn step(&mut self, budget: usize) -> Result<StepState> {
         self.watch.resume();
         let before = self.work_done();
+        if !self.loops.is_empty() && std::mem::take(&mut self.at_rest) {
+            self.loops.begin();
+        }
         let outcome = self.guarded(|subtask| subtask.advance(budget));
+        if !self.loops.is_empty() {
+            self.rest(&outcome);
+        }
         let lack = if matches!(outcome, Ok(StepState::Waiting(_))) { self.lack } else { Lack::Input };
         self.watch.pause(self.work_done() != before, lack);
         let watermark = if self.closed { WATERMARK_MAX } else { self.chain.watermark() };
         self.times[self.task].reached(self.index, watermark);
         outcome
+    }
+
+    /// Tells its loops if there is nothing that it could go on with, and nothing that it holds back.
+    fn rest(&mut self, outcome: &Result<StepState>) {
+        let rests = match outcome {
+            Ok(StepState::Waiting(_)) => self.lack == Lack::Input && !self.unflushed,
+            Ok(StepState::Done) => true,
+            _ => false,
+        };
+        if rests {
+            self.at_rest = true;
+            self.loops.end();
+        }
     }
 
     /// Makes calls inside the span of the subtask; a panic of user code becomes an error.
@@ -316,6 +359,7 @@ impl Subtask {
                 let input_is_empty = match &self.head {
                     Head::Source(_) => self.source_idle,
                     Head::Gate { gate, .. } => gate.is_empty(),
+                    Head::Loop(gate) => gate.is_empty(),
                     Head::Ended | Head::Before | Head::Passed => true,
                 };
                 self.chain.clock_reached(self.clock.now_ms(), input_is_empty);
@@ -355,6 +399,17 @@ impl Subtask {
                         }
                         let ended = *inputs_open == 0;
                         self.chain.push(0, input, element);
+                        self.took();
+                        if ended {
+                            self.head = Head::Ended;
+                        }
+                    }
+                    None => return self.idle(None),
+                },
+                Head::Loop(gate) => match gate.next()? {
+                    Some(element) => {
+                        let ended = matches!(element, Element::End);
+                        self.chain.push(0, 0, element);
                         self.took();
                         if ended {
                             self.head = Head::Ended;
@@ -429,7 +484,8 @@ impl Subtask {
 
     /// Nothing to read: what has been emitted goes out now.
     fn idle(&mut self, wait: Option<Duration>) -> Result<StepState> {
-        let flushes = self.timeout != BufferTimeout::WhenFull;
+        // In a loop a batch that is not full may be waited for by whoever would fill it.
+        let flushes = self.timeout != BufferTimeout::WhenFull || !self.loops.is_empty();
         if self.unshown && flushes && self.unflushed {
             self.flush()?;
         }

@@ -75,7 +75,9 @@ impl Exit for RowExit {
     fn is_full(&mut self) -> bool {
         false
     }
-    fn flush(&mut self) {}
+    fn flush(&mut self) -> Result<()> {
+        Ok(())
+    }
 }
 
 impl UnitContext {

@@ -6,8 +6,7 @@ use super::Fold;
 use crate::base::batch::{Barrier, Batch};
 use crate::base::data::{Data, Key};
 use crate::base::error::Result;
-use crate::base::hash::hash_of;
-use crate::operator::exchange::KeySelector;
+use crate::operator::exchange::{KeySelector, keys_and_hashes};
 use crate::operator::{Context, Operator, Out, Progress};
 use crate::semantics::state::tables::KeyedTable;
 use crate::semantics::state::{KeyTable, OperatorSnapshot, OperatorState, Slot, StateTable, Upsert};
@@ -68,12 +67,7 @@ impl<K: Key, T: Data, F: Fold<K, T>> Operator for FoldAtEnd<K, T, F> {
         _ctx: &mut Context,
         _out: &mut Out<F::Out>,
     ) -> Result<Progress> {
-        self.keys.clear();
-        self.selector.keys(&batch.values, &mut self.keys);
-        if batch.hashes.len() != batch.len() {
-            batch.hashes.clear();
-            batch.hashes.extend(self.keys.iter().map(hash_of));
-        }
+        keys_and_hashes(&*self.selector, batch, &mut self.keys);
         let mut rows = Rows { fold: &mut self.fold, keys: &self.keys, records: batch.values.drain(..) };
         self.table.upsert_batch(&batch.hashes, &mut rows)?;
         drop(rows);

@@ -4,8 +4,7 @@ use super::Fold;
 use crate::base::batch::{Barrier, Batch};
 use crate::base::data::{Data, Key, Timestamp};
 use crate::base::error::Result;
-use crate::base::hash::hash_of;
-use crate::operator::exchange::KeySelector;
+use crate::operator::exchange::{KeySelector, keys_and_hashes};
 use crate::operator::{Context, Operator, Out, Progress, SNAPSHOT_SLICE_BYTES};
 use crate::semantics::state::tables::KeyedTable;
 use crate::semantics::state::{Changes, KeyTable, OperatorSnapshot, OperatorState, Slot, StateTable, Upsert};
@@ -84,12 +83,7 @@ impl<K: Key, T: Data, F: Fold<K, T>> Operator for Rolling<K, T, F> {
         _ctx: &mut Context,
         out: &mut Out<F::Out>,
     ) -> Result<Progress> {
-        self.keys.clear();
-        self.selector.keys(&batch.values, &mut self.keys);
-        if batch.hashes.len() != batch.len() {
-            batch.hashes.clear();
-            batch.hashes.extend(self.keys.iter().map(hash_of));
-        }
+        keys_and_hashes(&*self.selector, batch, &mut self.keys);
         let mut rows = Rows {
             fold: &mut self.fold,
             changes: &mut self.changes,

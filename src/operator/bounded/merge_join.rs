@@ -15,6 +15,31 @@ use crate::operator::exchange::KeySelector;
 use crate::operator::{Context, Out, Progress, TwoInputOperator};
 use std::sync::Arc;
 
+/// The records of a key, those of each side by themselves.
+struct Sides<L, R> {
+    lefts: Spool<L>,
+    rights: Spool<R>,
+}
+
+impl<L: Data, R: Data> Sides<L, R> {
+    /// Of no key yet; each side holds at most so many bytes.
+    fn new(share_bytes: u64) -> Self {
+        Sides { lefts: Spool::new(share_bytes), rights: Spool::new(share_bytes) }
+    }
+    /// With its part of the memory of an operator.
+    fn of(ctx: &Context) -> Self {
+        Sides::new(ctx.memory_bytes / 4)
+    }
+    /// The key has been dealt with: forgets its records, unless something went wrong when they were read.
+    fn end_key(&mut self) -> Result<()> {
+        self.lefts.check()?;
+        self.rights.check()?;
+        self.lefts.clear();
+        self.rights.clear();
+        Ok(())
+    }
+}
+
 fn spool<T: Data>(spool: &mut Spool<T>, batch: &mut Batch<T>, ctx: &Context) -> Result<Progress> {
     for record in batch.values.drain(..) {
         spool.push(record, ctx)?;
@@ -26,8 +51,7 @@ fn spool<T: Data>(spool: &mut Spool<T>, batch: &mut Batch<T>, ctx: &Context) -> 
 /// Joins records of equal keys.
 pub struct MergeJoin<L, R, P> {
     pairing: P,
-    lefts: Spool<L>,
-    rights: Spool<R>,
+    sides: Sides<L, R>,
     emitting: Option<Emitting<L, R>>,
 }
 
@@ -40,14 +64,15 @@ enum Emitting<L, R> {
 impl<L: Data, R: Data, P: Pairing<L, R>> MergeJoin<L, R, P> {
     /// The operator around what it makes of pairs.
     pub fn new(pairing: P) -> Self {
-        MergeJoin { pairing, lefts: Spool::new(0), rights: Spool::new(0), emitting: None }
+        MergeJoin { pairing, sides: Sides::new(0), emitting: None }
     }
 
     fn start(&mut self) -> Result<Option<Emitting<L, R>>> {
-        Ok(match (self.lefts.is_empty(), self.rights.is_empty()) {
+        let Sides { lefts, rights } = &mut self.sides;
+        Ok(match (lefts.is_empty(), rights.is_empty()) {
             (false, false) => Some(Emitting::Pairs(Product::new())),
-            (false, true) if P::LEFT => Some(Emitting::Lefts(self.lefts.take()?)),
-            (true, false) if P::RIGHT => Some(Emitting::Rights(self.rights.take()?)),
+            (false, true) if P::LEFT => Some(Emitting::Lefts(lefts.take()?)),
+            (true, false) if P::RIGHT => Some(Emitting::Rights(rights.take()?)),
             _ => None,
         })
     }
@@ -74,7 +99,7 @@ impl<L: Data, R: Data, P: Pairing<L, R>> TwoInputOperator for MergeJoin<L, R, P>
     type Out = P::Out;
 
     fn open(&mut self, ctx: &mut Context) -> Result<()> {
-        (self.lefts, self.rights) = (Spool::new(ctx.memory_bytes / 4), Spool::new(ctx.memory_bytes / 4));
+        self.sides = Sides::of(ctx);
         Ok(())
     }
     fn process_left(
@@ -83,7 +108,7 @@ impl<L: Data, R: Data, P: Pairing<L, R>> TwoInputOperator for MergeJoin<L, R, P>
         ctx: &mut Context,
         _out: &mut Out<P::Out>,
     ) -> Result<Progress> {
-        spool(&mut self.lefts, batch, ctx)
+        spool(&mut self.sides.lefts, batch, ctx)
     }
     fn process_right(
         &mut self,
@@ -91,7 +116,7 @@ impl<L: Data, R: Data, P: Pairing<L, R>> TwoInputOperator for MergeJoin<L, R, P>
         ctx: &mut Context,
         _out: &mut Out<P::Out>,
     ) -> Result<Progress> {
-        spool(&mut self.rights, batch, ctx)
+        spool(&mut self.sides.rights, batch, ctx)
     }
 
     fn end_of_key(&mut self, _ctx: &mut Context, out: &mut Out<P::Out>) -> Result<Progress> {
@@ -106,8 +131,8 @@ impl<L: Data, R: Data, P: Pairing<L, R>> TwoInputOperator for MergeJoin<L, R, P>
             Some(Emitting::Pairs(product)) => {
                 let has_room = !out.is_full();
                 product.run(
-                    &mut self.lefts,
-                    &mut self.rights,
+                    &mut self.sides.lefts,
+                    &mut self.sides.rights,
                     || has_room,
                     |left, right, room| {
                         out.push(pairing.pair(left, right), None);
@@ -120,10 +145,7 @@ impl<L: Data, R: Data, P: Pairing<L, R>> TwoInputOperator for MergeJoin<L, R, P>
             return Ok(Progress::Yielded);
         }
         self.emitting = None;
-        self.lefts.check()?;
-        self.rights.check()?;
-        self.lefts.clear();
-        self.rights.clear();
+        self.sides.end_key()?;
         Ok(Progress::Done)
     }
 
@@ -206,16 +228,14 @@ pub struct CoGroup<K, L: Data, R: Data, I: IntoIterator, F> {
     left_key: Arc<dyn KeySelector<L, K>>,
     right_key: Arc<dyn KeySelector<R, K>>,
     key: Option<K>,
-    lefts: Spool<L>,
-    rights: Spool<R>,
+    sides: Sides<L, R>,
     results: Option<I::IntoIter>,
 }
 
 impl<K: Key, L: Data, R: Data, I: IntoIterator, F> CoGroup<K, L, R, I, F> {
     /// The operator around `f`.
     pub fn new(f: F, left_key: Arc<dyn KeySelector<L, K>>, right_key: Arc<dyn KeySelector<R, K>>) -> Self {
-        let (lefts, rights) = (Spool::new(0), Spool::new(0));
-        CoGroup { f, left_key, right_key, key: None, lefts, rights, results: None }
+        CoGroup { f, left_key, right_key, key: None, sides: Sides::new(0), results: None }
     }
 }
 
@@ -233,7 +253,7 @@ where
     type Out = U;
 
     fn open(&mut self, ctx: &mut Context) -> Result<()> {
-        (self.lefts, self.rights) = (Spool::new(ctx.memory_bytes / 4), Spool::new(ctx.memory_bytes / 4));
+        self.sides = Sides::of(ctx);
         Ok(())
     }
     fn process_left(
@@ -245,7 +265,7 @@ where
         if let (None, Some(first)) = (&self.key, batch.values.first()) {
             self.key = Some(self.left_key.key(first));
         }
-        spool(&mut self.lefts, batch, ctx)
+        spool(&mut self.sides.lefts, batch, ctx)
     }
     fn process_right(
         &mut self,
@@ -256,19 +276,18 @@ where
         if let (None, Some(first)) = (&self.key, batch.values.first()) {
             self.key = Some(self.right_key.key(first));
         }
-        spool(&mut self.rights, batch, ctx)
+        spool(&mut self.sides.rights, batch, ctx)
     }
 
     fn end_of_key(&mut self, _ctx: &mut Context, out: &mut Out<U>) -> Result<Progress> {
         if let Some(key) = self.key.take() {
-            let (lefts, rights) = (self.lefts.take()?, self.rights.take()?);
+            let (lefts, rights) = (self.sides.lefts.take()?, self.sides.rights.take()?);
             self.results = Some((self.f)(&key, lefts, rights).into_iter());
         }
         if draw(&mut self.results, out) == Progress::Yielded {
             return Ok(Progress::Yielded);
         }
-        self.lefts.check()?;
-        self.rights.check()?;
+        self.sides.end_key()?;
         Ok(Progress::Done)
     }
 

@@ -1,5 +1,6 @@
 //! KeySelector: from a record to its key, one dynamic call for a batch.
 
+use crate::base::batch::Batch;
 use crate::base::codec;
 use crate::base::data::{Data, Key};
 use crate::base::error::Result;
@@ -32,5 +33,19 @@ impl<T: Data, K: Key, F: Fn(&T) -> K + Send + Sync + 'static> KeySelector<T, K> 
     }
     fn check(&self, record: &T) -> Result<()> {
         codec::check_key(&(self.0)(record))
+    }
+}
+
+/// The keys of a batch, in place of those in `keys`, and beside its records the hashes of these, unless the edge has computed them.
+pub(crate) fn keys_and_hashes<T: Data, K: Key>(
+    selector: &dyn KeySelector<T, K>,
+    batch: &mut Batch<T>,
+    keys: &mut Vec<K>,
+) {
+    keys.clear();
+    selector.keys(&batch.values, keys);
+    if batch.hashes.len() != batch.len() {
+        batch.hashes.clear();
+        batch.hashes.extend(keys.iter().map(hash_of));
     }
 }

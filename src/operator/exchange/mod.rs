@@ -11,6 +11,7 @@ mod router;
 mod rows;
 mod select;
 
+pub(crate) use key::keys_and_hashes;
 pub use key::{FnKey, KeySelector};
 pub use ranged::Ranged;
 pub use router::{RouteContext, Router};

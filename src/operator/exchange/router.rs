@@ -8,6 +8,7 @@ use super::select::Select;
 use crate::base::batch::{BATCH_RECORDS, Batch, ErasedBatch, typed};
 use crate::base::data::Data;
 use crate::base::error::Result;
+use crate::operator::output::SizeSampler;
 use std::collections::VecDeque;
 
 /// Where the producing subtask stands.
@@ -42,6 +43,9 @@ pub(crate) struct Scatter<T> {
     targets: Vec<Target<T>>,
     chosen: Vec<u32>,
     check: RecordCheck,
+    sampler: SizeSampler,
+    /// Records in a batch, from their size.
+    limit: usize,
 }
 
 struct Target<T> {
@@ -67,7 +71,7 @@ impl<T: Data> Target<T> {
             self.seal();
         }
     }
-    fn append(&mut self, batch: &mut Batch<T>) {
+    fn append(&mut self, batch: &mut Batch<T>, limit: usize) {
         self.align(!batch.timestamps.is_empty());
         if self.current.is_empty() {
             std::mem::swap(&mut self.current, batch);
@@ -76,7 +80,7 @@ impl<T: Data> Target<T> {
             self.current.timestamps.append(&mut batch.timestamps);
             self.current.hashes.append(&mut batch.hashes);
         }
-        if self.current.len() >= BATCH_RECORDS / 2 {
+        if self.current.len() >= limit.div_ceil(2) {
             self.seal();
         }
     }
@@ -86,7 +90,14 @@ impl<T: Data> Scatter<T> {
     pub(crate) fn new(select: Select<T>, targets: usize) -> Self {
         let targets =
             (0..targets).map(|_| Target { current: Batch::new(), ready: VecDeque::new() }).collect();
-        Scatter { select, targets, chosen: Vec::new(), check: RecordCheck::default() }
+        Scatter {
+            select,
+            targets,
+            chosen: Vec::new(),
+            check: RecordCheck::default(),
+            sampler: SizeSampler::default(),
+            limit: BATCH_RECORDS,
+        }
     }
 
     fn scatter(&mut self, batch: &mut Batch<T>) {
@@ -123,7 +134,7 @@ impl<T: Data> Scatter<T> {
             }
         }
         for target in &mut self.targets {
-            if target.current.len() >= BATCH_RECORDS {
+            if target.current.len() >= self.limit {
                 target.seal();
             }
         }
@@ -137,19 +148,22 @@ impl<T: Data> Router for Scatter<T> {
             return Ok(());
         }
         self.check.check(&batch.values, |value| self.select.check(value))?;
+        if let Some(limit) = self.sampler.limit(&batch.values) {
+            self.limit = limit;
+        }
         self.chosen.clear();
         match (&mut self.select, self.targets.len()) {
-            (Select::One(target), _) => self.targets[*target].append(batch),
+            (Select::One(target), _) => self.targets[*target].append(batch, self.limit),
             (Select::All, _) => {
                 let last = self.targets.len() - 1;
                 for target in &mut self.targets[..last] {
-                    target.append(&mut batch.clone());
+                    target.append(&mut batch.clone(), self.limit);
                 }
-                self.targets[last].append(batch);
+                self.targets[last].append(batch, self.limit);
             }
             (select, 1) => {
                 select.choose(batch, &mut self.chosen)?;
-                self.targets[0].append(batch);
+                self.targets[0].append(batch, self.limit);
             }
             (select, _) => {
                 select.choose(batch, &mut self.chosen)?;

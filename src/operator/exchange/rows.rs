@@ -11,6 +11,7 @@ use crate::base::batch::{Batch, ErasedBatch, typed};
 use crate::base::codec::{decode, encode};
 use crate::base::data::{Data, Key, Timestamp};
 use crate::base::error::{Error, Result};
+use crate::operator::output::BATCH_BYTES;
 use crate::services::shuffle::{
     Concat, KeyOrder, Merge, PartitionBuffer, Partitioning as Ranges, Remainder, ShuffleContext,
     ShuffleOutput, SortBuffer,
@@ -59,7 +60,7 @@ pub trait RowReader: Send {
     /// An empty batch to read into.
     fn new_batch(&self) -> ErasedBatch;
     /// Appends the current row of a merge and those that follow it and have its key and its input, until the batch
-    /// has `max` records. The merge then stands at the first row that was not read; it must stand at one of this
+    /// has `max` records, or fewer large ones. The merge then stands at the first row that was not read; it must stand at one of this
     /// reader's input when this is called, or at the end.
     fn read_run(&self, from: &mut Merge, max: usize, into: &mut ErasedBatch) -> Result<ReadState>;
     /// Appends the rows of a merge of this reader's input from its current one on, whatever their keys, at most `max`.
@@ -255,6 +256,9 @@ impl<T> TypedReader<T> {
     }
 }
 
+/// Bytes of rows that are read into a batch, and one row more.
+const READ_BYTES: usize = BATCH_BYTES as usize;
+
 #[inline(always)]
 fn push<T>(batch: &mut Batch<T>, value: T, timestamp: Option<Timestamp>) {
     batch.values.push(value);
@@ -271,14 +275,15 @@ impl<T: Data> RowReader for TypedReader<T> {
     fn read_run(&self, from: &mut Merge, max: usize, into: &mut ErasedBatch) -> Result<ReadState> {
         let batch = typed::<T>(&mut **into);
         let Some(mut row) = from.current_row() else { return Ok(ReadState::End) };
-        let input = row.input;
+        let (input, mut bytes) = (row.input, 0);
         loop {
+            bytes += row.value.len();
             push(batch, decode(row.value)?, row.timestamp);
             row = match from.next_row()? {
                 None => return Ok(ReadState::End),
                 Some(next) if next.new_key => return Ok(ReadState::KeyEnd),
                 Some(next) if next.input != input => return Ok(ReadState::OtherInput),
-                Some(_) if batch.len() >= max => return Ok(ReadState::Full),
+                Some(_) if batch.len() >= max || bytes >= READ_BYTES => return Ok(ReadState::Full),
                 Some(next) => next,
             };
         }
@@ -287,13 +292,14 @@ impl<T: Data> RowReader for TypedReader<T> {
     fn read_merged(&self, from: &mut Merge, max: usize, into: &mut ErasedBatch) -> Result<ReadState> {
         let batch = typed::<T>(&mut **into);
         let Some(mut row) = from.current_row() else { return Ok(ReadState::End) };
-        let input = row.input;
+        let (input, mut bytes) = (row.input, 0);
         loop {
+            bytes += row.value.len();
             push(batch, decode(row.value)?, row.timestamp);
             row = match from.next_row()? {
                 None => return Ok(ReadState::End),
                 Some(next) if next.input != input => return Ok(ReadState::OtherInput),
-                Some(_) if batch.len() >= max => return Ok(ReadState::Full),
+                Some(_) if batch.len() >= max || bytes >= READ_BYTES => return Ok(ReadState::Full),
                 Some(next) => next,
             };
         }
@@ -306,8 +312,10 @@ impl<T: Data> RowReader for TypedReader<T> {
 
     fn read(&self, from: &mut Concat, max: usize, into: &mut ErasedBatch) -> Result<ReadState> {
         let batch = typed::<T>(&mut **into);
-        while batch.len() < max {
+        let mut bytes = 0;
+        while batch.len() < max && bytes < READ_BYTES {
             let Some(row) = from.next_row()? else { return Ok(ReadState::End) };
+            bytes += row.value.len();
             let value: T = decode(row.value)?;
             push(batch, value, row.timestamp);
         }

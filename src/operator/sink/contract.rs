@@ -159,6 +159,9 @@ pub struct SinkContext {
     /// Whether a process before this one has begun to commit this job at its end: its target is prepared, or it may be
     /// there already.
     pub committing: bool,
+    /// Whether another process may go on with the job if this one does not succeed: it will ask whether what was handed over
+    /// [is intact](Sink::is_intact).
+    pub resumable: bool,
     /// The file system.
     pub vfs: SharedVfs,
     /// Processing time.

@@ -51,6 +51,7 @@ impl Process {
             restored,
             from_start: false,
             committing: false,
+            resumable: false,
             vfs,
             clock: clock.clone(),
             counters: Counters::new(),

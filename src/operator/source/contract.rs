@@ -106,11 +106,13 @@ pub struct SourceOutput<T> {
     pub(crate) batch: Batch<T>,
     pub(crate) watermark: Option<Timestamp>,
     pub(crate) idle: bool,
+    /// Records that a batch should have, from the size of those before.
+    pub(crate) limit: usize,
 }
 
 impl<T> Default for SourceOutput<T> {
     fn default() -> Self {
-        SourceOutput { batch: Batch::new(), watermark: None, idle: false }
+        SourceOutput { batch: Batch::new(), watermark: None, idle: false, limit: BATCH_RECORDS }
     }
 }
 
@@ -142,12 +144,12 @@ impl<T> SourceOutput<T> {
     /// Whether the reader should return.
     #[inline]
     pub fn is_full(&self) -> bool {
-        self.batch.len() >= BATCH_RECORDS
+        self.batch.len() >= self.limit
     }
     /// Records that still fit.
     #[inline]
     pub fn room(&self) -> usize {
-        BATCH_RECORDS.saturating_sub(self.batch.len())
+        self.limit.saturating_sub(self.batch.len())
     }
     /// The batch under way, for readers that append in bulk.
     pub fn batch_mut(&mut self) -> &mut Batch<T> {

@@ -122,7 +122,8 @@ impl<S: Source> SourceRun for Run<S> {
             strategy: self.strategy.clone(),
             readers: VecDeque::new(),
             merge: WatermarkMerge::new(0),
-            output: SourceOutput::default(),
+            // The first record shows how large the others may be.
+            output: SourceOutput { limit: 1, ..SourceOutput::default() },
             out: Out::new(),
             next_periodic: i64::MIN,
             interval_ms: 0,
@@ -283,6 +284,7 @@ fn pass_on<S: Source>(
             }
         }
         out.forward(batch);
+        output.limit = out.limit();
     }
     if let Some(watermark) = watermark {
         emit(merge.watermark_of(split.input, watermark), out);
@@ -308,7 +310,18 @@ impl<S: Source> AnyOperator for SourceOperator<S> {
         let mut fallen_idle = Vec::new();
         for _ in 0..self.readers.len() {
             let Some(mut split) = self.readers.pop_front() else { break };
-            let polled = split.reader.poll(&mut self.output)?;
+            let mut polled = split.reader.poll(&mut self.output)?;
+            // The rest of the first batch: its first record has shown how large it may be.
+            if matches!(polled, Poll::More)
+                && self.out.learns_from(&self.output.batch.values)
+                && self.output.watermark.is_none()
+                && !self.output.idle
+            {
+                self.output.limit = self.out.limit();
+                if !self.output.is_full() {
+                    polled = split.reader.poll(&mut self.output)?;
+                }
+            }
             let emitted = pass_on(&mut split, &mut self.output, &mut self.merge, &mut self.out, &self.ctx)?;
             match polled {
                 Poll::End => {

@@ -7,6 +7,7 @@
 //! Costs and limits: one buffer of [`BUFFER_BYTES`] for each open file; writing and syncing happen in the subtask.
 
 mod buckets;
+mod content;
 mod io;
 mod lock;
 mod names;
@@ -212,7 +213,7 @@ impl<T: Data, F: RowFormat<T>, B: BucketAssigner<T>> Sink<T> for FileSink<F, B> 
             staged,
             name,
             self.synced,
-            ctx.vfs.clone(),
+            ctx,
             bytes_written,
         ))))
     }

@@ -11,21 +11,18 @@
 //! made after it. Going back to such a checkpoint is refused: its records would come again.
 //! Costs and limits: a rename for each file, and a sync of each directory with new files, for each checkpoint.
 
+use super::content::check_content;
 use super::io::{check_size, create_dirs, exists, found, io, is_missing, name_of, remove_dirs, remove_file};
 use super::lock::DirectoryLock;
 use super::names::{BUCKET_DEPTH_MAX, PartId, finished_part, is_in_progress, is_part_path};
 use super::staging::{StagedFile, Staging};
 use crate::base::error::{Error, Result};
 use crate::base::failpoint;
-use crate::base::vfs::{SharedVfs, Vfs, VfsFile};
+use crate::base::vfs::{SharedVfs, Vfs};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use xxhash_rust::xxh3::Xxh3;
-
-/// Bytes read at once to compare a checksum.
-const READ_BYTES: usize = 1 << 20;
 
 /// What a writer keeps in a checkpoint.
 #[derive(Debug, Serialize, Deserialize)]
@@ -305,29 +302,6 @@ impl Parts {
         let mut held = self.held();
         held.lock = None;
         remove_dirs(vfs, &mut held.created)
-    }
-}
-
-/// Whether a file begins with what was written before the barrier.
-fn check_content(opened: &dyn VfsFile, path: &Path, file: &StagedFile) -> Result<()> {
-    let corrupt = |offset, message| Error::Corrupt { path: path.to_path_buf(), offset, message };
-    let len = io("read", path, opened.len())?;
-    if len < file.bytes {
-        return Err(corrupt(len, format!("expected {} bytes of output, found {len}", file.bytes)));
-    }
-    let Some(checksum) = file.checksum else { return Ok(()) };
-    let mut digest = Xxh3::new();
-    let mut buffer = vec![0; READ_BYTES.min(usize::try_from(file.bytes).unwrap_or(READ_BYTES))];
-    let mut at = 0;
-    while at < file.bytes {
-        let n = buffer.len().min(usize::try_from(file.bytes - at).unwrap_or(usize::MAX));
-        io("read", path, opened.read_exact_at(&mut buffer[..n], at))?;
-        digest.update(&buffer[..n]);
-        at += n as u64;
-    }
-    match digest.digest() == checksum {
-        true => Ok(()),
-        false => Err(corrupt(0, format!("the first {} bytes are not those that were written", file.bytes))),
     }
 }
 

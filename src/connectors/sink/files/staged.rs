@@ -8,8 +8,10 @@ use super::{BUFFER_BYTES, ENCODE_RECORDS};
 use crate::base::error::{Error, Result};
 use crate::base::metrics::Counter;
 use crate::base::vfs::{SharedVfs, VfsFile};
+use crate::operator::sink::SinkContext;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use xxhash_rust::xxh3::Xxh3;
 
 /// Writes one part file. Dropped before `finish` has succeeded, it removes the file.
 pub(super) struct StagedWriter<E> {
@@ -21,6 +23,8 @@ pub(super) struct StagedWriter<E> {
     buffer: Vec<u8>,
     file: Option<Box<dyn VfsFile>>,
     bytes: u64,
+    /// Of all bytes, where another process may have to check them.
+    digest: Option<Box<Xxh3>>,
     synced: bool,
     vfs: SharedVfs,
     bytes_written: Counter,
@@ -33,7 +37,7 @@ impl<E> StagedWriter<E> {
         staged: String,
         name: String,
         synced: bool,
-        vfs: SharedVfs,
+        ctx: &SinkContext,
         bytes_written: Counter,
     ) -> Self {
         let path = dir.join(&staged);
@@ -46,8 +50,9 @@ impl<E> StagedWriter<E> {
             buffer: Vec::new(),
             file: None,
             bytes: 0,
+            digest: ctx.resumable.then(|| Box::new(Xxh3::new())),
             synced,
-            vfs,
+            vfs: ctx.vfs.clone(),
             bytes_written,
         }
     }
@@ -82,7 +87,8 @@ impl<E> StagedWriter<E> {
         self.vfs.sync_dir(&self.dir).map_err(|e| Error::io("sync", &self.dir, e))?;
         self.file = None;
         let (staged, name) = (self.staged.clone(), self.name.clone());
-        Ok(vec![StagedFile { staged, name, bytes: self.bytes, checksum: None }])
+        let checksum = self.digest.as_ref().map(|digest| digest.digest());
+        Ok(vec![StagedFile { staged, name, bytes: self.bytes, checksum }])
     }
 
     fn write_buffer(&mut self) -> Result<()> {
@@ -94,6 +100,9 @@ impl<E> StagedWriter<E> {
             none => none.insert(create(&self.vfs, &self.path)?),
         };
         file.append(&self.buffer).map_err(|e| Error::io("write", &self.path, e))?;
+        if let Some(digest) = &mut self.digest {
+            digest.update(&self.buffer);
+        }
         self.bytes += self.buffer.len() as u64;
         self.bytes_written.add(self.buffer.len() as u64);
         self.buffer.clear();

@@ -16,6 +16,7 @@
 //! behind which a commit is only ever completed, by `abort` and by the next job, too.
 //! Costs and limits: two syncs per file and up to five per commit.
 
+use super::content::check_content;
 use super::io::{check_size, create_dirs, exists, found, io, name_of, parent, remove_dirs, remove_file};
 use super::lock::{DirectoryLock, LOCK_FILE, in_use};
 use super::names::finished_part;
@@ -338,7 +339,7 @@ impl Staging {
         }
     }
 
-    /// Whether a finished file is still there under its hidden name, or already under its final one.
+    /// Whether a finished file is still there under its hidden name, or already under its final one, with what was written into it.
     pub(super) fn is_intact(&self, vfs: &dyn Vfs, job_id: &str, file: &StagedFile) -> Result<bool> {
         let Places { inside, beside, .. } = self.places(job_id);
         let places = [
@@ -349,7 +350,16 @@ impl Staging {
         ];
         for path in places {
             match vfs.metadata(&path) {
-                Ok(meta) if meta.is_file && meta.len == file.bytes => return Ok(true),
+                Ok(meta) if meta.is_file && meta.len == file.bytes => {
+                    let opened = io("open", &path, vfs.open(&path))?;
+                    match check_content(&*opened, &path, file) {
+                        Ok(()) => return Ok(true),
+                        Err(error @ Error::Corrupt { .. }) => {
+                            tracing::warn!(%error, "a staged file is damaged")
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
                 Err(e) if !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
                     return Err(Error::io("open", &path, e));
                 }

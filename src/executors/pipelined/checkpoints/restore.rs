@@ -73,8 +73,11 @@ impl Restored {
                 })
             };
             let reads_nothing = |index: usize| {
-                let into =
-                    task.steps.iter().flat_map(|&step| plan.edges_into(step)).filter(|edge| !edge.local);
+                let into = task
+                    .steps
+                    .iter()
+                    .flat_map(|&step| plan.edges_into(step))
+                    .filter(|edge| !edge.local && !edge.feedback);
                 into.into_iter().all(|edge| {
                     let from = &plan.steps[edge.from];
                     let feeds = |producer: &usize| {

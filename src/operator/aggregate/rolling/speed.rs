@@ -3,6 +3,7 @@
 use super::*;
 use crate::base::accumulator::Accumulators;
 use crate::base::clock::VirtualClock;
+use crate::base::hash::hash_of;
 use crate::base::metrics::Counters;
 use crate::base::parameters::Parameters;
 use crate::operator::RuntimeContext;

@@ -205,3 +205,27 @@ fn a_full_disk_says_what_was_needed() {
     );
     assert!(text.contains("give more memory"), "{text}");
 }
+
+/// T15: a record above the limit is an error that says so, of both kinds of buffer, and one below it is none; what came before is there still.
+#[test]
+fn a_record_above_the_limit_is_refused_and_named() {
+    let dir = tempfile::tempdir().unwrap();
+    // Pages of zeros that nobody writes to.
+    let large = vec![0u8; ROW_BYTES_MAX + 1];
+    let mut sorted =
+        SortBuffer::new(os_context(dir.path(), 1 << 16, false), partitioning(1), key_bytes_order());
+    let mut plain = PartitionBuffer::new(os_context(dir.path(), 1 << 16, false), 1);
+    sorted.append(1, None, b"key", b"value").unwrap();
+    plain.append(0, None, b"value").unwrap();
+    let found = [
+        sorted.append(1, None, b"key", &large[..ROW_BYTES_MAX]).unwrap_err().to_string(),
+        sorted.append(1, None, &large, b"").unwrap_err().to_string(),
+        plain.append(0, None, &large).unwrap_err().to_string(),
+    ];
+    for error in found {
+        assert!(error.contains(&ROW_BYTES_MAX.to_string()), "{error}");
+    }
+    for output in [sorted.finish(Remainder::Memory).unwrap(), plain.finish(Remainder::Memory).unwrap()] {
+        assert_eq!(output.stats().rows, 1);
+    }
+}
