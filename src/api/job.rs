@@ -170,7 +170,7 @@ fn kept(plan: &JobPlan) -> Result<Kept> {
     let allowed = settings.allow_non_restored_state;
     let retained = settings.checkpoints.retained;
     let mut worked_on = false;
-    let store = match (settings.checkpoints.storage, settings.job_directory()) {
+    let mut store = match (settings.checkpoints.storage, settings.job_directory()) {
         (CheckpointStorage::Directory, Some(dir)) => {
             let dir = JobDirectory::open(plan.vfs.clone(), dir, &process_name())?;
             worked_on = dir.attempt() > 1;
@@ -179,9 +179,17 @@ fn kept(plan: &JobPlan) -> Result<Kept> {
         (CheckpointStorage::Memory, _) if settings.checkpoints.is_on() => Some(Store::in_memory(retained)?),
         _ => None,
     };
-    let restored = match (&settings.restore, &store) {
-        (Some(Restore::Path(path)), _) => Some(pipelined::at_path(physical, &plan.vfs, path, allowed)?),
-        (Some(Restore::Latest), Some(store)) => pipelined::latest(physical, store, allowed)?,
+    let restored = match (&settings.restore, &mut store) {
+        (Some(Restore::Path(path)), store) => {
+            let restored = pipelined::at_path(physical, &plan.vfs, path, allowed)?;
+            // From here on this is what `latest` means, until the job has a checkpoint of its own.
+            store.as_mut().map_or(Ok(()), |store| store.begin_from(path))?;
+            Some(restored)
+        }
+        (Some(Restore::Latest), Some(store)) => {
+            store.find_origin()?;
+            pipelined::latest(physical, &plan.vfs, store, allowed)?
+        }
         (Some(Restore::Latest), None) => None,
         (None, Some(store)) if !store.completed().is_empty() => {
             return Err(Error::config(format!(
@@ -190,7 +198,17 @@ fn kept(plan: &JobPlan) -> Result<Kept> {
                 store.root().display()
             )));
         }
-        (None, _) => None,
+        (None, Some(store)) => {
+            if let Some(origin) = store.find_origin()? {
+                return Err(Error::config(format!(
+                    "the job directory is that of a job that was started from '{}' and has no checkpoint of its own yet; \
+                     go on with it with restore latest, or give the job an empty job-dir",
+                    origin.path.display()
+                )));
+            }
+            None
+        }
+        (None, None) => None,
     };
     if let Some(restored) = &restored {
         tracing::info!(

@@ -9,6 +9,7 @@
 //! DIR/job           what the job is: written and read by the executor
 //! DIR/stages/       finished outputs of BATCH
 //! DIR/checkpoints/  of STREAMING
+//! DIR/origin        what a job of STREAMING was started from
 //! ```
 //!
 //! Invariants: at most one process works in a directory; each that opens it has a higher attempt number than all before it.

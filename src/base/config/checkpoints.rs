@@ -44,7 +44,8 @@ pub enum CheckpointStorage {
 /// The checkpoint or savepoint that a job goes on from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Restore {
-    /// The newest in the job directory that is whole; a job that has none begins at the beginning.
+    /// The newest in the job directory that is whole. A job that has none yet goes on from where it was started from with a
+    /// path; if it was not, it begins at the beginning.
     Latest,
     /// The one in this directory.
     Path(PathBuf),

@@ -15,15 +15,16 @@ use super::wiring::{Wires, wire_with};
 use super::{simulation, threads};
 use crate::base::batch::CheckpointId;
 use crate::base::clock::VirtualClock;
-use crate::base::config::{CheckpointMode, Restore, Settings};
+use crate::base::config::{CheckpointMode, Settings};
 use crate::base::error::{Error, Result};
 use crate::base::failpoint;
 use crate::base::hash::hash_of;
 use crate::base::restart::{Restart, RestartStrategy, Restarts, is_worth_retrying};
+use crate::base::vfs::SharedVfs;
 use crate::executors::job::JobEnvironment;
 use crate::plan::PhysicalPlan;
 use crate::semantics::state::OperatorState;
-use crate::services::checkpoint::{Foreign, Metadata, Store};
+use crate::services::checkpoint::{Foreign, Metadata, StateHandle, Store};
 use crate::services::savepoint::is_savepoint;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -78,15 +79,10 @@ pub fn run(of: PipelinedJob<'_>, tick: &mut dyn FnMut()) -> Result<Outcome> {
     let mut restored = restored;
     let mut stats = CheckpointStats::default();
     let mut trace: Option<Trace> = None;
-    // Checkpoints of earlier runs say nothing of a job that goes on from somewhere else.
-    let own = match settings.restore {
-        Some(Restore::Path(_)) => store.as_ref().map_or(0, Store::next_id),
-        _ => 0,
-    };
     for attempt in 0.. {
         // A checkpoint that cannot be read now is a failure as any other.
         let found = match (attempt, &store) {
-            (1.., Some(store)) => again(plan, job, settings, store, own),
+            (1.., Some(store)) => latest(plan, &job.vfs, store, settings.allow_non_restored_state),
             _ => Ok(restored.take()),
         };
         let Ended { result, all_ended } = match found {
@@ -155,33 +151,17 @@ fn wait(delay: Duration, clock: Option<&Arc<VirtualClock>>, job: &JobEnvironment
     }
 }
 
-/// Where a further attempt goes on from: the newest checkpoint numbered from `own`, or what the job itself went on from.
-fn again(
-    plan: &PhysicalPlan,
-    job: &JobEnvironment,
-    settings: &Settings,
-    store: &Store,
-    own: CheckpointId,
-) -> Result<Option<Restored>> {
-    let allowed = settings.allow_non_restored_state;
-    match (newest(plan, store, own, allowed)?, &settings.restore) {
-        (None, Some(Restore::Path(path))) => at_path(plan, &job.vfs, path, allowed).map(Some),
-        (found, _) => Ok(found),
-    }
-}
-
-/// The newest completed checkpoint of a job that is whole.
+/// The newest completed checkpoint of a job that is whole, or, if it has none yet, what the job was started from.
 ///
 /// # Errors
 /// If there are checkpoints and none can be read, or the one that can does not fit the plan.
-pub fn latest(plan: &PhysicalPlan, store: &Store, allowed: bool) -> Result<Option<Restored>> {
-    newest(plan, store, 0, allowed)
-}
-
-fn newest(plan: &PhysicalPlan, store: &Store, from: CheckpointId, allowed: bool) -> Result<Option<Restored>> {
-    let candidates: Vec<CheckpointId> = store.completed().into_iter().filter(|&id| id >= from).collect();
-    let load = |id: &u64| store.load(*id);
-    first_whole(plan, candidates.iter(), load, &|handle, take| store.read(handle, take), allowed)
+pub fn latest(plan: &PhysicalPlan, vfs: &SharedVfs, store: &Store, allowed: bool) -> Result<Option<Restored>> {
+    let load = |id: &CheckpointId| store.load(*id);
+    let read = &|handle: &StateHandle, take: &mut dyn FnMut(&str, u64, &[u8]) -> Result<()>| store.read(handle, take);
+    match (first_whole(plan, store.own().iter(), load, read, allowed)?, store.origin()) {
+        (None, Some(origin)) => at_path(plan, vfs, &origin.path, allowed).map(Some),
+        (found, _) => Ok(found),
+    }
 }
 
 /// The checkpoint or savepoint at a path.
@@ -190,7 +170,7 @@ fn newest(plan: &PhysicalPlan, store: &Store, from: CheckpointId, allowed: bool)
 /// If there is none, it cannot be read, or it does not fit the plan.
 pub fn at_path(
     plan: &PhysicalPlan,
-    vfs: &crate::base::vfs::SharedVfs,
+    vfs: &SharedVfs,
     path: &Path,
     allowed: bool,
 ) -> Result<Restored> {

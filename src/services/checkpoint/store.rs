@@ -11,6 +11,7 @@
 //! A store may also be in memory, with the same files in a file system that lives there.
 
 use super::metadata::{JobTag, Metadata, StateHandle};
+use super::origin::{ORIGIN, ORIGIN_KIND, Origin};
 use super::state_file::{self, StateWriter};
 use crate::base::batch::CheckpointId;
 use crate::base::error::{Error, Result};
@@ -99,6 +100,8 @@ pub struct Store {
     /// The highest number that has ever been given.
     last_id: CheckpointId,
     job_dir: Option<Arc<JobDirectory>>,
+    /// What the job was started from, if that is not one of its own checkpoints.
+    origin: Option<Origin>,
     pins: Pins,
 }
 
@@ -137,6 +140,7 @@ impl Store {
             completed: BTreeMap::new(),
             last_id: 0,
             job_dir,
+            origin: None,
             pins: Pins::default(),
         };
         store.look()?;
@@ -146,6 +150,37 @@ impl Store {
     /// Notes that a number was given to a checkpoint: no other one gets it, whatever becomes of this one.
     pub fn given(&mut self, id: CheckpointId) {
         self.last_id = self.last_id.max(id);
+    }
+
+    /// What the job in this directory was started from, as a process before this one has noted it.
+    ///
+    /// # Errors
+    /// When the note is damaged or cannot be read.
+    pub fn find_origin(&mut self) -> Result<Option<&Origin>> {
+        if let Some(dir) = &self.job_dir {
+            self.origin = dir.read(ORIGIN, ORIGIN_KIND)?;
+        }
+        Ok(self.origin.as_ref())
+    }
+
+    /// Notes durably that the job is started from the checkpoint or savepoint at a path. Checkpoints that the directory
+    /// holds already are not those of the job from then on.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn begin_from(&mut self, path: &Path) -> Result<()> {
+        let path = std::path::absolute(path).map_err(|e| Error::io("find", path, e))?;
+        let origin = Origin { path, first: self.next_id() };
+        if let Some(dir) = &self.job_dir {
+            dir.write(ORIGIN, ORIGIN_KIND, &origin, Durability::Synced)?;
+        }
+        self.origin = Some(origin);
+        Ok(())
+    }
+
+    /// What the job was started from, if that is known and is not one of its own checkpoints.
+    pub fn origin(&self) -> Option<&Origin> {
+        self.origin.as_ref()
     }
 
     /// Before another attempt: removes what the one before has left unfinished, whose threads must have ended.
@@ -231,6 +266,12 @@ impl Store {
     /// The number that the next checkpoint may have.
     pub fn next_id(&self) -> CheckpointId {
         self.last_id + 1
+    }
+
+    /// The completed checkpoints of the job itself, newest first: not those of runs before it was started from elsewhere.
+    pub fn own(&self) -> Vec<CheckpointId> {
+        let first = self.origin.as_ref().map_or(0, |origin| origin.first);
+        self.completed.range(first..).rev().map(|(id, _)| *id).collect()
     }
 
     /// The completed checkpoints, newest first.
