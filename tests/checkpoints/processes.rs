@@ -109,7 +109,7 @@ fn a_job_that_has_ended_does_not_run_again() {
 #[test]
 fn what_a_job_was_started_from_is_not_forgotten() {
     let (mut died_before, mut died_behind) = (0, 0);
-    for round in 0..24 {
+    for round in 0..10 {
         let disk = MemVfs::new();
         let strikes = Strikes::default();
         let ledgers = Ledgers::new(&strikes);
@@ -126,17 +126,21 @@ fn what_a_job_was_started_from_is_not_forgotten() {
             run(shared.clone(), "/second", None, &Ledgers::new(&strikes), Some(15_000)).unwrap_err();
         }
         let from = Restore::Path("/first".into());
-        // The processes die one after the other, the second one while it goes on.
-        for k in [8 + round / 2, 4 + round] {
-            let noted = disk.metadata(Path::new("/second/origin")).is_ok();
-            let restore = if noted { Restore::Latest } else { from.clone() };
+        let noted = || disk.metadata(Path::new("/second/origin")).is_ok();
+        let dies = |k: u64, restore: Restore| {
             let plan = FaultPlan::fail_at(k, Fault::Io).and_from_then_on();
             let faulty = FaultVfs::new(Arc::new(disk.clone()), plan);
             run(faulty, "/second", Some(restore), &ledgers, None).unwrap_err();
+        };
+        // Before it is noted the process has done nothing.
+        let mut k = round % 5;
+        while !noted() {
+            dies(k, from.clone());
+            k += 5;
         }
-        if disk.metadata(Path::new("/second/origin")).is_err() {
-            continue;
-        }
+        assert!(k > 10, "{k}");
+        // The next one dies while it goes on.
+        dies(k + round, Restore::Latest);
         let anew = run(shared.clone(), "/second", None, &ledgers, None).unwrap_err().to_string();
         assert!(anew.contains("restore latest"), "{anew}");
         let newest = run(shared.clone(), "/second", Some(Restore::Latest), &ledgers, None).unwrap();
@@ -144,7 +148,7 @@ fn what_a_job_was_started_from_is_not_forgotten() {
         died_before += u64::from(!has_old && newest < 30);
         died_behind += u64::from(has_old);
     }
-    assert!(died_before > 5 && died_behind > 5, "{died_before} {died_behind}");
+    assert!(died_before > 2 && died_behind > 4, "{died_before} {died_behind}");
 }
 
 /// A directory with checkpoints is not begun anew by mistake, and not used by two at once.
