@@ -48,6 +48,9 @@ pub(super) struct CheckpointArgs {
     /// Leave out state of the checkpoint that no operator of the program is for
     #[arg(id = "mainstem-allow-non-restored-state", long = "allow-non-restored-state", help_heading = HEADING)]
     pub(super) allow_non_restored_state: bool,
+    /// Take back output that became visible after the checkpoint; who has read it reads its records again
+    #[arg(id = "mainstem-allow-output-rollback", long = "allow-output-rollback", help_heading = HEADING)]
+    pub(super) allow_output_rollback: bool,
 }
 
 impl CheckpointArgs {

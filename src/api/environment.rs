@@ -196,6 +196,12 @@ impl Environment {
     pub fn allow_non_restored_state(self, allow: bool) -> Self {
         self.set(PartialSettings { allow_non_restored_state: Some(allow), ..Default::default() })
     }
+    /// Whether output that became visible after the checkpoint that the job goes back to is taken back, where a sink can do
+    /// that, instead of being an error. Such a checkpoint is one that was given by its path, or an older one where the
+    /// newest is damaged. Who has read that output reads its records again.
+    pub fn allow_output_rollback(self, allow: bool) -> Self {
+        self.set(PartialSettings { allow_output_rollback: Some(allow), ..Default::default() })
+    }
     /// Directory in which the job can be asked for its status, for savepoints and to end, while it runs; see
     /// [`control`](super::control).
     pub fn control(self, dir: impl Into<std::path::PathBuf>) -> Self {

@@ -90,6 +90,7 @@ pub(super) fn start(name: &str, plan: JobPlan) -> Result<JobClient> {
     let continuity = Continuity {
         checkpoints: kept.store.is_some(),
         restored: kept.goes_on,
+        rollback: plan.settings.allow_output_rollback,
         committing: state == Some(JobState::Committing),
         resumable: resumable.is_some(),
     };

@@ -113,12 +113,14 @@ fn what_a_job_was_started_from_is_not_forgotten() {
         let disk = MemVfs::new();
         let strikes = Strikes::default();
         let ledgers = Ledgers::new(&strikes);
-        let run = |vfs: SharedVfs, dir: &str, restore: Option<Restore>, ledgers: &Ledgers, fault: Option<u64>| {
-            let env = environment(2, Some(round)).restart_strategy(RestartStrategy::None).vfs(vfs).job_dir(dir);
-            let env = if let Some(restore) = restore { env.restore(restore) } else { env };
-            build(&env, &Strikes { map: Faults::at(fault), ..Strikes::default() }, ledgers);
-            env.execute("a job").map(|result| result.checkpoints.unwrap().restored)
-        };
+        let run =
+            |vfs: SharedVfs, dir: &str, restore: Option<Restore>, ledgers: &Ledgers, fault: Option<u64>| {
+                let env =
+                    environment(2, Some(round)).restart_strategy(RestartStrategy::None).vfs(vfs).job_dir(dir);
+                let env = if let Some(restore) = restore { env.restore(restore) } else { env };
+                build(&env, &Strikes { map: Faults::at(fault), ..Strikes::default() }, ledgers);
+                env.execute("a job").map(|result| result.checkpoints.unwrap().restored)
+            };
         let shared: SharedVfs = Arc::new(disk.clone());
         run(shared.clone(), "/first", None, &ledgers, Some(9_000)).unwrap_err();
         let has_old = round % 2 == 1;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The names of all options: keys of the configuration file and, after `--`, of the command line.
-pub const OPTIONS: [&str; 26] = [
+pub const OPTIONS: [&str; 27] = [
     "execution-mode",
     "parallelism",
     "max-parallelism",
@@ -35,6 +35,7 @@ pub const OPTIONS: [&str; 26] = [
     "checkpoint-storage",
     "restore",
     "allow-non-restored-state",
+    "allow-output-rollback",
     "control",
 ];
 
@@ -107,6 +108,7 @@ impl PartialSettings {
             "allow-non-restored-state" => {
                 self.allow_non_restored_state = Some(boolean(option, value)?);
             }
+            "allow-output-rollback" => self.allow_output_rollback = Some(boolean(option, value)?),
             _ if self.checkpoints.set(option, value)? => {}
             _ => {
                 return Err(Error::config(format!(
@@ -242,7 +244,7 @@ mod tests {
     }
 
     /// Two different values of each option, as text.
-    const VALUES: [(&str, [&str; 4]); 26] = [
+    const VALUES: [(&str, [&str; 4]); 27] = [
         ("execution-mode", ["batch", "streaming", "automatic", "batch"]),
         ("parallelism", ["3", "4", "5", "6"]),
         ("max-parallelism", ["30000", "30001", "30002", "30003"]),
@@ -268,6 +270,7 @@ mod tests {
         ("checkpoint-storage", ["memory", "directory", "memory", "directory"]),
         ("restore", ["/a", "/b", "/c", "/d"]),
         ("allow-non-restored-state", ["true", "false", "true", "false"]),
+        ("allow-output-rollback", ["true", "false", "true", "false"]),
         ("control", ["/a", "/b", "/c", "/d"]),
     ];
 
@@ -326,6 +329,7 @@ mod tests {
             checkpoint-retained = 3
             restore = 'latest'
             allow-non-restored-state = true
+            allow-output-rollback = true
             control = '/job'";
         let s = PartialSettings::from_file(file(text)).unwrap();
         let expected = PartialSettings {
@@ -354,6 +358,7 @@ mod tests {
             },
             restore: Some(Restore::Latest),
             allow_non_restored_state: Some(true),
+            allow_output_rollback: Some(true),
             control: Some("/job".into()),
         };
         assert_eq!(s, expected);

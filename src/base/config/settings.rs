@@ -61,6 +61,9 @@ pub struct Settings {
     pub restore: Option<Restore>,
     /// Whether state of a checkpoint that no operator of the program is for is left out. Default: it is an error.
     pub allow_non_restored_state: bool,
+    /// Whether output that became visible after the checkpoint that the job goes back to is taken back, where a sink can do
+    /// that. Default: it is an error, since who has read that output would read its records again.
+    pub allow_output_rollback: bool,
     /// Directory in which the job can be asked for its status, for savepoints and to end, while it runs. Default: none,
     /// and then nobody can.
     pub control: Option<PathBuf>,
@@ -88,6 +91,7 @@ pub struct PartialSettings {
     pub checkpoints: PartialCheckpoints,
     pub restore: Option<Restore>,
     pub allow_non_restored_state: Option<bool>,
+    pub allow_output_rollback: Option<bool>,
     pub control: Option<PathBuf>,
 }
 
@@ -121,6 +125,7 @@ impl Settings {
             checkpoints: CheckpointSettings::default(),
             restore: None,
             allow_non_restored_state: false,
+            allow_output_rollback: false,
             control: None,
         }
     }
@@ -156,6 +161,7 @@ impl Settings {
             checkpoints,
             restore,
             allow_non_restored_state,
+            allow_output_rollback,
             control,
         } = over.clone();
         set(&mut new.execution_mode, execution_mode);
@@ -177,6 +183,7 @@ impl Settings {
         new.checkpoints.apply(&checkpoints);
         new.restore = restore.or(new.restore);
         set(&mut new.allow_non_restored_state, allow_non_restored_state);
+        set(&mut new.allow_output_rollback, allow_output_rollback);
         new.control = control.or(new.control);
         if let Some(max) = new.max_parallelism.filter(|_| new.parallelism_is_default) {
             new.parallelism = new.parallelism.min(max);
@@ -313,6 +320,7 @@ impl PartialSettings {
             checkpoints: self.checkpoints.or(lower.checkpoints),
             restore: self.restore.or(lower.restore),
             allow_non_restored_state: self.allow_non_restored_state.or(lower.allow_non_restored_state),
+            allow_output_rollback: self.allow_output_rollback.or(lower.allow_output_rollback),
             control: self.control.or(lower.control),
         }
     }

@@ -155,9 +155,16 @@ fn wait(delay: Duration, clock: Option<&Arc<VirtualClock>>, job: &JobEnvironment
 ///
 /// # Errors
 /// If there are checkpoints and none can be read, or the one that can does not fit the plan.
-pub fn latest(plan: &PhysicalPlan, vfs: &SharedVfs, store: &Store, allowed: bool) -> Result<Option<Restored>> {
+pub fn latest(
+    plan: &PhysicalPlan,
+    vfs: &SharedVfs,
+    store: &Store,
+    allowed: bool,
+) -> Result<Option<Restored>> {
     let load = |id: &CheckpointId| store.load(*id);
-    let read = &|handle: &StateHandle, take: &mut dyn FnMut(&str, u64, &[u8]) -> Result<()>| store.read(handle, take);
+    let read = &|handle: &StateHandle, take: &mut dyn FnMut(&str, u64, &[u8]) -> Result<()>| {
+        store.read(handle, take)
+    };
     match (first_whole(plan, store.own().iter(), load, read, allowed)?, store.origin()) {
         (None, Some(origin)) => at_path(plan, vfs, &origin.path, allowed).map(Some),
         (found, _) => Ok(found),
@@ -168,12 +175,7 @@ pub fn latest(plan: &PhysicalPlan, vfs: &SharedVfs, store: &Store, allowed: bool
 ///
 /// # Errors
 /// If there is none, it cannot be read, or it does not fit the plan.
-pub fn at_path(
-    plan: &PhysicalPlan,
-    vfs: &SharedVfs,
-    path: &Path,
-    allowed: bool,
-) -> Result<Restored> {
+pub fn at_path(plan: &PhysicalPlan, vfs: &SharedVfs, path: &Path, allowed: bool) -> Result<Restored> {
     if is_savepoint(&**vfs, path) {
         return restore_savepoint(plan, vfs, path, allowed);
     }
@@ -290,10 +292,11 @@ impl Attempt<'_> {
             let finished: Vec<bool> = (0..of.parallelism).map(finished).collect();
             source.begin(state(step), &finished).map_err(|e| named(step, e))?;
         }
+        let committed = self.restored.as_ref().is_some_and(|restored| restored.is_savepoint);
         for (&step, sink) in self.job.sinks.iter() {
             failpoint::check("restore.sinks")?;
             let none = OperatorState::default();
-            sink.recover(state(step).unwrap_or(&none)).map_err(|e| named(step, e))?;
+            sink.recover(state(step).unwrap_or(&none), committed).map_err(|e| named(step, e))?;
         }
         Ok(())
     }

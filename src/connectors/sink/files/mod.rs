@@ -27,7 +27,7 @@ use crate::base::batch::Batch;
 use crate::base::data::{Data, Timestamp};
 use crate::base::error::{Error, Result};
 pub use buckets::{BucketAssigner, BucketBy, OneBucket, date_hour};
-use parts::{Parts, WriterState};
+use parts::{GoingBack, Parts, WriterState};
 pub use rolling::RollingPolicy;
 use rows::{BytesFormat, CsvFormat, RowEncoder, RowFormat, TextFormat};
 use staged::StagedWriter;
@@ -52,7 +52,12 @@ const ENCODE_RECORDS: usize = 64;
 /// one, each with the first checkpoint after it was closed. A file that has appeared never changes, so whoever reads
 /// it reads each record once, whatever happens to the job: a job that is restored finishes the files of its checkpoint
 /// with what was written before it, and removes what was written later. While it is written to, a file has a hidden name.
-/// Going back to a checkpoint that is older than finished files is refused.
+///
+/// Going back to a checkpoint that is older than finished files is refused, since their records would come again. With
+/// [`allow_output_rollback`](crate::Environment::allow_output_rollback) the files that were finished since are removed, and
+/// those that were written to at the checkpoint are cut: all part files with such numbers in the directory count as the
+/// job's, which had it for itself. A savepoint has finished files only. It may be restored into another output directory,
+/// which then has what comes after it.
 ///
 /// ```
 /// use mainstem::connectors::sink::FileSink;
@@ -224,7 +229,8 @@ impl<T: Data, F: RowFormat<T>, B: BucketAssigner<T>> Sink<T> for FileSink<F, B> 
     }
     fn recover(&self, recovered: Recovered<'_, StagedFile>, ctx: &SinkContext) -> Result<()> {
         let states = recovered.states.entries::<WriterState>().collect::<Result<Vec<_>>>()?;
-        self.parts.recover(&*ctx.vfs, recovered.committables, states)
+        let going_back = GoingBack { rollback: ctx.rollback, committed: recovered.committed };
+        self.parts.recover(&*ctx.vfs, recovered.committables, states, going_back)
     }
     fn finish(&self, _ctx: &SinkContext) -> Result<()> {
         self.parts.release();
