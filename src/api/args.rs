@@ -95,7 +95,8 @@ pub struct EngineArgs {
         allow_negative_numbers = true, value_parser = parse_seed)]
     seed: Option<u64>,
     /// How failures are answered: none, fixed-delay:ATTEMPTS:DELAY, exponential[:INITIAL:MAX:MULTIPLIER:JITTER] or
-    /// failure-rate:MAX:INTERVAL:DELAY [default: only what the outside world did to a unit of a batch is tried again]
+    /// failure-rate:MAX:INTERVAL:DELAY [default: failure-rate:60:10min:1s with checkpoints; of a batch only what the
+    /// outside world did to a unit is tried again]
     #[arg(id = "mainstem-restart-strategy", long = "restart-strategy", value_name = "STRATEGY",
         help_heading = HEADING)]
     restart_strategy: Option<RestartStrategy>,

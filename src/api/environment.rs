@@ -133,8 +133,10 @@ impl Environment {
     pub fn temp_dir(self, dir: impl Into<std::path::PathBuf>) -> Self {
         self.set(PartialSettings { temp_dir: Some(dir.into()), ..Default::default() })
     }
-    /// How failures are answered. If nothing is said, STREAMING ends with the first one, and BATCH tries a unit of work
-    /// that failed for want of the outside world (a disk, a file) again a few times, and code that fails not at all.
+    /// How failures are answered. If nothing is said, STREAMING with checkpoints restarts after a second and gives up after
+    /// more than 60 failures within 10 minutes ([`RestartStrategy::STREAMING`]), STREAMING without them ends with the first
+    /// failure, and BATCH tries a unit of work that failed for want of the outside world (a disk, a file) again a few
+    /// times, and code that fails not at all.
     pub fn restart_strategy(self, strategy: RestartStrategy) -> Self {
         self.set(PartialSettings { restart_strategy: Some(strategy), ..Default::default() })
     }

@@ -45,8 +45,9 @@ pub struct Settings {
     pub explain: Option<ExplainFormat>,
     /// What steps the subtasks. Default: threads.
     pub driver: Driver,
-    /// How failures are answered. Default: in STREAMING the first one ends the job; in BATCH a unit of work that
-    /// failed for want of the outside world is tried again a few times, and code that fails is not.
+    /// How failures are answered. Default: in STREAMING with checkpoints by [`RestartStrategy::STREAMING`], without them the
+    /// first one ends the job; in BATCH a unit of work that failed for want of the outside world is tried again a few
+    /// times, and code that fails is not.
     pub restart_strategy: Option<RestartStrategy>,
     /// Directory in which the job keeps what it needs to go on after the death of the process. Default: none, and
     /// then nothing is left behind.

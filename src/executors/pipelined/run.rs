@@ -74,8 +74,12 @@ pub struct Outcome {
 /// The failure that was not answered by another attempt.
 pub fn run(of: PipelinedJob<'_>, tick: &mut dyn FnMut()) -> Result<Outcome> {
     let PipelinedJob { plan, job, settings, simulated, hook, control, mut store, restored, goes_on } = of;
-    let strategy = settings.restart_strategy.clone().filter(|_| settings.checkpoints.is_on());
-    let mut restarts = Restarts::new(strategy.unwrap_or(RestartStrategy::None));
+    let strategy = match settings.checkpoints.is_on() {
+        true => settings.restart_strategy.clone().unwrap_or(RestartStrategy::STREAMING),
+        // There is nothing to go on from.
+        false => RestartStrategy::None,
+    };
+    let mut restarts = Restarts::new(strategy);
     let mut restored = restored;
     let mut stats = CheckpointStats::default();
     let mut trace: Option<Trace> = None;
