@@ -15,7 +15,10 @@ mod parts;
 mod parts_tests;
 mod rolling;
 pub mod rows;
+mod scan;
 mod staged;
+#[cfg(test)]
+mod staged_tests;
 mod staging;
 #[cfg(test)]
 mod staging_tests;
@@ -25,12 +28,12 @@ use super::line::{Line, LineWith};
 use super::{CommitPoint, Recovered, Section, Sink, SinkContext, SinkWriter};
 use crate::base::batch::Batch;
 use crate::base::data::{Data, Timestamp};
-use crate::base::error::{Error, Result};
+use crate::base::error::Result;
 pub use buckets::{BucketAssigner, BucketBy, OneBucket, date_hour};
 use parts::{GoingBack, Parts, WriterState};
 pub use rolling::RollingPolicy;
 use rows::{BytesFormat, CsvFormat, RowEncoder, RowFormat, TextFormat};
-use staged::StagedWriter;
+use staged::{StagedWriter, StagedWriterOptions};
 pub use staging::StagedFile;
 use staging::Staging;
 use std::path::PathBuf;
@@ -131,7 +134,8 @@ impl<F> FileSink<F> {
         }
     }
     /// Puts each record into a directory below the output directory, its bucket, which `name` writes: a `/` in the name
-    /// separates directories, and what could mean something else to a file system is encoded. Only in jobs with checkpoints.
+    /// separates directories, and what could mean something else to a file system is encoded. Without checkpoints each unit
+    /// of work has a file in each bucket that it has records for, and all appear when the job has succeeded.
     ///
     /// ```
     /// use mainstem::connectors::sink::{FileSink, date_hour};
@@ -142,7 +146,8 @@ impl<F> FileSink<F> {
     where
         G: Fn(&T, &mut String) + Clone + Send + Sync + 'static,
     {
-        let FileSink { staging, parts, format, policy, synced, .. } = self;
+        let FileSink { mut staging, parts, format, policy, synced, .. } = self;
+        staging.buckets = true;
         FileSink { staging, parts, format, buckets: BucketBy(name), policy, synced }
     }
 }
@@ -182,11 +187,6 @@ impl<T: Data, F: RowFormat<T>, B: BucketAssigner<T>> Sink<T> for FileSink<F, B> 
     fn prepare(&self, ctx: &SinkContext) -> Result<()> {
         match ctx.checkpoints {
             true => self.parts.prepare(&ctx.vfs, &self.staging, ctx.restored),
-            false if !B::ONE => Err(Error::config(format!(
-                "the files in '{}' have buckets, and these need a job with checkpoints; switch checkpoints on, or write \
-                 to one directory",
-                self.staging.dir().display()
-            ))),
             false => self.staging.prepare(&*ctx.vfs, &ctx.job_id),
         }
     }
@@ -210,16 +210,16 @@ impl<T: Data, F: RowFormat<T>, B: BucketAssigner<T>> Sink<T> for FileSink<F, B> 
         let staged = format!(".part-{subtask:05}-{unit:05}.attempt-{}", ctx.attempt);
         let dir = self.staging.staging(&*ctx.vfs, &ctx.job_id)?;
         let name = format!("part-{subtask:05}-{unit:05}.{}", self.format.extension());
-        let encoder = self.format.encoder();
-        Ok(FileWriter(Protocol::Staged(StagedWriter::new(
-            encoder,
+        Ok(FileWriter(Protocol::Staged(StagedWriter::new(StagedWriterOptions {
+            format: self.format.clone(),
+            buckets: self.buckets.clone(),
             dir,
             staged,
             name,
-            self.synced,
-            ctx.vfs.clone(),
+            synced: self.synced,
+            vfs: ctx.vfs.clone(),
             bytes_written,
-        ))))
+        }))))
     }
     fn commit(&self, committables: Vec<StagedFile>, ctx: &SinkContext) -> Result<()> {
         match ctx.checkpoints {
@@ -256,8 +256,8 @@ impl<T: Data, F: RowFormat<T>, B: BucketAssigner<T>> Sink<T> for FileSink<F, B> 
 pub struct FileWriter<F, E, B>(Protocol<F, E, B>);
 
 enum Protocol<F, E, B> {
-    /// One file, visible at the end of the job.
-    Staged(StagedWriter<E>),
+    /// A file in each bucket, visible at the end of the job.
+    Staged(StagedWriter<F, E, B>),
     /// Files that become visible with checkpoints.
     Parts(PartWriter<F, E, B>),
 }

@@ -14,9 +14,10 @@
 //! somewhere else by now.
 //! Costs and limits: a rename for each file, and a sync of each directory with new files, for each checkpoint.
 
-use super::io::{check_size, create_dirs, exists, found, io, is_missing, name_of, remove_dirs, remove_file};
+use super::io::{check_size, create_dirs, exists, found, io, is_missing, remove_dirs, remove_file};
 use super::lock::DirectoryLock;
-use super::names::{BUCKET_DEPTH_MAX, PartId, finished_part, is_in_progress, is_part_path};
+use super::names::is_part_path;
+use super::scan::scan;
 use super::staging::{StagedFile, Staging};
 use crate::base::error::{Error, Result};
 use crate::base::failpoint;
@@ -62,17 +63,6 @@ struct Held {
     created: Vec<PathBuf>,
     /// The number of the first file of the writers of this attempt.
     first: u64,
-}
-
-/// What there is in an output directory, by paths relative to it.
-#[derive(Default)]
-struct Scan {
-    finished: BTreeMap<String, PartId>,
-    in_progress: BTreeSet<String>,
-    /// Directories, outermost first.
-    dirs: Vec<String>,
-    /// Whether there is any other file that is not hidden.
-    others: bool,
 }
 
 impl Parts {
@@ -125,7 +115,7 @@ impl Parts {
 
     /// A new job finds no part files: they are in its way or, with `overwrite`, removed.
     fn check_empty(&self, vfs: &dyn Vfs, overwrite: bool) -> Result<()> {
-        let scan = self.scan(vfs)?;
+        let scan = scan(vfs, &self.dir)?;
         if !overwrite && (scan.others || !scan.finished.is_empty()) {
             return Err(Error::config(format!(
                 "output directory '{}' is not empty; give --overwrite to remove its part files when the job starts, or \
@@ -136,38 +126,6 @@ impl Parts {
         let old = || scan.finished.keys().chain(&scan.in_progress);
         old().try_for_each(|path| remove_file(vfs, &self.dir.join(path)))?;
         self.sync_dirs(vfs, old().map(String::as_str))
-    }
-
-    fn scan(&self, vfs: &dyn Vfs) -> Result<Scan> {
-        let mut scan = Scan::default();
-        self.scan_below(vfs, "", 0, &mut scan)?;
-        Ok(scan)
-    }
-
-    fn scan_below(&self, vfs: &dyn Vfs, below: &str, depth: usize, scan: &mut Scan) -> Result<()> {
-        let dir = self.dir.join(below);
-        for path in io("list", &dir, vfs.list(&dir))? {
-            let name = name_of(&path);
-            let relative = format!("{below}{name}");
-            if is_in_progress(&name) {
-                scan.in_progress.insert(relative);
-            } else if name.starts_with('.') {
-                continue;
-            } else if let Some(id) = finished_part(&name) {
-                scan.finished.insert(relative, id);
-            } else {
-                let meta = io("open", &path, found(vfs.metadata(&path)))?;
-                let is_dir = meta.is_some_and(|meta| meta.is_dir) && !io("open", &path, vfs.is_link(&path))?;
-                if depth < BUCKET_DEPTH_MAX && is_dir {
-                    let relative = format!("{relative}/");
-                    scan.dirs.push(relative.clone());
-                    self.scan_below(vfs, &relative, depth + 1, scan)?;
-                } else {
-                    scan.others = true;
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Makes files visible. May be repeated, by another process too.
@@ -222,7 +180,7 @@ impl Parts {
             states.iter().map(|(subtask, state)| (*subtask, state.next)).collect();
         let first = next.values().copied().max().unwrap_or(0);
         let open = states.into_iter().flat_map(|(_, state)| state.open);
-        let scan = self.scan(vfs)?;
+        let scan = scan(vfs, &self.dir)?;
         let is_there = |file: &StagedFile| {
             scan.finished.contains_key(&file.name) || scan.in_progress.contains(&file.staged)
         };
@@ -355,7 +313,7 @@ impl Parts {
     /// Removes what is not finished.
     pub(super) fn abort(&self, vfs: &dyn Vfs) -> Result<()> {
         if exists(vfs, &self.dir)? {
-            let scan = self.scan(vfs)?;
+            let scan = scan(vfs, &self.dir)?;
             scan.in_progress.iter().try_for_each(|path| remove_file(vfs, &self.dir.join(path)))?;
             if self.held().created.contains(&self.dir) {
                 let mut dirs = scan.dirs.iter().map(|dir| self.dir.join(dir)).collect();
