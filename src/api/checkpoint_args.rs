@@ -42,6 +42,9 @@ pub(super) struct CheckpointArgs {
     #[arg(id = "mainstem-checkpoint-storage", long = "checkpoint-storage", value_name = "WHERE",
         help_heading = HEADING)]
     storage: Option<CheckpointStorage>,
+    /// Keep checkpoints in DIR; the job directory then has copies for a faster restore [default: the job directory]
+    #[arg(id = "mainstem-checkpoint-dir", long = "checkpoint-dir", value_name = "DIR", help_heading = HEADING)]
+    dir: Option<std::path::PathBuf>,
     /// Go on from a checkpoint or savepoint: latest, or the directory of one
     #[arg(id = "mainstem-restore", long = "restore", value_name = "latest|PATH", help_heading = HEADING)]
     pub(super) restore: Option<Restore>,
@@ -65,6 +68,7 @@ impl CheckpointArgs {
             tolerable_failures: self.tolerable_failures,
             retained: self.retained,
             storage: self.storage,
+            dir: self.dir.clone(),
         }
     }
 }

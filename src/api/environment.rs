@@ -190,6 +190,11 @@ impl Environment {
     pub fn checkpoint_storage(self, storage: CheckpointStorage) -> Self {
         self.checkpoints(PartialCheckpoints { storage: Some(storage), ..Default::default() })
     }
+    /// The directory that keeps the checkpoints of the job, such as one that other machines see. The job directory, if there
+    /// is one, then has copies of the newest one's state, from which a restore reads if they are whole.
+    pub fn checkpoint_dir(self, dir: impl Into<std::path::PathBuf>) -> Self {
+        self.checkpoints(PartialCheckpoints { dir: Some(dir.into()), ..Default::default() })
+    }
     /// The checkpoint that the job goes on from.
     pub fn restore(self, from: Restore) -> Self {
         self.set(PartialSettings { restore: Some(from), ..Default::default() })

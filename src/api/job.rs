@@ -24,7 +24,7 @@ use crate::operator::context::JobContext;
 use crate::operator::exchange::Partitioning;
 use crate::operator::source::{BYTES_READ, SplitAssignment};
 use crate::plan::{Edge, PhysicalPlan};
-use crate::services::checkpoint::Store;
+use crate::services::checkpoint::{Copies, Store};
 use crate::services::job_dir::JobDirectory;
 use std::io::IsTerminal;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -171,11 +171,16 @@ fn kept(plan: &JobPlan) -> Result<Kept> {
     let allowed = settings.allow_non_restored_state;
     let retained = settings.checkpoints.retained;
     let mut worked_on = false;
-    let mut store = match (settings.checkpoints.storage, settings.job_directory()) {
+    let mut store = match (settings.checkpoints.storage, settings.checkpoint_directory()) {
         (CheckpointStorage::Directory, Some(dir)) => {
-            let dir = JobDirectory::open(plan.vfs.clone(), dir, &process_name())?;
-            worked_on = dir.attempt() > 1;
-            Some(Store::in_directory(Arc::new(dir), retained)?)
+            let open = |dir| JobDirectory::open(plan.vfs.clone(), dir, &process_name()).map(Arc::new);
+            let home = open(dir)?;
+            worked_on = home.attempt() > 1;
+            let store = Store::in_directory(home, retained)?;
+            Some(match settings.job_directory().filter(|job_dir| *job_dir != dir) {
+                Some(job_dir) => store.with_copies(Copies::in_directory(open(job_dir)?)),
+                None => store,
+            })
         }
         (CheckpointStorage::Memory, _) if settings.checkpoints.is_on() => Some(Store::in_memory(retained)?),
         _ => None,

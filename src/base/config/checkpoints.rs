@@ -70,6 +70,9 @@ pub struct CheckpointSettings {
     pub retained: usize,
     /// Where they are kept. Default: in the job directory.
     pub storage: CheckpointStorage,
+    /// The directory that keeps them, such as one that other machines see; the job directory then has copies of the newest
+    /// one's state, from which a restore reads if they are whole. Default: the job directory.
+    pub dir: Option<PathBuf>,
 }
 
 impl Default for CheckpointSettings {
@@ -83,6 +86,7 @@ impl Default for CheckpointSettings {
             tolerable_failures: 0,
             retained: RETAINED_MIN,
             storage: CheckpointStorage::default(),
+            dir: None,
         }
     }
 }
@@ -99,6 +103,7 @@ pub struct PartialCheckpoints {
     pub tolerable_failures: Option<usize>,
     pub retained: Option<usize>,
     pub storage: Option<CheckpointStorage>,
+    pub dir: Option<PathBuf>,
 }
 
 impl PartialCheckpoints {
@@ -114,6 +119,7 @@ impl PartialCheckpoints {
             tolerable_failures: self.tolerable_failures.or(lower.tolerable_failures),
             retained: self.retained.or(lower.retained),
             storage: self.storage.or(lower.storage),
+            dir: self.dir.or(lower.dir),
         }
     }
 
@@ -128,6 +134,12 @@ impl PartialCheckpoints {
             "checkpoint-tolerable-failures" => self.tolerable_failures = Some(parse_count(option, value)?),
             "checkpoint-retained" => self.retained = Some(parse_count(option, value)?),
             "checkpoint-storage" => self.storage = Some(value.parse()?),
+            "checkpoint-dir" if value.is_empty() => {
+                return Err(Error::config(
+                    "checkpoint-dir is empty; give a directory for the checkpoints of one job",
+                ));
+            }
+            "checkpoint-dir" => self.dir = Some(PathBuf::from(value)),
             _ => return Ok(false),
         }
         Ok(true)
@@ -151,6 +163,7 @@ impl CheckpointSettings {
             tolerable_failures,
             retained,
             storage,
+            dir,
         } = over.clone();
         self.interval = interval.or(self.interval);
         self.mode = mode.unwrap_or(self.mode);
@@ -160,6 +173,7 @@ impl CheckpointSettings {
         self.tolerable_failures = tolerable_failures.unwrap_or(self.tolerable_failures);
         self.retained = retained.unwrap_or(self.retained);
         self.storage = storage.unwrap_or(self.storage);
+        self.dir = dir.or(self.dir.take());
     }
 
     pub(super) fn check(&self) -> Result<()> {

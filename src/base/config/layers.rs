@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The names of all options: keys of the configuration file and, after `--`, of the command line.
-pub const OPTIONS: [&str; 27] = [
+pub const OPTIONS: [&str; 28] = [
     "execution-mode",
     "parallelism",
     "max-parallelism",
@@ -33,6 +33,7 @@ pub const OPTIONS: [&str; 27] = [
     "checkpoint-tolerable-failures",
     "checkpoint-retained",
     "checkpoint-storage",
+    "checkpoint-dir",
     "restore",
     "allow-non-restored-state",
     "allow-output-rollback",
@@ -244,7 +245,7 @@ mod tests {
     }
 
     /// Two different values of each option, as text.
-    const VALUES: [(&str, [&str; 4]); 27] = [
+    const VALUES: [(&str, [&str; 4]); 28] = [
         ("execution-mode", ["batch", "streaming", "automatic", "batch"]),
         ("parallelism", ["3", "4", "5", "6"]),
         ("max-parallelism", ["30000", "30001", "30002", "30003"]),
@@ -268,6 +269,7 @@ mod tests {
         ("checkpoint-tolerable-failures", ["1", "2", "3", "4"]),
         ("checkpoint-retained", ["2", "3", "4", "5"]),
         ("checkpoint-storage", ["memory", "directory", "memory", "directory"]),
+        ("checkpoint-dir", ["/a", "/b", "/c", "/d"]),
         ("restore", ["/a", "/b", "/c", "/d"]),
         ("allow-non-restored-state", ["true", "false", "true", "false"]),
         ("allow-output-rollback", ["true", "false", "true", "false"]),

@@ -136,6 +136,11 @@ impl Settings {
         self.resume.as_deref().or(self.job_dir.as_deref())
     }
 
+    /// The directory that keeps the checkpoints of the job.
+    pub fn checkpoint_directory(&self) -> Option<&Path> {
+        self.checkpoints.dir.as_deref().or(self.job_directory())
+    }
+
     /// Lays `over` these settings, as the calls of a builder do, and checks the result.
     ///
     /// # Errors
@@ -251,15 +256,16 @@ impl Settings {
     pub fn check_complete(&self) -> Result<()> {
         self.check()?;
         let in_directory = self.checkpoints.storage == CheckpointStorage::Directory;
-        if self.checkpoints.is_on() && in_directory && self.job_directory().is_none() {
+        if self.checkpoints.is_on() && in_directory && self.checkpoint_directory().is_none() {
             return Err(Error::config(
-                "checkpoints need a directory; give job-dir, or keep them with checkpoint-storage memory where they need \
+                "checkpoints need a directory; give job-dir or checkpoint-dir, or keep them with checkpoint-storage memory where they need \
                  not survive the process",
             ));
         }
-        if self.restore == Some(Restore::Latest) && self.job_directory().is_none() {
+        if self.restore == Some(Restore::Latest) && self.checkpoint_directory().is_none() {
             return Err(Error::config(
-                "restore latest looks for checkpoints in the job directory; give job-dir, or the path of a checkpoint",
+                "restore latest looks for checkpoints in the directory of the job; give job-dir or checkpoint-dir, or the \
+                 path of a checkpoint",
             ));
         }
         Ok(())

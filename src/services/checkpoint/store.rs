@@ -10,6 +10,7 @@
 //! long as the checkpoint is kept. The newest `retained` completed checkpoints are kept.
 //! A store may also be in memory, with the same files in a file system that lives there.
 
+use super::copies::Copies;
 use super::metadata::{JobTag, Metadata, StateHandle};
 use super::origin::{ORIGIN, ORIGIN_KIND, Origin};
 use super::state_file::{self, StateWriter};
@@ -32,7 +33,7 @@ pub fn checkpoint_dir(id: CheckpointId) -> String {
     format!("{CHECKPOINT}{id}")
 }
 
-fn id_of(dir: &Path) -> Option<CheckpointId> {
+pub(super) fn id_of(dir: &Path) -> Option<CheckpointId> {
     dir.file_name()?.to_str()?.strip_prefix(CHECKPOINT)?.parse().ok()
 }
 
@@ -42,6 +43,7 @@ pub struct StateDir {
     vfs: SharedVfs,
     root: PathBuf,
     job: JobTag,
+    copies: Option<Copies>,
 }
 
 impl StateDir {
@@ -49,13 +51,14 @@ impl StateDir {
     pub fn at_barrier(&self, checkpoint: CheckpointId, operator: usize, subtask: usize) -> StateWriter {
         let path = format!("{}/{operator}-{subtask}.state", checkpoint_dir(checkpoint));
         StateWriter::new(self.vfs.clone(), &self.root, path, &self.job, checkpoint)
+            .with_copy(self.copies.as_ref())
     }
 
     /// For the state that a subtask of an operator keeps when it has finished, and another one for when that `is_committed`.
     pub fn at_end(&self, operator: usize, subtask: usize, is_committed: bool) -> StateWriter {
         let kind = if is_committed { "-committed" } else { "" };
         let path = format!("ended-{}-{}/{operator}-{subtask}{kind}.state", self.job.id, self.job.attempt);
-        StateWriter::new(self.vfs.clone(), &self.root, path, &self.job, 0)
+        StateWriter::new(self.vfs.clone(), &self.root, path, &self.job, 0).with_copy(self.copies.as_ref())
     }
 
     /// Removes what was written of a checkpoint that is given up. What cannot be removed is removed by a later process.
@@ -102,6 +105,8 @@ pub struct Store {
     job_dir: Option<Arc<JobDirectory>>,
     /// What the job was started from, if that is not one of its own checkpoints.
     origin: Option<Origin>,
+    /// Those of the newest checkpoint, if this directory is not that of the job.
+    copies: Option<Copies>,
     pins: Pins,
 }
 
@@ -113,6 +118,17 @@ impl Store {
     pub fn in_directory(job_dir: Arc<JobDirectory>, retained: usize) -> Result<Store> {
         let (vfs, root) = (job_dir.vfs().clone(), job_dir.checkpoints());
         Store::open(vfs, root, retained, Some(job_dir))
+    }
+
+    /// Writes copies of state files from now on, and reads those that are there.
+    #[must_use]
+    pub fn with_copies(mut self, copies: Copies) -> Store {
+        match self.completed.last_key_value() {
+            Some((newest, files)) => copies.keep_only(files, *newest, true),
+            None => copies.keep_only(&BTreeSet::new(), 0, true),
+        }
+        self.copies = Some(copies);
+        self
     }
 
     /// A store that ends with the process.
@@ -141,6 +157,7 @@ impl Store {
             last_id: 0,
             job_dir,
             origin: None,
+            copies: None,
             pins: Pins::default(),
         };
         store.look()?;
@@ -245,7 +262,7 @@ impl Store {
 
     /// Where the state files of an attempt are written.
     pub fn state_dir(&self, job: JobTag) -> StateDir {
-        StateDir { vfs: self.vfs.clone(), root: self.root.clone(), job }
+        StateDir { vfs: self.vfs.clone(), root: self.root.clone(), job, copies: self.copies.clone() }
     }
 
     /// The directory of all checkpoints.
@@ -287,11 +304,20 @@ impl Store {
         load(&self.vfs, &self.root.join(checkpoint_dir(id)))
     }
 
-    /// Calls `take` with each piece of a snapshot.
+    /// Calls `take` with each piece of a snapshot: from the copy of its file, if there is one that is whole.
     ///
     /// # Errors
     /// As [`state_file::read`].
-    pub fn read(&self, handle: &StateHandle, take: impl FnMut(&str, u64, &[u8]) -> Result<()>) -> Result<()> {
+    pub fn read(
+        &self,
+        handle: &StateHandle,
+        mut take: impl FnMut(&str, u64, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        if let (StateHandle::File(file), Some(copies)) = (handle, &self.copies)
+            && copies.read(file, &mut take)?
+        {
+            return Ok(());
+        }
         state_file::read(&*self.vfs, &self.root, handle, take)
     }
 
@@ -323,7 +349,9 @@ impl Store {
             return Err(e);
         }
         failpoint::check("checkpoint.durable")?;
-        self.completed.insert(id, files_of(metadata));
+        let files = files_of(metadata);
+        self.copies.iter().for_each(|copies| copies.keep_only(&files, id, false));
+        self.completed.insert(id, files);
         self.prune();
         Ok(())
     }
