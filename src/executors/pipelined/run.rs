@@ -24,7 +24,7 @@ use crate::base::vfs::SharedVfs;
 use crate::executors::job::JobEnvironment;
 use crate::plan::PhysicalPlan;
 use crate::semantics::state::OperatorState;
-use crate::services::checkpoint::{Foreign, Metadata, StateHandle, Store};
+use crate::services::checkpoint::{Foreign, Metadata, Store};
 use crate::services::savepoint::is_savepoint;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -166,10 +166,10 @@ pub fn latest(
     allowed: bool,
 ) -> Result<Option<Restored>> {
     let load = |id: &CheckpointId| store.load(*id);
-    let read = &|handle: &StateHandle, take: &mut dyn FnMut(&str, u64, &[u8]) -> Result<()>| {
-        store.read(handle, take)
-    };
-    match (first_whole(plan, store.own().iter(), load, read, allowed)?, store.origin()) {
+    match (
+        first_whole(plan, store.own().iter(), load, &|handle, take| store.read(handle, take), allowed)?,
+        store.origin(),
+    ) {
         (None, Some(origin)) => at_path(plan, vfs, &origin.path, allowed).map(Some),
         (found, _) => Ok(found),
     }
