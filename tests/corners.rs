@@ -3,7 +3,7 @@
 
 use mainstem::Error;
 use mainstem::base::batch::Batch;
-use mainstem::connectors::sink::{Sink, SinkContext, SinkWriter};
+use mainstem::connectors::sink::{FileSink, Sink, SinkContext, SinkWriter};
 use mainstem::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -431,5 +431,37 @@ fn executing_twice() {
         let second = stream.execute_and_collect("two").unwrap().into_vec().unwrap();
         assert_eq!(first.iter().max(), second.iter().max(), "{mode}");
         assert!(matches!(env.execute("three"), Err(Error::Config(_))), "{mode}: no sink is left");
+    }
+}
+
+/// K5: without checkpoints, files of all buckets are finished with the job, in both modes, and each record is in its own.
+#[test]
+fn k5_buckets_without_checkpoints() {
+    for mode in MODES {
+        for parallelism in [1, 3] {
+            let root = tempfile::tempdir().unwrap();
+            let out = root.path().join("out");
+            let env = env(mode, parallelism);
+            let buckets = |n: &u64, bucket: &mut String| {
+                bucket.push_str("rest=");
+                bucket.push(char::from(b'0' + (n % 5) as u8));
+            };
+            env.generate(1_000, |i| i).rebalance().sink_to(FileSink::text(&out).bucket_by(buckets));
+            env.execute("buckets").unwrap();
+            let mut found: Vec<u64> = Vec::new();
+            for dir in std::fs::read_dir(&out).unwrap() {
+                let dir = dir.unwrap();
+                for file in std::fs::read_dir(dir.path()).unwrap() {
+                    let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+                    let numbers: Vec<u64> = text.lines().map(|line| line.parse().unwrap()).collect();
+                    let name = format!("rest={}", numbers[0] % 5);
+                    assert!(numbers.iter().all(|n| n % 5 == numbers[0] % 5));
+                    assert_eq!(dir.file_name().to_string_lossy(), name);
+                    found.extend(numbers);
+                }
+            }
+            found.sort_unstable();
+            assert!(found.into_iter().eq(0..1_000), "{mode}, parallelism {parallelism}");
+        }
     }
 }

@@ -130,8 +130,16 @@ fn control_elements_travel_in_order() {
         elements.into_iter().for_each(|element| chain.inject(source, element));
         assert_eq!(chain.run().unwrap(), ChainState::Drained);
     };
-    step(vec![Element::Watermark(5), Element::Watermark(3), Element::Barrier(Barrier { id: 1, full: true })]);
-    step(vec![Element::Idle, Element::Active, Element::Barrier(Barrier { id: 2, full: true })]);
+    step(vec![
+        Element::Watermark(5),
+        Element::Watermark(3),
+        Element::Barrier(Barrier { id: 1, full: true, savepoint: false }),
+    ]);
+    step(vec![
+        Element::Idle,
+        Element::Active,
+        Element::Barrier(Barrier { id: 2, full: true, savepoint: false }),
+    ]);
     step(vec![]);
     step(vec![]);
     chain.finish().unwrap();

@@ -95,7 +95,8 @@ pub struct EngineArgs {
         allow_negative_numbers = true, value_parser = parse_seed)]
     seed: Option<u64>,
     /// How failures are answered: none, fixed-delay:ATTEMPTS:DELAY, exponential[:INITIAL:MAX:MULTIPLIER:JITTER] or
-    /// failure-rate:MAX:INTERVAL:DELAY [default: only what the outside world did to a unit of a batch is tried again]
+    /// failure-rate:MAX:INTERVAL:DELAY [default: failure-rate:60:10min:1s with checkpoints; of a batch only what the
+    /// outside world did to a unit is tried again]
     #[arg(id = "mainstem-restart-strategy", long = "restart-strategy", value_name = "STRATEGY",
         help_heading = HEADING)]
     restart_strategy: Option<RestartStrategy>,
@@ -164,6 +165,7 @@ impl EngineArgs {
             checkpoints: self.checkpoints.partial(),
             restore: self.checkpoints.restore.clone(),
             allow_non_restored_state: self.checkpoints.allow_non_restored_state.then_some(true),
+            allow_output_rollback: self.checkpoints.allow_output_rollback.then_some(true),
             control: self.control.clone(),
         }
     }
@@ -331,7 +333,7 @@ mod tests {
              --temp-dir /t --buffer-timeout -1 --no-chaining --auto-watermark-interval 5 --progress never \
              --explain=graph --verbose --seed 9 -k -3 --restart-strategy fixed-delay:2:1s --job-dir /j --resume=/j \
              --resume-other-executable --checkpoint-interval 5s --checkpoint-retained=4 --restore latest \
-             --allow-non-restored-state",
+             --allow-non-restored-state --allow-output-rollback",
         );
         assert_eq!(s.execution_mode, ExecutionMode::Batch);
         assert_eq!((s.parallelism, s.max_parallelism, s.memory), (3, Some(64), ByteSize(1 << 30)));
@@ -341,7 +343,7 @@ mod tests {
         assert_eq!(s.driver, Driver::Simulation { seed: 9 });
         assert_eq!(s.restart_strategy.map(|r| r.to_string()).as_deref(), Some("fixed-delay:2:1000ms"));
         assert_eq!((s.job_dir, s.resume), (Some("/j".into()), Some("/j".into())));
-        assert!(s.resume_other_executable && s.allow_non_restored_state);
+        assert!(s.resume_other_executable && s.allow_non_restored_state && s.allow_output_rollback);
         assert_eq!((s.checkpoints.interval, s.checkpoints.retained), (Some(Duration::from_secs(5)), 4));
         assert_eq!(s.restore, Some(crate::base::config::Restore::Latest));
         assert_eq!(p.to_string(), "input   = a.txt\nk       = -3\nverbose\n");

@@ -45,12 +45,18 @@ pub(super) struct CheckpointArgs {
     /// Take checkpoints though records go round in a loop: after a failure those that were in it are lost
     #[arg(id = "mainstem-checkpoint-lossy-loops", long = "checkpoint-lossy-loops", help_heading = HEADING)]
     lossy_loops: bool,
+    /// Keep checkpoints in DIR; the job directory then has copies for a faster restore [default: the job directory]
+    #[arg(id = "mainstem-checkpoint-dir", long = "checkpoint-dir", value_name = "DIR", help_heading = HEADING)]
+    dir: Option<std::path::PathBuf>,
     /// Go on from a checkpoint or savepoint: latest, or the directory of one
     #[arg(id = "mainstem-restore", long = "restore", value_name = "latest|PATH", help_heading = HEADING)]
     pub(super) restore: Option<Restore>,
     /// Leave out state of the checkpoint that no operator of the program is for
     #[arg(id = "mainstem-allow-non-restored-state", long = "allow-non-restored-state", help_heading = HEADING)]
     pub(super) allow_non_restored_state: bool,
+    /// Take back output that became visible after the checkpoint; who has read it reads its records again
+    #[arg(id = "mainstem-allow-output-rollback", long = "allow-output-rollback", help_heading = HEADING)]
+    pub(super) allow_output_rollback: bool,
 }
 
 impl CheckpointArgs {
@@ -66,6 +72,7 @@ impl CheckpointArgs {
             retained: self.retained,
             storage: self.storage,
             lossy_loops: self.lossy_loops.then_some(true),
+            dir: self.dir.clone(),
         }
     }
 }

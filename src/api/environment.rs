@@ -134,8 +134,10 @@ impl Environment {
     pub fn temp_dir(self, dir: impl Into<std::path::PathBuf>) -> Self {
         self.set(PartialSettings { temp_dir: Some(dir.into()), ..Default::default() })
     }
-    /// How failures are answered. If nothing is said, STREAMING ends with the first one, and BATCH tries a unit of work
-    /// that failed for want of the outside world (a disk, a file) again a few times, and code that fails not at all.
+    /// How failures are answered. If nothing is said, STREAMING with checkpoints restarts after a second and gives up after
+    /// more than 60 failures within 10 minutes ([`RestartStrategy::STREAMING`]), STREAMING without them ends with the first
+    /// failure, and BATCH tries a unit of work that failed for want of the outside world (a disk, a file) again a few
+    /// times, and code that fails not at all.
     pub fn restart_strategy(self, strategy: RestartStrategy) -> Self {
         self.set(PartialSettings { restart_strategy: Some(strategy), ..Default::default() })
     }
@@ -194,6 +196,11 @@ impl Environment {
     pub fn checkpoint_lossy_loops(self, accept: bool) -> Self {
         self.checkpoints(PartialCheckpoints { lossy_loops: Some(accept), ..Default::default() })
     }
+    /// The directory that keeps the checkpoints of the job, such as one that other machines see. The job directory, if there
+    /// is one, then has copies of the newest one's state, from which a restore reads if they are whole.
+    pub fn checkpoint_dir(self, dir: impl Into<std::path::PathBuf>) -> Self {
+        self.checkpoints(PartialCheckpoints { dir: Some(dir.into()), ..Default::default() })
+    }
     /// The checkpoint that the job goes on from.
     pub fn restore(self, from: Restore) -> Self {
         self.set(PartialSettings { restore: Some(from), ..Default::default() })
@@ -201,6 +208,12 @@ impl Environment {
     /// Whether state of a checkpoint that no operator of the program is for is left out instead of being an error.
     pub fn allow_non_restored_state(self, allow: bool) -> Self {
         self.set(PartialSettings { allow_non_restored_state: Some(allow), ..Default::default() })
+    }
+    /// Whether output that became visible after the checkpoint that the job goes back to is taken back, where a sink can do
+    /// that, instead of being an error. Such a checkpoint is one that was given by its path, or an older one where the
+    /// newest is damaged. Who has read that output reads its records again.
+    pub fn allow_output_rollback(self, allow: bool) -> Self {
+        self.set(PartialSettings { allow_output_rollback: Some(allow), ..Default::default() })
     }
     /// Directory in which the job can be asked for its status, for savepoints and to end, while it runs; see
     /// [`control`](super::control).

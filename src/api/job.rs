@@ -25,7 +25,7 @@ use crate::operator::context::JobContext;
 use crate::operator::exchange::Partitioning;
 use crate::operator::source::{BYTES_READ, SplitAssignment};
 use crate::plan::{Edge, PhysicalPlan};
-use crate::services::checkpoint::Store;
+use crate::services::checkpoint::{Copies, Store};
 use crate::services::job_dir::JobDirectory;
 use std::io::IsTerminal;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -91,6 +91,7 @@ pub(super) fn start(name: &str, plan: JobPlan) -> Result<JobClient> {
     let continuity = Continuity {
         checkpoints: kept.store.is_some(),
         restored: kept.goes_on,
+        rollback: plan.settings.allow_output_rollback,
         committing: state == Some(JobState::Committing),
         resumable: resumable.is_some(),
     };
@@ -171,18 +172,31 @@ fn kept(plan: &JobPlan) -> Result<Kept> {
     let allowed = settings.allow_non_restored_state;
     let retained = settings.checkpoints.retained;
     let mut worked_on = false;
-    let store = match (settings.checkpoints.storage, settings.job_directory()) {
+    let mut store = match (settings.checkpoints.storage, settings.checkpoint_directory()) {
         (CheckpointStorage::Directory, Some(dir)) => {
-            let dir = JobDirectory::open(plan.vfs.clone(), dir, &process_name())?;
-            worked_on = dir.attempt() > 1;
-            Some(Store::in_directory(Arc::new(dir), retained)?)
+            let open = |dir| JobDirectory::open(plan.vfs.clone(), dir, &process_name()).map(Arc::new);
+            let home = open(dir)?;
+            worked_on = home.attempt() > 1;
+            let store = Store::in_directory(home, retained)?;
+            Some(match settings.job_directory().filter(|job_dir| *job_dir != dir) {
+                Some(job_dir) => store.with_copies(Copies::in_directory(open(job_dir)?)),
+                None => store,
+            })
         }
         (CheckpointStorage::Memory, _) if settings.checkpoints.is_on() => Some(Store::in_memory(retained)?),
         _ => None,
     };
-    let restored = match (&settings.restore, &store) {
-        (Some(Restore::Path(path)), _) => Some(pipelined::at_path(physical, &plan.vfs, path, allowed)?),
-        (Some(Restore::Latest), Some(store)) => pipelined::latest(physical, store, allowed)?,
+    let restored = match (&settings.restore, &mut store) {
+        (Some(Restore::Path(path)), store) => {
+            let restored = pipelined::at_path(physical, &plan.vfs, path, allowed)?;
+            // From here on this is what `latest` means, until the job has a checkpoint of its own.
+            store.as_mut().map_or(Ok(()), |store| store.begin_from(path))?;
+            Some(restored)
+        }
+        (Some(Restore::Latest), Some(store)) => {
+            store.find_origin()?;
+            pipelined::latest(physical, &plan.vfs, store, allowed)?
+        }
         (Some(Restore::Latest), None) => None,
         (None, Some(store)) if !store.completed().is_empty() => {
             return Err(Error::config(format!(
@@ -191,7 +205,17 @@ fn kept(plan: &JobPlan) -> Result<Kept> {
                 store.root().display()
             )));
         }
-        (None, _) => None,
+        (None, Some(store)) => {
+            if let Some(origin) = store.find_origin()? {
+                return Err(Error::config(format!(
+                    "the job directory is that of a job that was started from '{}' and has no checkpoint of its own yet; \
+                     go on with it with restore latest, or give the job an empty job-dir",
+                    origin.path.display()
+                )));
+            }
+            None
+        }
+        (None, None) => None,
     };
     if let Some(restored) = &restored {
         tracing::info!(

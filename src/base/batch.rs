@@ -139,6 +139,9 @@ pub struct Barrier {
     pub id: CheckpointId,
     /// Whether operators write all of their state. Else they may write what has changed since the barrier before.
     pub full: bool,
+    /// Whether a savepoint may be made from the checkpoint, which outlives what operators have outside of it: writers of
+    /// sinks complete what they have begun.
+    pub savepoint: bool,
 }
 
 /// What travels on an edge, in order.

@@ -76,6 +76,18 @@ impl RestartStrategy {
         jitter: 0.1,
     };
 
+    /// What a job that takes checkpoints does if nothing is said: it restarts after 1 s, and gives up when it has failed
+    /// more than 60 times within 10 minutes.
+    ///
+    /// So a failure that passes never ends a job, however often it comes over months; while one that comes back at once,
+    /// such as that of user code at a certain record, ends it after a minute or two, with its error. A bound on all
+    /// restarts of a job, as others have it, would be too small for the first or too large for the second.
+    pub const STREAMING: RestartStrategy = RestartStrategy::FailureRate {
+        max: 60,
+        interval: Duration::from_secs(600),
+        delay: Duration::from_secs(1),
+    };
+
     /// Checks that the figures make sense.
     ///
     /// # Errors
@@ -280,6 +292,19 @@ mod tests {
     }
 
     /// C12: attempts and delays as configured.
+    /// C12: what fails again at once ends the job; what fails now and then does not.
+    #[test]
+    fn the_default_of_streaming_gives_up_only_on_what_fails_all_the_time() {
+        RestartStrategy::STREAMING.check().unwrap();
+        let restarts_until_given_up = |between: Duration| {
+            let mut restarts = Restarts::new(RestartStrategy::STREAMING);
+            (0..10_000u32).find(|&n| restarts.on_failure(between * n, 0) == Restart::GiveUp)
+        };
+        assert_eq!(restarts_until_given_up(Duration::from_secs(1)), Some(60));
+        assert_eq!(restarts_until_given_up(Duration::from_secs(9)), Some(60));
+        assert_eq!(restarts_until_given_up(Duration::from_secs(11)), None);
+    }
+
     #[test]
     fn each_strategy_answers_as_configured() {
         assert_eq!(answers("none", &[0]), [None]);

@@ -87,6 +87,8 @@ pub struct Continuity {
     pub checkpoints: bool,
     /// It goes on with what a process before this one has left.
     pub restored: bool,
+    /// Output that became visible after the checkpoint that it goes back to may be taken back.
+    pub rollback: bool,
     /// A process before this one has begun to commit its sinks at its end.
     pub committing: bool,
     /// Another process may go on with it from its job directory.
@@ -179,6 +181,7 @@ impl JobEnvironment {
                     attempt: 0,
                     checkpoints: continuity.checkpoints,
                     restored: continuity.restored,
+                    rollback: continuity.rollback,
                     from_start: assignment == SplitAssignment::Fixed,
                     committing: continuity.committing,
                     resumable: continuity.resumable,

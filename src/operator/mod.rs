@@ -264,7 +264,7 @@ pub(crate) mod tests {
     macro_rules! snapshot_of {
         ($operator:expr) => {{
             let mut snapshot = crate::semantics::state::OperatorSnapshot::default();
-            let barrier = crate::base::batch::Barrier { id: 1, full: true };
+            let barrier = crate::base::batch::Barrier { id: 1, full: true, savepoint: false };
             let mut progress = $operator.snapshot(barrier, &mut snapshot).unwrap();
             while progress == crate::operator::Progress::Yielded {
                 progress = $operator.snapshot_more(&mut snapshot).unwrap();

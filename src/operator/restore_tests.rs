@@ -155,7 +155,7 @@ fn goes_on_after_a_restore<O: Operator<In = Record>>(make: impl Fn() -> O, steps
             }
             Step::Barrier if under_way.is_none() => {
                 let mut snapshot = OperatorSnapshot::default();
-                let barrier = Barrier { id: chain.len() as u64, full: chain.is_empty() };
+                let barrier = Barrier { id: chain.len() as u64, full: chain.is_empty(), savepoint: false };
                 let progress = first.operator.snapshot(barrier, &mut snapshot).unwrap();
                 under_way = Some((snapshot, given.len()));
                 if progress == Progress::Done {

@@ -9,6 +9,8 @@
 //! DIR/job           what the job is: written and read by the executor
 //! DIR/stages/       finished outputs of BATCH
 //! DIR/checkpoints/  of STREAMING
+//! DIR/copies/       of state files, where checkpoints are kept elsewhere
+//! DIR/origin        what a job of STREAMING was started from
 //! ```
 //!
 //! Invariants: at most one process works in a directory; each that opens it has a higher attempt number than all before it.
@@ -33,6 +35,7 @@ const LOCK: &str = "lock";
 const OWNER: &str = "owner";
 const STAGES: &str = "stages";
 const CHECKPOINTS: &str = "checkpoints";
+const COPIES: &str = "copies";
 /// Ends the name of a file that is being written.
 const UNFINISHED: &str = ".unfinished";
 const MAGIC: &[u8; 4] = b"MSF1";
@@ -137,6 +140,11 @@ impl JobDirectory {
     /// Where checkpoints of STREAMING are.
     pub fn checkpoints(&self) -> PathBuf {
         self.dir.join(CHECKPOINTS)
+    }
+
+    /// Where copies of state files are, if checkpoints are kept somewhere else.
+    pub fn copies(&self) -> PathBuf {
+        self.dir.join(COPIES)
     }
 
     /// Checks that no other process has taken the directory over, as happens where it was copied or its lock was lost

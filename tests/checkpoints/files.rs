@@ -2,7 +2,7 @@
 
 use crate::ledger::Faults;
 use crate::restarts::environment;
-use mainstem::base::vfs::{Fault, FaultPlan, FaultVfs, Keep, MemVfs, SharedVfs};
+use mainstem::base::vfs::{Fault, FaultPlan, FaultVfs, Keep, MemVfs, SharedVfs, Vfs};
 use mainstem::connectors::sink::{FileSink, RollingPolicy};
 use mainstem::prelude::*;
 use std::collections::BTreeMap;
@@ -189,4 +189,39 @@ fn a_job_that_is_stopped_has_finished_its_files() {
     }
     check(&vfs, &format!("{stops} stops"));
     assert!(stops > 0, "no run was stopped");
+}
+
+/// C11, K7: the newest checkpoint is damaged, and files were finished since the one before it. Their records would come
+/// twice, so the job does not go on, unless it may take these files back.
+#[test]
+fn an_older_checkpoint_takes_finished_files_back_only_where_that_is_allowed() {
+    let mut refused = 0;
+    for seed in 0..6 {
+        let vfs = MemVfs::new();
+        run(Arc::new(vfs.clone()), 2, seed, Some(2_000 + seed * 100)).unwrap_err();
+        let dirs = vfs.list(std::path::Path::new("/job/checkpoints")).unwrap();
+        let metadata = |dir: &std::path::PathBuf| {
+            let id: u64 = dir.file_name()?.to_str()?.strip_prefix("chk-")?.parse().ok()?;
+            let path = dir.join("metadata");
+            vfs.metadata(&path).ok().map(|_| (id, path))
+        };
+        let newest = dirs.iter().filter_map(metadata).max().unwrap().1;
+        vfs.open_append(&newest).unwrap().set_len(20).unwrap();
+        let before = files(&vfs, "/out");
+        if let Err(e) = run(Arc::new(vfs.clone()), 2, seed, None) {
+            let e = e.to_string();
+            assert!(e.contains("was finished after") && e.contains("allow-output-rollback"), "{e}");
+            assert_eq!(files(&vfs, "/out"), before, "seed {seed}");
+            refused += 1;
+            let env = environment(2, Some(seed))
+                .vfs(Arc::new(vfs.clone()))
+                .job_dir("/job")
+                .restore(Restore::Latest)
+                .allow_output_rollback(true);
+            build(&env, &Faults::default());
+            env.execute("files").unwrap();
+        }
+        check(&vfs, &format!("seed {seed}"));
+    }
+    assert!(refused > 2, "{refused}");
 }

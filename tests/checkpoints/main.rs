@@ -2,6 +2,7 @@
 //! uninterrupted run gives, once.
 
 mod catch_up;
+mod copies;
 mod faults;
 mod files;
 mod finished;

@@ -2,7 +2,7 @@
 
 use crate::ledger::Faults;
 use crate::restarts::{Ledgers, Strikes, build, check, environment};
-use mainstem::base::vfs::{MemVfs, SharedVfs, Vfs};
+use mainstem::base::vfs::{Fault, FaultPlan, FaultVfs, MemVfs, SharedVfs, Vfs};
 use mainstem::prelude::*;
 use std::path::Path;
 use std::sync::Arc;
@@ -102,6 +102,55 @@ fn a_job_that_has_ended_does_not_run_again() {
             check(&ledgers.outputs(), &format!("run {run}, parallelism {parallelism}"));
         }
     }
+}
+
+/// C11: a job that was started from a checkpoint elsewhere, and dies before it has one of its own, goes on from there; also
+/// where its directory has checkpoints of runs before it.
+#[test]
+fn what_a_job_was_started_from_is_not_forgotten() {
+    let (mut died_before, mut died_behind) = (0, 0);
+    for round in 0..10 {
+        let disk = MemVfs::new();
+        let strikes = Strikes::default();
+        let ledgers = Ledgers::new(&strikes);
+        let run =
+            |vfs: SharedVfs, dir: &str, restore: Option<Restore>, ledgers: &Ledgers, fault: Option<u64>| {
+                let env =
+                    environment(2, Some(round)).restart_strategy(RestartStrategy::None).vfs(vfs).job_dir(dir);
+                let env = if let Some(restore) = restore { env.restore(restore) } else { env };
+                build(&env, &Strikes { map: Faults::at(fault), ..Strikes::default() }, ledgers);
+                env.execute("a job").map(|result| result.checkpoints.unwrap().restored)
+            };
+        let shared: SharedVfs = Arc::new(disk.clone());
+        run(shared.clone(), "/first", None, &ledgers, Some(9_000)).unwrap_err();
+        let has_old = round % 2 == 1;
+        if has_old {
+            run(shared.clone(), "/second", None, &Ledgers::new(&strikes), Some(15_000)).unwrap_err();
+        }
+        let from = Restore::Path("/first".into());
+        let noted = || disk.metadata(Path::new("/second/origin")).is_ok();
+        let dies = |k: u64, restore: Restore| {
+            let plan = FaultPlan::fail_at(k, Fault::Io).and_from_then_on();
+            let faulty = FaultVfs::new(Arc::new(disk.clone()), plan);
+            run(faulty, "/second", Some(restore), &ledgers, None).unwrap_err();
+        };
+        // Before it is noted the process has done nothing.
+        let mut k = round % 5;
+        while !noted() {
+            dies(k, from.clone());
+            k += 5;
+        }
+        assert!(k > 10, "{k}");
+        // The next one dies while it goes on.
+        dies(k + round, Restore::Latest);
+        let anew = run(shared.clone(), "/second", None, &ledgers, None).unwrap_err().to_string();
+        assert!(anew.contains("restore latest"), "{anew}");
+        let newest = run(shared.clone(), "/second", Some(Restore::Latest), &ledgers, None).unwrap();
+        check(&ledgers.outputs(), &format!("round {round}, restored {newest}"));
+        died_before += u64::from(!has_old && newest < 30);
+        died_behind += u64::from(has_old);
+    }
+    assert!(died_before > 2 && died_behind > 4, "{died_before} {died_behind}");
 }
 
 /// A directory with checkpoints is not begun anew by mistake, and not used by two at once.

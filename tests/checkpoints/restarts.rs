@@ -361,3 +361,33 @@ fn a_simulated_failure_can_be_replayed() {
     }
     assert_ne!(run(3).0, run(8).0);
 }
+
+/// C12: if nothing is said, a job with checkpoints survives what passes and ends with what fails again and again; a job
+/// without them ends with its first failure.
+#[test]
+fn without_a_strategy_a_job_with_checkpoints_restarts() {
+    let run = |checkpoints: bool, failures: u64| {
+        let env = Environment::new().parallelism(1).driver(Driver::Simulation { seed: 1 });
+        let env = match checkpoints {
+            true => env
+                .checkpoint_interval(Duration::from_millis(10))
+                .checkpoint_storage(CheckpointStorage::Memory),
+            false => env,
+        };
+        let faults = Faults::at(0..failures);
+        let out = Ledger::new();
+        let numbers = env.read(Generate::new(100, |i| i).rate(10_000.0));
+        let counted = faults.clone();
+        numbers.try_map(move |n| counted.check().map(|()| n)).sink_to(out.clone());
+        let ended = env.execute("a job").map(|result| result.checkpoints.map_or(0, |stats| stats.restarts));
+        assert!(ended.is_err() || out.records() == (0..100).collect::<Vec<u64>>());
+        (ended.map_err(|e| e.to_string()), failures - faults.left() as u64)
+    };
+    assert_eq!(run(true, 3), (Ok(3), 3));
+    let (ended, failures) = run(true, 1_000);
+    assert!(ended.is_err_and(|e| e.contains("a fault")));
+    assert_eq!(failures, 61);
+    assert_eq!(run(false, 0).0, Ok(0));
+    let (ended, failures) = run(false, 3);
+    assert!(ended.is_err() && failures == 1);
+}

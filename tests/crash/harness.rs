@@ -201,6 +201,10 @@ impl Job {
         add("--parallelism", &parallelism.to_string());
         add("--max-parallelism", "64");
         add("--progress", "never");
+        if self.shape != Shape::Batch {
+            // A failure ends the process: the next one goes on.
+            add("--restart-strategy", "none");
+        }
         if at.0 == "--restore" {
             add("--job-dir", &orders.job_dir());
         }

@@ -33,7 +33,9 @@ fn run_once(case: &Case, vfs: SharedVfs, seed: u64, restore: bool) -> mainstem::
     match (batch, restore) {
         (true, true) => args.extend(["--resume", JOB]),
         (true, false) => args.extend(["--job-dir", JOB]),
-        (false, _) => args.extend(["--job-dir", JOB, "--checkpoint-interval", "1ms"]),
+        (false, _) => {
+            args.extend(["--job-dir", JOB, "--checkpoint-interval", "1ms", "--restart-strategy", "none"]);
+        }
     }
     if !batch && restore {
         args.extend(["--restore", "latest"]);

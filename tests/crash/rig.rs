@@ -74,6 +74,10 @@ impl Rig {
         // Few key groups, so that each has keys.
         add("--max-parallelism", "16");
         add("--seed", &seed.to_string());
+        if self.shape != Shape::Batch {
+            // A failure ends the process: the next one goes on.
+            add("--restart-strategy", "none");
+        }
         match (self.shape, restore) {
             (Shape::Batch, true) => add("--resume", JOB),
             (_, restore) => {

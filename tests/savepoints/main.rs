@@ -3,6 +3,7 @@
 
 mod damage;
 mod evolution;
+mod files;
 mod golden;
 mod jobs;
 mod round_trips;

@@ -44,7 +44,8 @@ pub enum CheckpointStorage {
 /// The checkpoint or savepoint that a job goes on from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Restore {
-    /// The newest in the job directory that is whole; a job that has none begins at the beginning.
+    /// The newest in the job directory that is whole. A job that has none yet goes on from where it was started from with a
+    /// path; if it was not, it begins at the beginning.
     Latest,
     /// The one in this directory.
     Path(PathBuf),
@@ -71,6 +72,9 @@ pub struct CheckpointSettings {
     pub storage: CheckpointStorage,
     /// Whether they are taken though the job has a feedback edge, the records of which are part of none. Default: no.
     pub lossy_loops: bool,
+    /// The directory that keeps them, such as one that other machines see; the job directory then has copies of the newest
+    /// one's state, from which a restore reads if they are whole. Default: the job directory.
+    pub dir: Option<PathBuf>,
 }
 
 impl Default for CheckpointSettings {
@@ -85,6 +89,7 @@ impl Default for CheckpointSettings {
             retained: RETAINED_MIN,
             storage: CheckpointStorage::default(),
             lossy_loops: false,
+            dir: None,
         }
     }
 }
@@ -102,6 +107,7 @@ pub struct PartialCheckpoints {
     pub retained: Option<usize>,
     pub storage: Option<CheckpointStorage>,
     pub lossy_loops: Option<bool>,
+    pub dir: Option<PathBuf>,
 }
 
 impl PartialCheckpoints {
@@ -118,6 +124,7 @@ impl PartialCheckpoints {
             retained: self.retained.or(lower.retained),
             storage: self.storage.or(lower.storage),
             lossy_loops: self.lossy_loops.or(lower.lossy_loops),
+            dir: self.dir.or(lower.dir),
         }
     }
 
@@ -133,6 +140,12 @@ impl PartialCheckpoints {
             "checkpoint-retained" => self.retained = Some(parse_count(option, value)?),
             "checkpoint-storage" => self.storage = Some(value.parse()?),
             "checkpoint-lossy-loops" => self.lossy_loops = Some(super::layers::boolean(option, value)?),
+            "checkpoint-dir" if value.is_empty() => {
+                return Err(Error::config(
+                    "checkpoint-dir is empty; give a directory for the checkpoints of one job",
+                ));
+            }
+            "checkpoint-dir" => self.dir = Some(PathBuf::from(value)),
             _ => return Ok(false),
         }
         Ok(true)
@@ -157,6 +170,7 @@ impl CheckpointSettings {
             retained,
             storage,
             lossy_loops,
+            dir,
         } = over.clone();
         self.interval = interval.or(self.interval);
         self.mode = mode.unwrap_or(self.mode);
@@ -167,6 +181,7 @@ impl CheckpointSettings {
         self.retained = retained.unwrap_or(self.retained);
         self.storage = storage.unwrap_or(self.storage);
         self.lossy_loops = lossy_loops.unwrap_or(self.lossy_loops);
+        self.dir = dir.or(self.dir.take());
     }
 
     pub(super) fn check(&self) -> Result<()> {

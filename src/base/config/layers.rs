@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The names of all options: keys of the configuration file and, after `--`, of the command line.
-pub const OPTIONS: [&str; 27] = [
+pub const OPTIONS: [&str; 29] = [
     "execution-mode",
     "parallelism",
     "max-parallelism",
@@ -34,8 +34,10 @@ pub const OPTIONS: [&str; 27] = [
     "checkpoint-retained",
     "checkpoint-storage",
     "checkpoint-lossy-loops",
+    "checkpoint-dir",
     "restore",
     "allow-non-restored-state",
+    "allow-output-rollback",
     "control",
 ];
 
@@ -108,6 +110,7 @@ impl PartialSettings {
             "allow-non-restored-state" => {
                 self.allow_non_restored_state = Some(boolean(option, value)?);
             }
+            "allow-output-rollback" => self.allow_output_rollback = Some(boolean(option, value)?),
             _ if self.checkpoints.set(option, value)? => {}
             _ => {
                 return Err(Error::config(format!(
@@ -243,7 +246,7 @@ mod tests {
     }
 
     /// Two different values of each option, as text.
-    const VALUES: [(&str, [&str; 4]); 27] = [
+    const VALUES: [(&str, [&str; 4]); 29] = [
         ("execution-mode", ["batch", "streaming", "automatic", "batch"]),
         ("parallelism", ["3", "4", "5", "6"]),
         ("max-parallelism", ["30000", "30001", "30002", "30003"]),
@@ -268,8 +271,10 @@ mod tests {
         ("checkpoint-retained", ["2", "3", "4", "5"]),
         ("checkpoint-storage", ["memory", "directory", "memory", "directory"]),
         ("checkpoint-lossy-loops", ["true", "false", "true", "false"]),
+        ("checkpoint-dir", ["/a", "/b", "/c", "/d"]),
         ("restore", ["/a", "/b", "/c", "/d"]),
         ("allow-non-restored-state", ["true", "false", "true", "false"]),
+        ("allow-output-rollback", ["true", "false", "true", "false"]),
         ("control", ["/a", "/b", "/c", "/d"]),
     ];
 
@@ -328,6 +333,7 @@ mod tests {
             checkpoint-retained = 3
             restore = 'latest'
             allow-non-restored-state = true
+            allow-output-rollback = true
             control = '/job'";
         let s = PartialSettings::from_file(file(text)).unwrap();
         let expected = PartialSettings {
@@ -356,6 +362,7 @@ mod tests {
             },
             restore: Some(Restore::Latest),
             allow_non_restored_state: Some(true),
+            allow_output_rollback: Some(true),
             control: Some("/job".into()),
         };
         assert_eq!(s, expected);

@@ -45,8 +45,9 @@ pub struct Settings {
     pub explain: Option<ExplainFormat>,
     /// What steps the subtasks. Default: threads.
     pub driver: Driver,
-    /// How failures are answered. Default: in STREAMING the first one ends the job; in BATCH a unit of work that
-    /// failed for want of the outside world is tried again a few times, and code that fails is not.
+    /// How failures are answered. Default: in STREAMING with checkpoints by [`RestartStrategy::STREAMING`], without them the
+    /// first one ends the job; in BATCH a unit of work that failed for want of the outside world is tried again a few
+    /// times, and code that fails is not.
     pub restart_strategy: Option<RestartStrategy>,
     /// Directory in which the job keeps what it needs to go on after the death of the process. Default: none, and
     /// then nothing is left behind.
@@ -61,6 +62,9 @@ pub struct Settings {
     pub restore: Option<Restore>,
     /// Whether state of a checkpoint that no operator of the program is for is left out. Default: it is an error.
     pub allow_non_restored_state: bool,
+    /// Whether output that became visible after the checkpoint that the job goes back to is taken back, where a sink can do
+    /// that. Default: it is an error, since who has read that output would read its records again.
+    pub allow_output_rollback: bool,
     /// Directory in which the job can be asked for its status, for savepoints and to end, while it runs. Default: none,
     /// and then nobody can.
     pub control: Option<PathBuf>,
@@ -88,6 +92,7 @@ pub struct PartialSettings {
     pub checkpoints: PartialCheckpoints,
     pub restore: Option<Restore>,
     pub allow_non_restored_state: Option<bool>,
+    pub allow_output_rollback: Option<bool>,
     pub control: Option<PathBuf>,
 }
 
@@ -121,6 +126,7 @@ impl Settings {
             checkpoints: CheckpointSettings::default(),
             restore: None,
             allow_non_restored_state: false,
+            allow_output_rollback: false,
             control: None,
         }
     }
@@ -128,6 +134,11 @@ impl Settings {
     /// The directory of the job, whether it begins there or is resumed from there.
     pub fn job_directory(&self) -> Option<&Path> {
         self.resume.as_deref().or(self.job_dir.as_deref())
+    }
+
+    /// The directory that keeps the checkpoints of the job.
+    pub fn checkpoint_directory(&self) -> Option<&Path> {
+        self.checkpoints.dir.as_deref().or(self.job_directory())
     }
 
     /// Lays `over` these settings, as the calls of a builder do, and checks the result.
@@ -156,6 +167,7 @@ impl Settings {
             checkpoints,
             restore,
             allow_non_restored_state,
+            allow_output_rollback,
             control,
         } = over.clone();
         set(&mut new.execution_mode, execution_mode);
@@ -177,6 +189,7 @@ impl Settings {
         new.checkpoints.apply(&checkpoints);
         new.restore = restore.or(new.restore);
         set(&mut new.allow_non_restored_state, allow_non_restored_state);
+        set(&mut new.allow_output_rollback, allow_output_rollback);
         new.control = control.or(new.control);
         if let Some(max) = new.max_parallelism.filter(|_| new.parallelism_is_default) {
             new.parallelism = new.parallelism.min(max);
@@ -243,15 +256,16 @@ impl Settings {
     pub fn check_complete(&self) -> Result<()> {
         self.check()?;
         let in_directory = self.checkpoints.storage == CheckpointStorage::Directory;
-        if self.checkpoints.is_on() && in_directory && self.job_directory().is_none() {
+        if self.checkpoints.is_on() && in_directory && self.checkpoint_directory().is_none() {
             return Err(Error::config(
-                "checkpoints need a directory; give job-dir, or keep them with checkpoint-storage memory where they need \
+                "checkpoints need a directory; give job-dir or checkpoint-dir, or keep them with checkpoint-storage memory where they need \
                  not survive the process",
             ));
         }
-        if self.restore == Some(Restore::Latest) && self.job_directory().is_none() {
+        if self.restore == Some(Restore::Latest) && self.checkpoint_directory().is_none() {
             return Err(Error::config(
-                "restore latest looks for checkpoints in the job directory; give job-dir, or the path of a checkpoint",
+                "restore latest looks for checkpoints in the directory of the job; give job-dir or checkpoint-dir, or the \
+                 path of a checkpoint",
             ));
         }
         Ok(())
@@ -313,6 +327,7 @@ impl PartialSettings {
             checkpoints: self.checkpoints.or(lower.checkpoints),
             restore: self.restore.or(lower.restore),
             allow_non_restored_state: self.allow_non_restored_state.or(lower.allow_non_restored_state),
+            allow_output_rollback: self.allow_output_rollback.or(lower.allow_output_rollback),
             control: self.control.or(lower.control),
         }
     }

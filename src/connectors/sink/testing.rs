@@ -21,6 +21,7 @@ pub(crate) fn context_on(vfs: SharedVfs) -> SinkContext {
         attempt: 0,
         checkpoints: false,
         restored: false,
+        rollback: false,
         from_start: true,
         committing: false,
         resumable: false,

@@ -180,7 +180,7 @@ mod tests {
     }
 
     fn barrier(id: u64) -> Element {
-        Element::Barrier(Barrier { id, full: true })
+        Element::Barrier(Barrier { id, full: true, savepoint: false })
     }
 
     fn kinds(gate: &mut InputGate) -> Vec<&'static str> {

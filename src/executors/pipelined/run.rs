@@ -15,11 +15,12 @@ use super::wiring::{Wires, wire_with};
 use super::{simulation, threads};
 use crate::base::batch::CheckpointId;
 use crate::base::clock::VirtualClock;
-use crate::base::config::{CheckpointMode, Restore, Settings};
+use crate::base::config::{CheckpointMode, Settings};
 use crate::base::error::{Error, Result};
 use crate::base::failpoint;
 use crate::base::hash::hash_of;
 use crate::base::restart::{Restart, RestartStrategy, Restarts, is_worth_retrying};
+use crate::base::vfs::SharedVfs;
 use crate::executors::job::JobEnvironment;
 use crate::plan::PhysicalPlan;
 use crate::semantics::state::OperatorState;
@@ -73,20 +74,19 @@ pub struct Outcome {
 /// The failure that was not answered by another attempt.
 pub fn run(of: PipelinedJob<'_>, tick: &mut dyn FnMut()) -> Result<Outcome> {
     let PipelinedJob { plan, job, settings, simulated, hook, control, mut store, restored, goes_on } = of;
-    let strategy = settings.restart_strategy.clone().filter(|_| settings.checkpoints.is_on());
-    let mut restarts = Restarts::new(strategy.unwrap_or(RestartStrategy::None));
+    let strategy = match settings.checkpoints.is_on() {
+        true => settings.restart_strategy.clone().unwrap_or(RestartStrategy::STREAMING),
+        // There is nothing to go on from.
+        false => RestartStrategy::None,
+    };
+    let mut restarts = Restarts::new(strategy);
     let mut restored = restored;
     let mut stats = CheckpointStats::default();
     let mut trace: Option<Trace> = None;
-    // Checkpoints of earlier runs say nothing of a job that goes on from somewhere else.
-    let own = match settings.restore {
-        Some(Restore::Path(_)) => store.as_ref().map_or(0, Store::next_id),
-        _ => 0,
-    };
     for attempt in 0.. {
         // A checkpoint that cannot be read now is a failure as any other.
         let found = match (attempt, &store) {
-            (1.., Some(store)) => again(plan, job, settings, store, own),
+            (1.., Some(store)) => latest(plan, &job.vfs, store, settings.allow_non_restored_state),
             _ => Ok(restored.take()),
         };
         let Ended { result, all_ended } = match found {
@@ -155,45 +155,31 @@ fn wait(delay: Duration, clock: Option<&Arc<VirtualClock>>, job: &JobEnvironment
     }
 }
 
-/// Where a further attempt goes on from: the newest checkpoint numbered from `own`, or what the job itself went on from.
-fn again(
-    plan: &PhysicalPlan,
-    job: &JobEnvironment,
-    settings: &Settings,
-    store: &Store,
-    own: CheckpointId,
-) -> Result<Option<Restored>> {
-    let allowed = settings.allow_non_restored_state;
-    match (newest(plan, store, own, allowed)?, &settings.restore) {
-        (None, Some(Restore::Path(path))) => at_path(plan, &job.vfs, path, allowed).map(Some),
-        (found, _) => Ok(found),
-    }
-}
-
-/// The newest completed checkpoint of a job that is whole.
+/// The newest completed checkpoint of a job that is whole, or, if it has none yet, what the job was started from.
 ///
 /// # Errors
 /// If there are checkpoints and none can be read, or the one that can does not fit the plan.
-pub fn latest(plan: &PhysicalPlan, store: &Store, allowed: bool) -> Result<Option<Restored>> {
-    newest(plan, store, 0, allowed)
-}
-
-fn newest(plan: &PhysicalPlan, store: &Store, from: CheckpointId, allowed: bool) -> Result<Option<Restored>> {
-    let candidates: Vec<CheckpointId> = store.completed().into_iter().filter(|&id| id >= from).collect();
-    let load = |id: &u64| store.load(*id);
-    first_whole(plan, candidates.iter(), load, &|handle, take| store.read(handle, take), allowed)
+pub fn latest(
+    plan: &PhysicalPlan,
+    vfs: &SharedVfs,
+    store: &Store,
+    allowed: bool,
+) -> Result<Option<Restored>> {
+    let load = |id: &CheckpointId| store.load(*id);
+    match (
+        first_whole(plan, store.own().iter(), load, &|handle, take| store.read(handle, take), allowed)?,
+        store.origin(),
+    ) {
+        (None, Some(origin)) => at_path(plan, vfs, &origin.path, allowed).map(Some),
+        (found, _) => Ok(found),
+    }
 }
 
 /// The checkpoint or savepoint at a path.
 ///
 /// # Errors
 /// If there is none, it cannot be read, or it does not fit the plan.
-pub fn at_path(
-    plan: &PhysicalPlan,
-    vfs: &crate::base::vfs::SharedVfs,
-    path: &Path,
-    allowed: bool,
-) -> Result<Restored> {
+pub fn at_path(plan: &PhysicalPlan, vfs: &SharedVfs, path: &Path, allowed: bool) -> Result<Restored> {
     if is_savepoint(&**vfs, path) {
         return restore_savepoint(plan, vfs, path, allowed);
     }
@@ -310,10 +296,11 @@ impl Attempt<'_> {
             let finished: Vec<bool> = (0..of.parallelism).map(finished).collect();
             source.begin(state(step), &finished).map_err(|e| named(step, e))?;
         }
+        let committed = self.restored.as_ref().is_some_and(|restored| restored.is_savepoint);
         for (&step, sink) in self.job.sinks.iter() {
             failpoint::check("restore.sinks")?;
             let none = OperatorState::default();
-            sink.recover(state(step).unwrap_or(&none)).map_err(|e| named(step, e))?;
+            sink.recover(state(step).unwrap_or(&none), committed).map_err(|e| named(step, e))?;
         }
         Ok(())
     }

@@ -192,6 +192,7 @@ pub fn restore_savepoint(
     let manifest = Manifest::read(vfs, dir)?;
     let names = operator_names(plan);
     let mut restored = Restored::new(manifest.job.clone(), manifest.checkpoint);
+    restored.is_savepoint = true;
     // First everything is looked at that can be without reading tables.
     let mut found = Vec::new();
     for entry in &manifest.operators {

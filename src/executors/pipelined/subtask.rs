@@ -229,7 +229,7 @@ impl Subtask {
 
     /// What each operator keeps, by the number of its step in the plan; see [`Chain::snapshot`].
     pub fn snapshot(&mut self) -> Result<Vec<(usize, OperatorSnapshot)>> {
-        self.guarded(|subtask| subtask.chain.snapshot(Barrier { id: 0, full: true }))
+        self.guarded(|subtask| subtask.chain.snapshot(Barrier { id: 0, full: true, savepoint: false }))
     }
 
     /// Opens the operators and gives them their state; see [`Chain::restore`].
@@ -316,7 +316,7 @@ impl Subtask {
             return Ok(true);
         }
         // It belongs to the first checkpoint after the last one that the subtask has seen, and to all later ones.
-        let barrier = Barrier { id: self.chain.newest_barrier() + 1, full: true };
+        let barrier = Barrier { id: self.chain.newest_barrier() + 1, full: true, savepoint: false };
         let states = self.chain.snapshot_of(barrier, keeps)?;
         Ok(port.finished(states))
     }

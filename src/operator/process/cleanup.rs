@@ -58,8 +58,7 @@ impl<K: Key> KeyedContext<K> {
         }
         let KeyedContext { scope, keys, changes, under_way, .. } = self;
         let Keys::All(table) = keys else { return Ok(()) };
-        let live_at = under_way.live_at;
-        changes.changing(slot, |copies| put_key(table, scope.states(), live_at, slot, copies).map(drop))?;
+        changes.changing(slot, |copies| put_key(table, scope.states(), under_way, slot, copies).map(drop))?;
         scope.states_mut().purge(column, slot, now);
         scope.note_cleared(slot);
         Ok(())

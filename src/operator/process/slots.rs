@@ -36,9 +36,8 @@ impl<K: Key> KeyedContext<K> {
     pub(super) fn enter(&mut self, slot: Slot) -> Result<()> {
         self.scope.set_slot(slot);
         let KeyedContext { scope, keys, changes, under_way, .. } = self;
-        let live_at = under_way.live_at;
         changes.touching(slot, |copies| match keys {
-            Keys::All(table) => put_key(table, scope.states(), live_at, slot, copies).map(drop),
+            Keys::All(table) => put_key(table, scope.states(), under_way, slot, copies).map(drop),
             Keys::One(_) => Ok(()),
         })
     }
@@ -63,9 +62,8 @@ impl<K: Key> KeyedContext<K> {
         }
         let KeyedContext { scope, keys, changes, under_way, .. } = self;
         if let Keys::All(table) = keys {
-            let live_at = under_way.live_at;
             changes
-                .changing(slot, |copies| put_key(table, scope.states(), live_at, slot, copies).map(drop))?;
+                .changing(slot, |copies| put_key(table, scope.states(), under_way, slot, copies).map(drop))?;
             table.remove(slot);
         }
         Ok(Released::Gone)

@@ -15,11 +15,12 @@ use crate::base::hash::hash_of;
 use crate::operator::{Progress, SNAPSHOT_SLICE_BYTES};
 use crate::semantics::state::{
     KeySections, KeyTable, OfKeys, OperatorSnapshot, OperatorState, Section, Slot, SnapshotChain, StateTable,
-    States, StoredStates, TimerTable, WrittenState, tables_of_broadcast, tables_of_operator_lists,
+    States, StoredStates, TimerTable, WrittenState, has_edits, tables_of_broadcast, tables_of_operator_lists,
     tables_of_states,
 };
 use crate::semantics::time::{TimerCall, TimerCalls};
 use crate::semantics::window::TimeDomain;
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
 /// Sections of the snapshot: what is said of the states of keys, ...
@@ -42,6 +43,8 @@ const ELSEWHERE: Slot = Slot::MAX;
 pub(super) struct UnderWay {
     /// The time of a full snapshot, at which what has expired may be left out.
     pub(super) live_at: Option<Timestamp>,
+    /// The number of the barrier, if only changes since the one before are written.
+    pub(super) changes_at: Option<u64>,
     timers: [TimerCalls<()>; 2],
 }
 
@@ -49,14 +52,17 @@ pub(super) struct UnderWay {
 pub(super) fn put_key<K: Key>(
     table: &KeyTable<K, ()>,
     states: &States,
-    live_at: Option<Timestamp>,
+    under_way: &UnderWay,
     slot: Slot,
     into: &mut Section,
 ) -> Result<bool> {
     let Some(key) = table.key(slot) else { return Ok(false) };
     into.put_slot_with(slot, |bytes| {
         codec::encode(key, bytes)?;
-        states.encode_slot(slot, live_at, bytes)
+        match under_way.changes_at {
+            Some(cut) => states.encode_slot_changes(slot, cut, bytes),
+            None => states.encode_slot(slot, under_way.live_at, bytes),
+        }
     })?;
     Ok(true)
 }
@@ -71,7 +77,8 @@ impl<K: Key> KeyedBackend<K> {
         };
         snapshot_broadcast(scope.states(), into)?;
         into.put(STATES, &scope.states().written())?;
-        changes.cut(barrier.full, table.slots());
+        let number = scope.barrier();
+        under_way.changes_at = changes.cut(barrier.full, table.slots()).then_some(number);
         under_way.live_at = barrier.full.then_some(now);
         for ((_, domain), copy) in TIMERS.into_iter().zip(&mut under_way.timers) {
             timers.of(domain).copy_calls(copy);
@@ -85,8 +92,8 @@ impl<K: Key> KeyedBackend<K> {
         let Keys::All(table) = keys else { return Ok(Progress::Done) };
         let section = into.section(KEYS);
         let end = section.bytes().len() + SNAPSHOT_SLICE_BYTES;
-        let (states, live_at) = (scope.states(), under_way.live_at);
-        let put = |slot, into: &mut Section| put_key(table, states, live_at, slot, into);
+        let states = scope.states();
+        let put = |slot, into: &mut Section| put_key(table, states, under_way, slot, into);
         if !changes.write(section, SNAPSHOT_SLICE_BYTES, put)? {
             return Ok(Progress::Yielded);
         }
@@ -116,7 +123,7 @@ impl<K: Key> KeyedBackend<K> {
             return Ok(());
         }
         let stored = stored_states(self.context.scope.states(), state)?;
-        let mut rows = Rows { keys: Vec::new(), hashes: Vec::new(), from: Vec::new(), stored: Vec::new() };
+        let mut rows = Rows::default();
         // The slots of the keys of each old subtask.
         let mut slots: Vec<Vec<Slot>> = state.subtasks().iter().map(|_| Vec::new()).collect();
         if let Keys::All(table) = &mut self.context.keys {
@@ -138,6 +145,7 @@ impl<K: Key> KeyedBackend<K> {
             }
         }
         self.restore_keys(&mut rows, &stored, &mut slots)?;
+        self.replay(&rows.edited, state, &stored)?;
         for (subtask, slots) in state.subtasks().iter().zip(&slots) {
             let Some(newest) = subtask.newest() else { continue };
             for (name, domain) in TIMERS {
@@ -165,7 +173,7 @@ impl<K: Key> KeyedBackend<K> {
         stored: &StoredStates,
         slots: &mut [Vec<Slot>],
     ) -> Result<()> {
-        let Rows { keys, hashes, from, stored: bytes } = rows;
+        let Rows { keys, hashes, from, stored: bytes, edited } = rows;
         let KeyedContext { scope, keys: Keys::All(table), .. } = &mut self.context else { return Ok(()) };
         table.resolve(keys, hashes, &mut self.slots, &mut self.created, || ())?;
         if self.created.len() < keys.len() {
@@ -173,7 +181,10 @@ impl<K: Key> KeyedBackend<K> {
         }
         scope.states().prefetch(&self.slots);
         for ((&slot, &(subtask, old)), bytes) in self.slots.iter().zip(&*from).zip(&*bytes) {
-            scope.states_mut().decode_slot(slot, stored, bytes)?;
+            match has_edits(bytes)? {
+                true => drop(edited.insert((subtask, old), slot)),
+                false => scope.states_mut().decode_slot(slot, stored, bytes)?,
+            }
             if let Some(slots) = slots.get_mut(subtask) {
                 if slots.len() <= old as usize {
                     slots.resize(old as usize + 1, ELSEWHERE);
@@ -187,6 +198,29 @@ impl<K: Key> KeyedBackend<K> {
         hashes.clear();
         from.clear();
         bytes.clear();
+        Ok(())
+    }
+}
+
+impl<K: Key> KeyedBackend<K> {
+    /// Restores the keys whose newest entries have only changes: all entries of their slots are gone through, oldest first.
+    fn replay(
+        &mut self,
+        edited: &BTreeMap<(usize, Slot), Slot>,
+        state: &OperatorState,
+        stored: &StoredStates,
+    ) -> Result<()> {
+        if edited.is_empty() {
+            return Ok(());
+        }
+        for (subtask, chain) in state.subtasks().iter().enumerate() {
+            for entry in chain.history(KEYS) {
+                let (old, bytes) = entry?;
+                let Some(&slot) = edited.get(&(subtask, old)) else { continue };
+                let held = bytes.map(|bytes| codec::decode_front::<K>(bytes).map(|(_, held)| held));
+                self.context.scope.states_mut().replay_slot(slot, stored, held.transpose()?)?;
+            }
+        }
         Ok(())
     }
 }
@@ -214,6 +248,20 @@ struct Rows<'a, K> {
     hashes: Vec<u64>,
     from: Vec<(usize, Slot)>,
     stored: Vec<&'a [u8]>,
+    /// The slots of keys whose newest entries have only changes, by subtask and the slot they were in.
+    edited: BTreeMap<(usize, Slot), Slot>,
+}
+
+impl<K> Default for Rows<'_, K> {
+    fn default() -> Self {
+        Rows {
+            keys: Vec::new(),
+            hashes: Vec::new(),
+            from: Vec::new(),
+            stored: Vec::new(),
+            edited: BTreeMap::new(),
+        }
+    }
 }
 
 /// What the snapshot says of the states of keys, the same for all subtasks.

@@ -8,7 +8,8 @@
 //! nothing of the job is left that was not committed.
 //!
 //! ```text
-//! barrier n      writer   prepare_commit -> committables, snapshot -> state; both go into checkpoint n
+//! barrier n      writer   prepare_commit -> committables, snapshot -> state; both go into checkpoint n. Of a savepoint
+//!                         there should be nothing in the state that is only in the target and not committed
 //! n is durable   sink     commit(committables of n)            may fail, or be cut short by a crash
 //! after a crash  sink     recover(committables and state of n) commits again, removes what is younger than n
 //!                writer   restore(state)                       a new writer, of a new attempt
@@ -131,8 +132,12 @@ pub enum CommitPoint {
 
 /// What a sink finds in the checkpoint that an attempt goes on from.
 pub struct Recovered<'a, C> {
-    /// What was prepared and is not known to be committed, in the order in which it was prepared.
+    /// What was prepared and, when the checkpoint was taken, was not known to be committed, in the order in which it was
+    /// prepared.
     pub committables: Vec<C>,
+    /// Whether all of them have been committed since, though perhaps not to where the sink writes now: so it is for a
+    /// savepoint, which is complete only after that.
+    pub committed: bool,
     /// What the writers kept.
     pub states: WriterStates<'a>,
 }
@@ -154,6 +159,9 @@ pub struct SinkContext {
     pub checkpoints: bool,
     /// Whether the process goes on with a job that another one has begun: [`Sink::recover`] will tell from where.
     pub restored: bool,
+    /// Whether output that became visible after the checkpoint that [`Sink::recover`] goes back to may be taken back, as the
+    /// user has said; otherwise it must refuse to go back.
+    pub rollback: bool,
     /// Whether each attempt is given all records of its unit from the first one on, as in BATCH.
     pub from_start: bool,
     /// Whether a process before this one has begun to commit this job at its end: its target is prepared, or it may be

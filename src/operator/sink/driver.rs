@@ -41,6 +41,17 @@ impl Process {
         clock: Arc<VirtualClock>,
         restored: bool,
     ) -> Result<Process> {
+        Process::start_with(sink, vfs, clock, restored, false)
+    }
+
+    /// The same; what became visible after a checkpoint may be taken back.
+    pub(crate) fn start_with(
+        sink: Arc<dyn AnySink>,
+        vfs: SharedVfs,
+        clock: Arc<VirtualClock>,
+        restored: bool,
+        rollback: bool,
+    ) -> Result<Process> {
         let ctx = SinkContext {
             job_id: "job".to_string(),
             subtask: 0,
@@ -49,6 +60,7 @@ impl Process {
             attempt: 0,
             checkpoints: true,
             restored,
+            rollback,
             from_start: false,
             committing: false,
             resumable: false,
@@ -62,9 +74,23 @@ impl Process {
 
     /// Begins an attempt from a checkpoint, or from the beginning.
     pub(crate) fn attempt(&mut self, parallelism: usize, from: Option<&OperatorState>) -> Result<()> {
+        self.attempt_from(parallelism, from, false)
+    }
+
+    /// Begins an attempt from a savepoint.
+    pub(crate) fn attempt_from_savepoint(&mut self, parallelism: usize, from: &OperatorState) -> Result<()> {
+        self.attempt_from(parallelism, Some(from), true)
+    }
+
+    fn attempt_from(
+        &mut self,
+        parallelism: usize,
+        from: Option<&OperatorState>,
+        committed: bool,
+    ) -> Result<()> {
         self.subtasks.clear();
         if self.attempt > 0 || self.ctx.restored {
-            self.run.recover(from.unwrap_or(&OperatorState::default()))?;
+            self.run.recover(from.unwrap_or(&OperatorState::default()), committed)?;
         }
         for subtask in 0..parallelism {
             let runtime = RuntimeContext {
@@ -121,11 +147,20 @@ impl Process {
 
     /// The barrier of a checkpoint comes to all subtasks; what they keep, as it is read back from a file.
     pub(crate) fn barrier(&mut self, id: CheckpointId) -> Result<OperatorState> {
+        self.barrier_of(Barrier { id, full: true, savepoint: false })
+    }
+
+    /// The same for a savepoint.
+    pub(crate) fn savepoint(&mut self, id: CheckpointId) -> Result<OperatorState> {
+        self.barrier_of(Barrier { id, full: true, savepoint: true })
+    }
+
+    fn barrier_of(&mut self, barrier: Barrier) -> Result<OperatorState> {
         let mut chains = Vec::new();
         for subtask in &mut self.subtasks {
             let snapshot = match &subtask.last {
                 Some(last) => last.clone(),
-                None => snapshot(&mut *subtask.operator, id)?,
+                None => snapshot(&mut *subtask.operator, barrier)?,
             };
             let mut bytes = Vec::new();
             codec::encode(&snapshot, &mut bytes)?;
@@ -145,7 +180,8 @@ impl Process {
         if subtask.operator.end_of_input(0, &mut subtask.context)? != Progress::Done {
             return Err(Error::Internal("a sink is blocked".into()));
         }
-        subtask.last = Some(snapshot(&mut *subtask.operator, CheckpointId::MAX)?);
+        let barrier = Barrier { id: CheckpointId::MAX, full: true, savepoint: false };
+        subtask.last = Some(snapshot(&mut *subtask.operator, barrier)?);
         Ok(())
     }
 
@@ -161,9 +197,9 @@ impl Process {
     }
 }
 
-fn snapshot(operator: &mut dyn AnyOperator, id: CheckpointId) -> Result<OperatorSnapshot> {
+fn snapshot(operator: &mut dyn AnyOperator, barrier: Barrier) -> Result<OperatorSnapshot> {
     let mut into = OperatorSnapshot::default();
-    let mut progress = operator.snapshot(Barrier { id, full: true }, &mut into)?;
+    let mut progress = operator.snapshot(barrier, &mut into)?;
     while progress == Progress::Yielded {
         progress = operator.snapshot_more(&mut into)?;
     }

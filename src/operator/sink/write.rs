@@ -51,8 +51,9 @@ pub trait SinkRun: Send + Sync {
     fn operator(&self) -> Box<dyn AnyOperator>;
     /// Before the operators of an attempt are opened, unless it is the first one of a new job: commits again what the
     /// checkpoint holds as prepared, and removes what was written after it. An attempt that starts from the beginning
-    /// gives an empty state. The subtasks of the attempt before must have ended.
-    fn recover(&self, _state: &OperatorState) -> Result<()> {
+    /// gives an empty state. The subtasks of the attempt before must have ended. `committed`: all that was prepared has been
+    /// committed since.
+    fn recover(&self, _state: &OperatorState, _committed: bool) -> Result<()> {
         Ok(())
     }
     /// From now on there may be a checkpoint from which the job can go on, even if nobody learns that it is complete: what
@@ -141,11 +142,11 @@ impl<T: Data, S: Sink<T>> SinkRun for Run<T, S> {
         })
     }
 
-    fn recover(&self, state: &OperatorState) -> Result<()> {
+    fn recover(&self, state: &OperatorState, committed: bool) -> Result<()> {
         self.notes.clear();
         let committables = state.entries(COMMITTABLES).collect::<Result<Vec<S::Committable>>>()?;
         let states = WriterStates::all(state);
-        self.sink.sink.recover(Recovered { committables, states }, &self.ctx)
+        self.sink.sink.recover(Recovered { committables, committed, states }, &self.ctx)
     }
 
     fn keep(&self) {

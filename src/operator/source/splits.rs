@@ -287,7 +287,7 @@ mod tests {
     fn taken(share: &mut Share<u64>, full: bool, open: &[(Slot, u64)]) -> OperatorSnapshot {
         let mut into = OperatorSnapshot::default();
         let open = open.iter().map(|&(number, split)| Numbered { number, split, watermark: Some(5) });
-        share.snapshot(Barrier { id: 1, full }, open, &mut into).unwrap();
+        share.snapshot(Barrier { id: 1, full, savepoint: false }, open, &mut into).unwrap();
         into
     }
 

@@ -7,6 +7,7 @@
 //! expired is a prefix of it.
 
 use super::cells::Cells;
+use super::edits::{Edits, EntryEdits, Noting};
 use super::scope::KeyedScope;
 use super::ttl::{StateTtl, TtlUpdate, TtlVisibility};
 use crate::base::codec;
@@ -20,7 +21,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// The stamps of what a cell holds.
 pub(super) trait Ages<S>:
-    Cells<S> + Default + Send + Sync + Serialize + DeserializeOwned + 'static
+    Cells<S> + Noting<Edits: Edits<S>> + Default + Send + Sync + Serialize + DeserializeOwned + 'static
 {
     /// Whether something was last used at or before `limit`.
     fn has_expired(&self, content: &S, limit: Timestamp) -> bool;
@@ -84,6 +85,10 @@ pub(super) struct AgedMut<'a, A> {
 #[derive(Default, Serialize, Deserialize)]
 pub(super) struct Whole(pub(super) AtomicI64);
 
+impl Noting for Whole {
+    type Edits = ();
+}
+
 impl<S: State> Ages<S> for Whole {
     fn has_expired(&self, _: &S, limit: Timestamp) -> bool {
         self.0.load(Relaxed) <= limit
@@ -132,6 +137,10 @@ impl OfElements {
     }
 }
 
+impl Noting for OfElements {
+    type Edits = ();
+}
+
 impl<E: State> Ages<Vec<E>> for OfElements {
     fn has_expired(&self, _: &Vec<E>, limit: Timestamp) -> bool {
         self.expired(limit) > 0
@@ -161,6 +170,10 @@ impl<MK> Default for OfEntries<MK> {
     fn default() -> Self {
         OfEntries(BTreeMap::new())
     }
+}
+
+impl<MK> Noting for OfEntries<MK> {
+    type Edits = EntryEdits<MK>;
 }
 
 impl<MK: Key + Sync, MV: State> Ages<BTreeMap<MK, MV>> for OfEntries<MK> {

@@ -71,8 +71,9 @@ impl Changes {
     }
 
     /// A barrier: what has changed since the one before is to be written as it is now, or everything if `full` or if the
-    /// snapshot before was given up. `slots` are all there are.
-    pub fn cut(&mut self, full: bool, slots: Slot) {
+    /// snapshot before was given up. `slots` are all there are. True if only changes are written, so that what is written
+    /// stands behind the snapshot of the barrier before.
+    pub fn cut(&mut self, full: bool, slots: Slot) -> bool {
         let all = full || !self.tracks || self.under_way;
         self.empties = self.tracks && !full;
         self.words.resize((slots as usize).div_ceil(WORD).max(self.words.len()), Bits::default());
@@ -84,6 +85,7 @@ impl Changes {
         self.under_way = true;
         self.next = 0;
         self.copies = Section::new();
+        !all
     }
 
     /// The entry at a slot is about to change or to go: `copy` writes it as it is.

@@ -8,6 +8,7 @@
 
 use super::ages::{Aged, AgedMut, Ages, Whole};
 use super::cells::{AgedRow, Shape, cell_rows};
+use super::edits::{Edits, Noting};
 use super::paged::Paged;
 use super::scope::KeyedAccess;
 use super::serializer::{Compatibility, SerializerSnapshot, StateSerializer};
@@ -41,6 +42,17 @@ pub trait AnyColumn: Send + Sync {
         live_at: Option<Timestamp>,
         into: &mut Vec<u8>,
     ) -> Result<bool>;
+    /// Appends what has changed at `slot` between the barrier before `cut` and that; false if the whole is needed, or there is
+    /// nothing.
+    ///
+    /// # Errors
+    /// If the type cannot be encoded.
+    fn encode_edits(&self, owner: &QCellOwner, slot: Slot, cut: u64, into: &mut Vec<u8>) -> Result<bool>;
+    /// Changes what is stored at `slot` as [`AnyColumn::encode_edits`] wrote.
+    ///
+    /// # Errors
+    /// If there is nothing, or the bytes are not those of the column's type.
+    fn apply_edits(&self, owner: &mut QCellOwner, slot: Slot, from: &[u8]) -> Result<()>;
     /// Stores at `slot` what [`AnyColumn::encode`] wrote, with the serializer that `written` tells of, if it was a user's.
     ///
     /// # Errors
@@ -76,15 +88,17 @@ pub trait AnyColumn: Send + Sync {
 }
 
 /// The cells of all keys, by slot.
-pub struct Column<S, A> {
+pub struct Column<S, A: Noting> {
     cells: Paged<Option<S>>,
     /// Only of state with a time to live.
     ages: Paged<A>,
+    /// Only of maps, from the first barrier on.
+    edits: Paged<A::Edits>,
     ttl: Option<StateTtl>,
     serializer: Option<Arc<dyn StateSerializer<S>>>,
 }
 
-impl<S, A: Default> Column<S, A> {
+impl<S, A: Default + Noting> Column<S, A> {
     #[inline(always)]
     fn get(&self, slot: Slot) -> Option<&S> {
         self.cells.get(slot as usize)?.as_ref()
@@ -97,6 +111,9 @@ impl<S, A: Default> Column<S, A> {
 
     #[inline(always)]
     fn take(&mut self, slot: Slot) -> Option<S> {
+        if let Some(edits) = self.edits.get_mut(slot as usize) {
+            *edits = A::Edits::default();
+        }
         self.cells.get_mut(slot as usize)?.take()
     }
 
@@ -168,6 +185,19 @@ impl<S: State, A: Ages<S>> AnyColumn for QCell<Column<S, A>> {
             Some(serializer) => serializer.serialize(stored, into).map_err(Error::User)?,
         }
         Ok(true)
+    }
+    fn encode_edits(&self, owner: &QCellOwner, slot: Slot, cut: u64, into: &mut Vec<u8>) -> Result<bool> {
+        let column = self.ro(owner);
+        match (column.get(slot), column.edits.get(slot as usize)) {
+            (Some(stored), Some(edits)) => edits.encode(stored, cut, into),
+            _ => Ok(false),
+        }
+    }
+    fn apply_edits(&self, owner: &mut QCellOwner, slot: Slot, from: &[u8]) -> Result<()> {
+        match self.rw(owner).get_mut(slot) {
+            Some(stored) => A::Edits::apply(stored, from),
+            None => Err(Error::Codec("changes of a state come before the state".into())),
+        }
     }
     fn decode(
         &self,
@@ -251,7 +281,7 @@ fn compatibility_of<S: State>(
 }
 
 /// What the handles of all kinds have in common: a column, opened by a context at the current key's cell.
-pub(super) struct Handle<S, A> {
+pub(super) struct Handle<S, A: Noting> {
     column: Arc<QCell<Column<S, A>>>,
     ttl: Option<StateTtl>,
 }
@@ -263,7 +293,7 @@ impl<S: State, A: Ages<S>> Handle<S, A> {
         serializer: Option<Box<dyn StateSerializer<S>>>,
     ) -> Self {
         let serializer = serializer.map(Arc::from);
-        let column = Column { cells: Paged::new(), ages: Paged::new(), ttl, serializer };
+        let column = Column { cells: Paged::new(), ages: Paged::new(), edits: Paged::new(), ttl, serializer };
         Handle { column: Arc::new(QCell::new(owner, column)), ttl }
     }
 
@@ -299,6 +329,33 @@ impl<S: State, A: Ages<S>> Handle<S, A> {
             shows_expired: ttl.visibility == TtlVisibility::ReturnExpiredIfNotCleanedUp,
         });
         (reach(cells, slot), aged)
+    }
+
+    /// The current key's content is about to change: `note` is called with what is known of its changes, the number of
+    /// barriers before, and the content. Not before the first barrier, nor where there is a time to live.
+    #[inline(always)]
+    pub(super) fn editing<C: KeyedAccess>(
+        &self,
+        ctx: &mut C,
+        note: impl FnOnce(&mut A::Edits, u64, Option<&S>),
+    ) {
+        let barriers = ctx.scope().barriers();
+        if barriers > 0 && self.ttl.is_none() {
+            self.note_edit(ctx, barriers, note);
+        }
+    }
+
+    #[inline(never)]
+    fn note_edit<C: KeyedAccess>(
+        &self,
+        ctx: &mut C,
+        barriers: u64,
+        note: impl FnOnce(&mut A::Edits, u64, Option<&S>),
+    ) {
+        let (owner, slot) = ctx.state_mut();
+        let Column { cells, edits, .. } = self.column.rw(owner);
+        let stored = cells.get(slot as usize).and_then(Option::as_ref);
+        note(reach(edits, slot), barriers, stored);
     }
 
     /// The current key's content to change, and its ages; without what has expired, unless that is seen.
@@ -369,7 +426,7 @@ impl<S: State> Handle<S, Whole> {
 }
 
 #[cold]
-fn ages_of<'a, S, A, C: KeyedAccess>(
+fn ages_of<'a, S, A: Noting, C: KeyedAccess>(
     column: &'a Column<S, A>,
     slot: Slot,
     ttl: StateTtl,

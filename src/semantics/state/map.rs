@@ -71,6 +71,11 @@ impl<MK: Key + Sync, MV: State> MapState<MK, MV> {
         MK: Borrow<Q>,
         Q: Ord + ?Sized,
     {
+        self.handle.editing(ctx, |edits, barriers, map: Option<&BTreeMap<MK, MV>>| {
+            if let Some((map, (own, _))) = map.and_then(|map| Some((map, map.get_key_value(key)?))) {
+                edits.entry(barriers, map.len(), || own.clone());
+            }
+        });
         let (map, aged) = self.handle.open_live(ctx)?;
         let value = map.get_mut(key)?;
         if let Some(aged) = aged
@@ -95,6 +100,9 @@ impl<MK: Key + Sync, MV: State> MapState<MK, MV> {
     /// The map, in which the entry of a key is about to be written: it is not there if it has expired.
     #[inline(always)]
     fn writing<'a, C: KeyedAccess>(&'a self, ctx: &'a mut C, key: &MK) -> &'a mut BTreeMap<MK, MV> {
+        self.handle.editing(ctx, |edits, barriers, map| {
+            edits.entry(barriers, map.map_or(0, BTreeMap::len), || key.clone());
+        });
         let (cell, aged) = self.handle.open(ctx);
         let map = cell.get_or_insert_default();
         if let Some(aged) = aged {
@@ -131,6 +139,11 @@ impl<MK: Key + Sync, MV: State> MapState<MK, MV> {
         MK: Borrow<Q>,
         Q: Ord + ?Sized,
     {
+        self.handle.editing(ctx, |edits, barriers, map: Option<&BTreeMap<MK, MV>>| {
+            if let Some((map, (own, _))) = map.and_then(|map| Some((map, map.get_key_value(key)?))) {
+                edits.entry(barriers, map.len(), || own.clone());
+            }
+        });
         let (map, aged) = self.handle.open_live(ctx)?;
         let value = map.remove(key);
         if let Some(aged) = aged {
@@ -145,6 +158,7 @@ impl<MK: Key + Sync, MV: State> MapState<MK, MV> {
     /// Keeps those entries of the current key for which `keep` is true. With a time to live, that does not count as
     /// using them.
     pub fn retain<C: KeyedAccess>(&self, ctx: &mut C, keep: impl FnMut(&MK, &mut MV) -> bool) {
+        self.all_change(ctx);
         let Some((map, aged)) = self.handle.open_live(ctx) else { return };
         map.retain(keep);
         if let Some(aged) = aged {
@@ -153,6 +167,12 @@ impl<MK: Key + Sync, MV: State> MapState<MK, MV> {
         if map.is_empty() {
             self.handle.take(ctx);
         }
+    }
+
+    fn all_change<C: KeyedAccess>(&self, ctx: &mut C) {
+        self.handle.editing(ctx, |edits, barriers, map: Option<&BTreeMap<MK, MV>>| {
+            edits.all(barriers, map.map_or(0, BTreeMap::len));
+        });
     }
 
     /// Whether there is a value at a map key.
@@ -178,6 +198,7 @@ impl<MK: Key + Sync, MV: State> MapState<MK, MV> {
         &'a self,
         ctx: &'a mut C,
     ) -> impl DoubleEndedIterator<Item = (&'a MK, &'a mut MV)> {
+        self.all_change(ctx);
         let (map, aged) = self.handle.open_live(ctx).unzip();
         if let (Some(map), Some(aged)) = (&map, aged.flatten()) {
             aged.ages.write_all(map.keys(), aged.now);

@@ -54,6 +54,13 @@ impl SnapshotChain {
         self.0.iter().map(|part| part.len(section)).sum()
     }
 
+    /// All entries of a table, of older snapshots first: the slot, and its bytes unless it was empty.
+    pub fn history(&self, section: &str) -> impl Iterator<Item = Result<(Slot, Option<&[u8]>)>> {
+        let sections = self.0.iter().flat_map(OperatorSnapshot::sections);
+        let frames = sections.filter(move |(name, _)| *name == section).flat_map(|(_, s)| s.frames());
+        frames.map(|frame| frame.and_then(split_slot))
+    }
+
     /// The newest bytes of each slot of a table, and slots that are empty left out; newest snapshots first.
     fn slots(&self, section: &str) -> impl Iterator<Item = Result<(Slot, &[u8])>> {
         let mut seen = SlotSet::default();

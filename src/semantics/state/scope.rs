@@ -58,6 +58,8 @@ pub struct KeyedScope {
     /// Something may have been written since this was asked.
     changed: Cell<bool>,
     used: Cell<TtlUse>,
+    /// Barriers that have come.
+    barriers: u64,
 }
 
 impl Default for KeyedScope {
@@ -77,6 +79,7 @@ impl KeyedScope {
             now: 0,
             changed: Cell::new(false),
             used: Cell::default(),
+            barriers: 0,
         }
     }
 
@@ -107,6 +110,18 @@ impl KeyedScope {
     #[inline(always)]
     pub fn set_now(&mut self, now: Timestamp) {
         self.now = now;
+    }
+
+    /// Number of barriers that have come: what changes from then on is noted.
+    #[inline(always)]
+    pub fn barriers(&self) -> u64 {
+        self.barriers
+    }
+
+    /// A barrier has come; its number, from 1.
+    pub fn barrier(&mut self) -> u64 {
+        self.barriers += 1;
+        self.barriers
     }
 
     /// Moves the slots that may hold no state any more to the end of `into`; one can be there more than once.

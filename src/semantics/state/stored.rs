@@ -14,6 +14,9 @@ use crate::base::data::Timestamp;
 use crate::base::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+/// Added to the index of a state of which an entry has only what changed since the entry before.
+const EDITS: usize = 1 << 30;
+
 /// What a snapshot says of a state of keys, once for all keys.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WrittenState {
@@ -32,6 +35,22 @@ pub struct WrittenState {
 pub struct StoredStates {
     /// By the index with which a state was written.
     columns: Vec<(usize, WrittenState)>,
+}
+
+/// Whether an entry has changes of a state, so that those before it are needed.
+///
+/// # Errors
+/// If it is not an entry of states.
+pub fn has_edits(entry: &[u8]) -> Result<bool> {
+    let mut rest = entry;
+    while !rest.is_empty() {
+        let (index, behind) = codec::decode_front::<usize>(rest)?;
+        if index & EDITS != 0 {
+            return Ok(true);
+        }
+        rest = split_frame(behind).ok_or_else(torn)?.1;
+    }
+    Ok(false)
 }
 
 impl States {
@@ -55,19 +74,50 @@ impl States {
     /// # Errors
     /// If a type of state cannot be encoded; the error names the state.
     pub fn encode_slot(&self, slot: Slot, live_at: Option<Timestamp>, into: &mut Vec<u8>) -> Result<()> {
-        for (i, column) in self.columns.iter().enumerate() {
-            let at = into.len();
-            codec::encode(&i, into)?;
-            let mut stored = Ok(false);
-            put_framed(into, |into| {
-                stored = column.stored.encode(self.owner(), slot, live_at, into);
-                Ok(())
-            })?;
-            if !stored.map_err(|e| naming(e, "written", name_of(column, self.descriptors())))? {
-                into.truncate(at);
+        let columns = self.columns.iter().enumerate();
+        columns.into_iter().try_for_each(|(i, column)| {
+            let encode = |into: &mut Vec<u8>| column.stored.encode(self.owner(), slot, live_at, into);
+            self.encode_state(i, column, encode, into).map(drop)
+        })
+    }
+
+    /// The same as of barrier number `cut`, for an entry behind those of the barriers before: of a state that knows what
+    /// changed between the last two barriers, that is enough.
+    ///
+    /// # Errors
+    /// As [`States::encode_slot`].
+    pub fn encode_slot_changes(&self, slot: Slot, cut: u64, into: &mut Vec<u8>) -> Result<()> {
+        let columns = self.columns.iter().enumerate();
+        columns.into_iter().try_for_each(|(i, column)| {
+            let edits = |into: &mut Vec<u8>| column.stored.encode_edits(self.owner(), slot, cut, into);
+            if self.encode_state(i + EDITS, column, edits, into)? {
+                return Ok(());
             }
+            let encode = |into: &mut Vec<u8>| column.stored.encode(self.owner(), slot, None, into);
+            self.encode_state(i, column, encode, into).map(drop)
+        })
+    }
+
+    /// Appends an index and what `encode` writes behind its length; nothing, and false, if `encode` says so.
+    fn encode_state(
+        &self,
+        index: usize,
+        column: &Declared<dyn AnyColumn>,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<bool>,
+        into: &mut Vec<u8>,
+    ) -> Result<bool> {
+        let at = into.len();
+        codec::encode(&index, into)?;
+        let mut stored = Ok(false);
+        put_framed(into, |into| {
+            stored = encode(into);
+            Ok(())
+        })?;
+        let stored = stored.map_err(|e| naming(e, "written", name_of(column, self.descriptors())))?;
+        if !stored {
+            into.truncate(at);
         }
-        Ok(())
+        Ok(stored)
     }
 
     /// Finds the columns for the states of a snapshot.
@@ -106,6 +156,33 @@ impl States {
             decoded.map_err(|e| naming(e, "restored", &written.name))?;
             rest = behind;
         }
+        Ok(())
+    }
+
+    /// Makes `slot` hold what it held when the next of several entries was written, oldest first: one of
+    /// [`States::encode_slot`], or of [`States::encode_slot_changes`] behind those before. `None`: it was empty.
+    ///
+    /// # Errors
+    /// As [`States::decode_slot`], and if there are changes of a state that the slot does not hold.
+    pub fn replay_slot(&mut self, slot: Slot, stored: &StoredStates, entry: Option<&[u8]>) -> Result<()> {
+        let (parts, owner) = self.parts_mut();
+        let mut held = vec![false; parts.columns.len()];
+        let mut rest = entry.unwrap_or_default();
+        while !rest.is_empty() {
+            let (index, behind) = codec::decode_front::<usize>(rest)?;
+            let (own, behind) = split_frame(behind).ok_or_else(torn)?;
+            let (at, written) = stored.columns.get(index & !EDITS).ok_or_else(torn)?;
+            let column = parts.columns.get(*at).ok_or_else(torn)?;
+            held[*at] = true;
+            let decoded = match index & EDITS {
+                0 => column.stored.decode(owner, slot, own, written.serializer.as_ref()),
+                _ => column.stored.apply_edits(owner, slot, own),
+            };
+            decoded.map_err(|e| naming(e, "restored", &written.name))?;
+            rest = behind;
+        }
+        let gone = parts.columns.iter().zip(held).filter(|(_, held)| !held);
+        gone.for_each(|(column, _)| column.stored.clear(owner, slot));
         Ok(())
     }
 

@@ -358,7 +358,7 @@ impl<H: Clone> Coordinator<H> {
             bytes: 0,
             writing: false,
         });
-        Barrier { id, full }
+        Barrier { id, full, savepoint: matches!(purpose, Purpose::Savepoint | Purpose::Stop) }
     }
 
     /// What a finished subtask kept is here from now on, for checkpoints that are still to be written.

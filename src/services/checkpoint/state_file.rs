@@ -7,6 +7,7 @@
 //! Invariants: a file is complete when it is synced; its [`FileHandle`] has its length, number of blocks and a digest of
 //! their checksums, so that a cut file, or one that was put in the place of another, is found out.
 
+use super::copies::{Copies, CopyFile};
 use super::metadata::{JobTag, StateBytes, StateHandle};
 use crate::base::batch::CheckpointId;
 use crate::base::codec;
@@ -62,6 +63,8 @@ pub struct StateWriter {
     vfs: SharedVfs,
     root: PathBuf,
     file: Option<Box<dyn VfsFile>>,
+    copies: Option<Copies>,
+    copy: Option<CopyFile>,
     handle: FileHandle,
     block: Vec<u8>,
     stored: Vec<u8>,
@@ -92,11 +95,20 @@ impl StateWriter {
             vfs,
             root: root.to_path_buf(),
             file: None,
+            copies: None,
+            copy: None,
             handle,
             block: Vec::new(),
             stored: Vec::new(),
             skip: 0,
         }
+    }
+
+    /// Writes a copy of the file, too.
+    #[must_use]
+    pub fn with_copy(mut self, copies: Option<&Copies>) -> StateWriter {
+        self.copies = copies.cloned();
+        self
     }
 
     /// Appends entries to a section.
@@ -151,6 +163,7 @@ impl StateWriter {
             }
             failpoint::check("state_file.create")?;
             self.file = Some(self.vfs.create(&path).map_err(|e| Error::io("create", &path, e))?);
+            self.copy = self.copies.as_ref().and_then(|copies| copies.create(&self.handle.path));
         }
         let raw = self.block.len();
         self.stored.clear();
@@ -175,6 +188,9 @@ impl StateWriter {
         failpoint::check("state_file.write")?;
         if let Some(file) = &mut self.file {
             file.append(&self.stored).map_err(|e| Error::io("write", &path, e))?;
+        }
+        if let Some(copy) = &mut self.copy {
+            copy.append(&self.stored);
         }
         self.handle.bytes += raw as u64;
         self.handle.length += self.stored.len() as u64;

@@ -10,7 +10,9 @@
 //! long as the checkpoint is kept. The newest `retained` completed checkpoints are kept.
 //! A store may also be in memory, with the same files in a file system that lives there.
 
+use super::copies::Copies;
 use super::metadata::{JobTag, Metadata, StateHandle};
+use super::origin::{ORIGIN, ORIGIN_KIND, Origin};
 use super::state_file::{self, StateWriter};
 use crate::base::batch::CheckpointId;
 use crate::base::error::{Error, Result};
@@ -31,7 +33,7 @@ pub fn checkpoint_dir(id: CheckpointId) -> String {
     format!("{CHECKPOINT}{id}")
 }
 
-fn id_of(dir: &Path) -> Option<CheckpointId> {
+pub(super) fn id_of(dir: &Path) -> Option<CheckpointId> {
     dir.file_name()?.to_str()?.strip_prefix(CHECKPOINT)?.parse().ok()
 }
 
@@ -41,6 +43,7 @@ pub struct StateDir {
     vfs: SharedVfs,
     root: PathBuf,
     job: JobTag,
+    copies: Option<Copies>,
 }
 
 impl StateDir {
@@ -48,13 +51,14 @@ impl StateDir {
     pub fn at_barrier(&self, checkpoint: CheckpointId, operator: usize, subtask: usize) -> StateWriter {
         let path = format!("{}/{operator}-{subtask}.state", checkpoint_dir(checkpoint));
         StateWriter::new(self.vfs.clone(), &self.root, path, &self.job, checkpoint)
+            .with_copy(self.copies.as_ref())
     }
 
     /// For the state that a subtask of an operator keeps when it has finished, and another one for when that `is_committed`.
     pub fn at_end(&self, operator: usize, subtask: usize, is_committed: bool) -> StateWriter {
         let kind = if is_committed { "-committed" } else { "" };
         let path = format!("ended-{}-{}/{operator}-{subtask}{kind}.state", self.job.id, self.job.attempt);
-        StateWriter::new(self.vfs.clone(), &self.root, path, &self.job, 0)
+        StateWriter::new(self.vfs.clone(), &self.root, path, &self.job, 0).with_copy(self.copies.as_ref())
     }
 
     /// Removes what was written of a checkpoint that is given up. What cannot be removed is removed by a later process.
@@ -99,6 +103,10 @@ pub struct Store {
     /// The highest number that has ever been given.
     last_id: CheckpointId,
     job_dir: Option<Arc<JobDirectory>>,
+    /// What the job was started from, if that is not one of its own checkpoints.
+    origin: Option<Origin>,
+    /// Those of the newest checkpoint, if this directory is not that of the job.
+    copies: Option<Copies>,
     pins: Pins,
 }
 
@@ -110,6 +118,17 @@ impl Store {
     pub fn in_directory(job_dir: Arc<JobDirectory>, retained: usize) -> Result<Store> {
         let (vfs, root) = (job_dir.vfs().clone(), job_dir.checkpoints());
         Store::open(vfs, root, retained, Some(job_dir))
+    }
+
+    /// Writes copies of state files from now on, and reads those that are there.
+    #[must_use]
+    pub fn with_copies(mut self, copies: Copies) -> Store {
+        match self.completed.last_key_value() {
+            Some((newest, files)) => copies.keep_only(files, *newest, true),
+            None => copies.keep_only(&BTreeSet::new(), 0, true),
+        }
+        self.copies = Some(copies);
+        self
     }
 
     /// A store that ends with the process.
@@ -137,6 +156,8 @@ impl Store {
             completed: BTreeMap::new(),
             last_id: 0,
             job_dir,
+            origin: None,
+            copies: None,
             pins: Pins::default(),
         };
         store.look()?;
@@ -146,6 +167,37 @@ impl Store {
     /// Notes that a number was given to a checkpoint: no other one gets it, whatever becomes of this one.
     pub fn given(&mut self, id: CheckpointId) {
         self.last_id = self.last_id.max(id);
+    }
+
+    /// What the job in this directory was started from, as a process before this one has noted it.
+    ///
+    /// # Errors
+    /// When the note is damaged or cannot be read.
+    pub fn find_origin(&mut self) -> Result<Option<&Origin>> {
+        if let Some(dir) = &self.job_dir {
+            self.origin = dir.read(ORIGIN, ORIGIN_KIND)?;
+        }
+        Ok(self.origin.as_ref())
+    }
+
+    /// Notes durably that the job is started from the checkpoint or savepoint at a path. Checkpoints that the directory
+    /// holds already are not those of the job from then on.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn begin_from(&mut self, path: &Path) -> Result<()> {
+        let path = std::path::absolute(path).map_err(|e| Error::io("find", path, e))?;
+        let origin = Origin { path, first: self.next_id() };
+        if let Some(dir) = &self.job_dir {
+            dir.write(ORIGIN, ORIGIN_KIND, &origin, Durability::Synced)?;
+        }
+        self.origin = Some(origin);
+        Ok(())
+    }
+
+    /// What the job was started from, if that is known and is not one of its own checkpoints.
+    pub fn origin(&self) -> Option<&Origin> {
+        self.origin.as_ref()
     }
 
     /// Before another attempt: removes what the one before has left unfinished, whose threads must have ended.
@@ -210,7 +262,7 @@ impl Store {
 
     /// Where the state files of an attempt are written.
     pub fn state_dir(&self, job: JobTag) -> StateDir {
-        StateDir { vfs: self.vfs.clone(), root: self.root.clone(), job }
+        StateDir { vfs: self.vfs.clone(), root: self.root.clone(), job, copies: self.copies.clone() }
     }
 
     /// The directory of all checkpoints.
@@ -233,6 +285,12 @@ impl Store {
         self.last_id + 1
     }
 
+    /// The completed checkpoints of the job itself, newest first: not those of runs before it was started from elsewhere.
+    pub fn own(&self) -> Vec<CheckpointId> {
+        let first = self.origin.as_ref().map_or(0, |origin| origin.first);
+        self.completed.range(first..).rev().map(|(id, _)| *id).collect()
+    }
+
     /// The completed checkpoints, newest first.
     pub fn completed(&self) -> Vec<CheckpointId> {
         self.completed.keys().rev().copied().collect()
@@ -246,11 +304,20 @@ impl Store {
         load(&self.vfs, &self.root.join(checkpoint_dir(id)))
     }
 
-    /// Calls `take` with each piece of a snapshot.
+    /// Calls `take` with each piece of a snapshot: from the copy of its file, if there is one that is whole.
     ///
     /// # Errors
     /// As [`state_file::read`].
-    pub fn read(&self, handle: &StateHandle, take: impl FnMut(&str, u64, &[u8]) -> Result<()>) -> Result<()> {
+    pub fn read(
+        &self,
+        handle: &StateHandle,
+        mut take: impl FnMut(&str, u64, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        if let (StateHandle::File(file), Some(copies)) = (handle, &self.copies)
+            && copies.read(file, &mut take)?
+        {
+            return Ok(());
+        }
         state_file::read(&*self.vfs, &self.root, handle, take)
     }
 
@@ -282,7 +349,9 @@ impl Store {
             return Err(e);
         }
         failpoint::check("checkpoint.durable")?;
-        self.completed.insert(id, files_of(metadata));
+        let files = files_of(metadata);
+        self.copies.iter().for_each(|copies| copies.keep_only(&files, id, false));
+        self.completed.insert(id, files);
         self.prune();
         Ok(())
     }

@@ -16,7 +16,10 @@ mod parts;
 mod parts_tests;
 mod rolling;
 pub mod rows;
+mod scan;
 mod staged;
+#[cfg(test)]
+mod staged_tests;
 mod staging;
 #[cfg(test)]
 mod staging_tests;
@@ -26,12 +29,12 @@ use super::line::{Line, LineWith};
 use super::{CommitPoint, Recovered, Section, Sink, SinkContext, SinkWriter};
 use crate::base::batch::Batch;
 use crate::base::data::{Data, Timestamp};
-use crate::base::error::{Error, Result};
+use crate::base::error::Result;
 pub use buckets::{BucketAssigner, BucketBy, OneBucket, date_hour};
-use parts::{Parts, WriterState};
+use parts::{GoingBack, Parts, WriterState};
 pub use rolling::RollingPolicy;
 use rows::{BytesFormat, CsvFormat, RowEncoder, RowFormat, TextFormat};
-use staged::StagedWriter;
+use staged::{StagedWriter, StagedWriterOptions};
 pub use staging::StagedFile;
 use staging::Staging;
 use std::path::PathBuf;
@@ -53,7 +56,12 @@ const ENCODE_RECORDS: usize = 64;
 /// one, each with the first checkpoint after it was closed. A file that has appeared never changes, so whoever reads
 /// it reads each record once, whatever happens to the job: a job that is restored finishes the files of its checkpoint
 /// with what was written before it, and removes what was written later. While it is written to, a file has a hidden name.
-/// Going back to a checkpoint that is older than finished files is refused.
+///
+/// Going back to a checkpoint that is older than finished files is refused, since their records would come again. With
+/// [`allow_output_rollback`](crate::Environment::allow_output_rollback) the files that were finished since are removed, and
+/// those that were written to at the checkpoint are cut: all part files with such numbers in the directory count as the
+/// job's, which had it for itself. A savepoint has finished files only. It may be restored into another output directory,
+/// which then has what comes after it.
 ///
 /// ```
 /// use mainstem::connectors::sink::FileSink;
@@ -127,7 +135,8 @@ impl<F> FileSink<F> {
         }
     }
     /// Puts each record into a directory below the output directory, its bucket, which `name` writes: a `/` in the name
-    /// separates directories, and what could mean something else to a file system is encoded. Only in jobs with checkpoints.
+    /// separates directories, and what could mean something else to a file system is encoded. Without checkpoints each unit
+    /// of work has a file in each bucket that it has records for, and all appear when the job has succeeded.
     ///
     /// ```
     /// use mainstem::connectors::sink::{FileSink, date_hour};
@@ -138,7 +147,8 @@ impl<F> FileSink<F> {
     where
         G: Fn(&T, &mut String) + Clone + Send + Sync + 'static,
     {
-        let FileSink { staging, parts, format, policy, synced, .. } = self;
+        let FileSink { mut staging, parts, format, policy, synced, .. } = self;
+        staging.buckets = true;
         FileSink { staging, parts, format, buckets: BucketBy(name), policy, synced }
     }
 }
@@ -178,11 +188,6 @@ impl<T: Data, F: RowFormat<T>, B: BucketAssigner<T>> Sink<T> for FileSink<F, B> 
     fn prepare(&self, ctx: &SinkContext) -> Result<()> {
         match ctx.checkpoints {
             true => self.parts.prepare(&ctx.vfs, &self.staging, ctx.restored),
-            false if !B::ONE => Err(Error::config(format!(
-                "the files in '{}' have buckets, and these need a job with checkpoints; switch checkpoints on, or write \
-                 to one directory",
-                self.staging.dir().display()
-            ))),
             false => self.staging.prepare(&*ctx.vfs, &ctx.job_id),
         }
     }
@@ -206,16 +211,17 @@ impl<T: Data, F: RowFormat<T>, B: BucketAssigner<T>> Sink<T> for FileSink<F, B> 
         let staged = format!(".part-{subtask:05}-{unit:05}.attempt-{}", ctx.attempt);
         let dir = self.staging.staging(&*ctx.vfs, &ctx.job_id)?;
         let name = format!("part-{subtask:05}-{unit:05}.{}", self.format.extension());
-        let encoder = self.format.encoder();
-        Ok(FileWriter(Protocol::Staged(StagedWriter::new(
-            encoder,
+        Ok(FileWriter(Protocol::Staged(StagedWriter::new(StagedWriterOptions {
+            format: self.format.clone(),
+            buckets: self.buckets.clone(),
             dir,
             staged,
             name,
-            self.synced,
-            ctx,
+            synced: self.synced,
+            digested: ctx.resumable,
+            vfs: ctx.vfs.clone(),
             bytes_written,
-        ))))
+        }))))
     }
     fn commit(&self, committables: Vec<StagedFile>, ctx: &SinkContext) -> Result<()> {
         match ctx.checkpoints {
@@ -225,7 +231,8 @@ impl<T: Data, F: RowFormat<T>, B: BucketAssigner<T>> Sink<T> for FileSink<F, B> 
     }
     fn recover(&self, recovered: Recovered<'_, StagedFile>, ctx: &SinkContext) -> Result<()> {
         let states = recovered.states.entries::<WriterState>().collect::<Result<Vec<_>>>()?;
-        self.parts.recover(&*ctx.vfs, recovered.committables, states)
+        let going_back = GoingBack { rollback: ctx.rollback, committed: recovered.committed };
+        self.parts.recover(&*ctx.vfs, recovered.committables, states, going_back)
     }
     fn finish(&self, _ctx: &SinkContext) -> Result<()> {
         self.parts.release();
@@ -251,8 +258,8 @@ impl<T: Data, F: RowFormat<T>, B: BucketAssigner<T>> Sink<T> for FileSink<F, B> 
 pub struct FileWriter<F, E, B>(Protocol<F, E, B>);
 
 enum Protocol<F, E, B> {
-    /// One file, visible at the end of the job.
-    Staged(StagedWriter<E>),
+    /// A file in each bucket, visible at the end of the job.
+    Staged(StagedWriter<F, E, B>),
     /// Files that become visible with checkpoints.
     Parts(PartWriter<F, E, B>),
 }

@@ -8,17 +8,21 @@
 //! Invariants: a finished file never changes and nothing is ever put in its place. What to do next follows from the
 //! checkpoint and the file system alone, so that recovery may be cut short and repeated. The numbers of the files of an attempt
 //! are above those of all attempts before it that count; so a finished file whose number is above those in a checkpoint was
-//! made after it. Going back to such a checkpoint is refused: its records would come again.
+//! made after it. Going back to such a checkpoint is refused: its records would come again. If the user has allowed it, they
+//! are removed, but only after all that the checkpoint names was found and finished.
+//! A savepoint names no files that are written to, and all that it names were finished: those that are not there any more are
+//! somewhere else by now.
 //! Costs and limits: a rename for each file, and a sync of each directory with new files, for each checkpoint.
 
 use super::content::check_content;
-use super::io::{check_size, create_dirs, exists, found, io, is_missing, name_of, remove_dirs, remove_file};
+use super::io::{check_size, create_dirs, exists, found, io, is_missing, remove_dirs, remove_file};
 use super::lock::DirectoryLock;
-use super::names::{BUCKET_DEPTH_MAX, PartId, finished_part, is_in_progress, is_part_path};
+use super::names::is_part_path;
+use super::scan::scan;
 use super::staging::{StagedFile, Staging};
 use crate::base::error::{Error, Result};
 use crate::base::failpoint;
-use crate::base::vfs::{SharedVfs, Vfs};
+use crate::base::vfs::{SharedVfs, Vfs, VfsFile};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -31,6 +35,15 @@ pub(super) struct WriterState {
     pub(super) next: u64,
     /// Files that are written to, with their sizes at the barrier.
     pub(super) open: Vec<StagedFile>,
+}
+
+/// How to go back to a checkpoint.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct GoingBack {
+    /// What was finished after it may be taken back.
+    pub(super) rollback: bool,
+    /// What was prepared for it was finished, here or elsewhere.
+    pub(super) committed: bool,
 }
 
 /// An output directory.
@@ -47,17 +60,6 @@ struct Held {
     created: Vec<PathBuf>,
     /// The number of the first file of the writers of this attempt.
     first: u64,
-}
-
-/// What there is in an output directory, by paths relative to it.
-#[derive(Default)]
-struct Scan {
-    finished: BTreeMap<String, PartId>,
-    in_progress: BTreeSet<String>,
-    /// Directories, outermost first.
-    dirs: Vec<String>,
-    /// Whether there is any other file that is not hidden.
-    others: bool,
 }
 
 impl Parts {
@@ -110,7 +112,7 @@ impl Parts {
 
     /// A new job finds no part files: they are in its way or, with `overwrite`, removed.
     fn check_empty(&self, vfs: &dyn Vfs, overwrite: bool) -> Result<()> {
-        let scan = self.scan(vfs)?;
+        let scan = scan(vfs, &self.dir)?;
         if !overwrite && (scan.others || !scan.finished.is_empty()) {
             return Err(Error::config(format!(
                 "output directory '{}' is not empty; give --overwrite to remove its part files when the job starts, or \
@@ -121,38 +123,6 @@ impl Parts {
         let old = || scan.finished.keys().chain(&scan.in_progress);
         old().try_for_each(|path| remove_file(vfs, &self.dir.join(path)))?;
         self.sync_dirs(vfs, old().map(String::as_str))
-    }
-
-    fn scan(&self, vfs: &dyn Vfs) -> Result<Scan> {
-        let mut scan = Scan::default();
-        self.scan_below(vfs, "", 0, &mut scan)?;
-        Ok(scan)
-    }
-
-    fn scan_below(&self, vfs: &dyn Vfs, below: &str, depth: usize, scan: &mut Scan) -> Result<()> {
-        let dir = self.dir.join(below);
-        for path in io("list", &dir, vfs.list(&dir))? {
-            let name = name_of(&path);
-            let relative = format!("{below}{name}");
-            if is_in_progress(&name) {
-                scan.in_progress.insert(relative);
-            } else if name.starts_with('.') {
-                continue;
-            } else if let Some(id) = finished_part(&name) {
-                scan.finished.insert(relative, id);
-            } else {
-                let meta = io("open", &path, found(vfs.metadata(&path)))?;
-                let is_dir = meta.is_some_and(|meta| meta.is_dir) && !io("open", &path, vfs.is_link(&path))?;
-                if depth < BUCKET_DEPTH_MAX && is_dir {
-                    let relative = format!("{relative}/");
-                    scan.dirs.push(relative.clone());
-                    self.scan_below(vfs, &relative, depth + 1, scan)?;
-                } else {
-                    scan.others = true;
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Makes files visible. May be repeated, by another process too.
@@ -200,13 +170,20 @@ impl Parts {
         vfs: &dyn Vfs,
         prepared: Vec<StagedFile>,
         states: Vec<(usize, WriterState)>,
+        how: GoingBack,
     ) -> Result<()> {
+        let is_anything = !states.is_empty() || !prepared.is_empty();
         let next: BTreeMap<usize, u64> =
             states.iter().map(|(subtask, state)| (*subtask, state.next)).collect();
         let first = next.values().copied().max().unwrap_or(0);
         let open = states.into_iter().flat_map(|(_, state)| state.open);
+        let scan = scan(vfs, &self.dir)?;
+        let is_there = |file: &StagedFile| {
+            scan.finished.contains_key(&file.name) || scan.in_progress.contains(&file.staged)
+        };
+        let prepared = prepared.into_iter().filter(|file| !how.committed || is_there(file));
         let files: BTreeMap<String, StagedFile> =
-            prepared.into_iter().chain(open).map(|file| (file.name.clone(), file)).collect();
+            prepared.chain(open).map(|file| (file.name.clone(), file)).collect();
         if let Some(file) =
             files.values().find(|f| !is_part_path(&f.name, false) || !is_part_path(&f.staged, true))
         {
@@ -216,20 +193,31 @@ impl Parts {
                 message: "the checkpoint names a file that no sink of this version writes".to_string(),
             });
         }
-        let scan = self.scan(vfs)?;
+        let (mut younger_files, mut grown_files) = (Vec::new(), Vec::new());
         for (name, id) in &scan.finished {
             // Subtasks that the checkpoint does not know are of attempts before it, or of later ones.
             let younger = id.n >= next.get(&id.subtask).copied().unwrap_or(first);
-            let grown = match files.get(name) {
+            match files.get(name) {
                 Some(file) => {
                     let path = self.dir.join(name);
-                    file.bytes != io("open", &path, vfs.metadata(&path))?.len
+                    if file.bytes != io("open", &path, vfs.metadata(&path))?.len {
+                        grown_files.push(file);
+                    }
                 }
-                None => false,
-            };
-            if grown || (younger && !files.contains_key(name)) {
-                return Err(self.committed_since(name));
+                None if younger => younger_files.push(name),
+                None => {}
             }
+        }
+        let since = grown_files.iter().map(|file| &file.name).chain(younger_files.iter().copied()).next();
+        if let Some(name) = since.filter(|_| !how.rollback || !is_anything) {
+            return Err(self.committed_since(name, is_anything));
+        }
+        if since.is_some() {
+            // Nothing goes unless all that is to stay is there.
+            files.values().try_for_each(|file| self.find_part(vfs, file).map(drop))?;
+        }
+        for file in grown_files {
+            self.take_back(vfs, file)?;
         }
         for file in files.values() {
             self.restore_part(vfs, file)?;
@@ -239,31 +227,52 @@ impl Parts {
             io("remove", &self.dir, failpoint::reach("file_sink.clean_up"))?;
             remove_file(vfs, &self.dir.join(path))?;
         }
-        self.sync_dirs(vfs, files.keys().chain(&scan.in_progress).map(String::as_str))?;
+        for name in &younger_files {
+            let path = self.dir.join(name);
+            tracing::warn!(path = %path.display(), "removing a file that was finished after the checkpoint, as is allowed");
+            remove_file(vfs, &path)?;
+        }
+        self.sync_dirs(
+            vfs,
+            scan.finished.keys().chain(files.keys()).chain(&scan.in_progress).map(String::as_str),
+        )?;
         // Finished files of subtasks that no checkpoint names any more have numbers, too.
         let taken = scan.finished.values().map(|id| id.n.saturating_add(1)).max().unwrap_or(0);
         self.held().first = first.max(taken);
         Ok(())
     }
 
+    /// Makes a finished file one that is written to again.
+    fn take_back(&self, vfs: &dyn Vfs, file: &StagedFile) -> Result<()> {
+        let (from, to) = (self.dir.join(&file.name), self.dir.join(&file.staged));
+        tracing::warn!(path = %from.display(), "cutting a file that was finished after the checkpoint, as is allowed");
+        io("rename", &to, vfs.rename(&from, &to))
+    }
+
     /// Finishes one file as it was at the barrier.
     fn restore_part(&self, vfs: &dyn Vfs, file: &StagedFile) -> Result<()> {
-        let (from, to) = (self.dir.join(&file.staged), self.dir.join(&file.name));
-        match io("open", &from, found(vfs.open_append(&from)))? {
-            Some(mut opened) => {
-                check_content(&*opened, &from, file)?;
-                if io("read", &from, opened.len())? > file.bytes {
-                    io("cut", &from, failpoint::reach("file_sink.cut"))?;
-                    io("cut", &from, opened.set_len(file.bytes))?;
-                    io("sync", &from, opened.sync_data())?;
-                }
+        if let Some(mut opened) = self.find_part(vfs, file)? {
+            let path = self.dir.join(&file.staged);
+            if io("read", &path, opened.len())? > file.bytes {
+                io("cut", &path, failpoint::reach("file_sink.cut"))?;
+                io("cut", &path, opened.set_len(file.bytes))?;
+                io("sync", &path, opened.sync_data())?;
             }
-            None => match io("open", &to, found(vfs.open(&to)))? {
-                Some(opened) => check_content(&*opened, &to, file)?,
-                None => return Err(self.vanished(&from)),
-            },
         }
         self.finish_part(vfs, file)
+    }
+
+    /// Checks that what was written to a file before the barrier is there; the file, if it is not finished.
+    fn find_part(&self, vfs: &dyn Vfs, file: &StagedFile) -> Result<Option<Box<dyn VfsFile>>> {
+        let (from, to) = (self.dir.join(&file.staged), self.dir.join(&file.name));
+        if let Some(opened) = io("open", &from, found(vfs.open_append(&from)))? {
+            check_content(&*opened, &from, file)?;
+            return Ok(Some(opened));
+        }
+        match io("open", &to, found(vfs.open(&to)))? {
+            Some(opened) => check_content(&*opened, &to, file).map(|()| None),
+            None => Err(self.vanished(&from)),
+        }
     }
 
     #[cold]
@@ -276,12 +285,21 @@ impl Parts {
     }
 
     #[cold]
-    fn committed_since(&self, name: &str) -> Error {
-        Error::config(format!(
-            "'{}' was finished after the checkpoint that is restored, and its records would come again; restore a \
-             later checkpoint, or give another output directory",
-            self.dir.join(name).display()
-        ))
+    fn committed_since(&self, name: &str, is_anything: bool) -> Error {
+        let path = self.dir.join(name);
+        Error::config(match is_anything {
+            true => format!(
+                "'{}' was finished after the checkpoint that is restored, and its records would come again; restore a \
+                 later checkpoint, or a savepoint into another output directory, or, if nobody has read what was \
+                 finished since, let it be removed with allow-output-rollback",
+                path.display()
+            ),
+            false => format!(
+                "'{}' is there, and the job begins at the beginning, so that its records would come again; restore a \
+                 checkpoint, or give another output directory",
+                path.display()
+            ),
+        })
     }
 
     /// The job has ended, and nothing is left to be committed; or it may go on from a checkpoint.
@@ -292,7 +310,7 @@ impl Parts {
     /// Removes what is not finished.
     pub(super) fn abort(&self, vfs: &dyn Vfs) -> Result<()> {
         if exists(vfs, &self.dir)? {
-            let scan = self.scan(vfs)?;
+            let scan = scan(vfs, &self.dir)?;
             scan.in_progress.iter().try_for_each(|path| remove_file(vfs, &self.dir.join(path)))?;
             if self.held().created.contains(&self.dir) {
                 let mut dirs = scan.dirs.iter().map(|dir| self.dir.join(dir)).collect();

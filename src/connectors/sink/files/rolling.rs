@@ -4,8 +4,8 @@ use std::time::Duration;
 
 /// When a part file of a job with checkpoints is closed. It becomes visible with the next checkpoint.
 ///
-/// A file is also closed when the input ends, and, if its format cannot be read before it is complete, at each
-/// checkpoint.
+/// A file is also closed when the input ends, at a savepoint, when the job is stopped, and, if its format cannot be read
+/// before it is complete, at each checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RollingPolicy {
     max_bytes: u64,

@@ -14,12 +14,14 @@
 //! Invariants: what to do next can be read from the file system alone, so a commit may be repeated by another
 //! process after a crash at any point. The rename of the directory, or of the manifest to `commit`, is the point
 //! behind which a commit is only ever completed, by `abort` and by the next job, too.
-//! Costs and limits: two syncs per file and up to five per commit.
+//! Costs and limits: two syncs per file, two per bucket and up to five per commit.
 
 use super::content::check_content;
 use super::io::{check_size, create_dirs, exists, found, io, name_of, parent, remove_dirs, remove_file};
 use super::lock::{DirectoryLock, LOCK_FILE, in_use};
-use super::names::finished_part;
+use super::names::{finished_part, is_part_path};
+use super::parts::create_bucket;
+use super::scan::scan;
 use crate::base::error::{Error, Result};
 use crate::base::vfs::{Vfs, VfsFile};
 use serde::{Deserialize, Serialize};
@@ -28,7 +30,8 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-const LOCK: &str = "lock";
+/// Hidden, since buckets of any other name may stand beside it.
+const LOCK: &str = ".lock";
 const MANIFEST: &str = "commit";
 const MANIFEST_UNFINISHED: &str = "commit.unfinished";
 const DONE: &str = ".done";
@@ -61,6 +64,8 @@ struct Manifest {
 pub(super) struct Staging {
     dir: PathBuf,
     pub(super) overwrite: bool,
+    /// Whether files have buckets, which are directories below the output directory.
+    pub(super) buckets: bool,
     held: Mutex<Held>,
 }
 
@@ -84,7 +89,7 @@ struct Places {
 
 impl Staging {
     pub(super) fn new(dir: PathBuf) -> Self {
-        Staging { dir, overwrite: false, held: Mutex::default() }
+        Staging { dir, overwrite: false, buckets: false, held: Mutex::default() }
     }
     pub(super) fn dir(&self) -> &Path {
         &self.dir
@@ -260,11 +265,10 @@ impl Staging {
 
     /// One rename of the whole directory.
     fn commit_new(&self, vfs: &dyn Vfs, places: &Places, files: &[StagedFile]) -> Result<()> {
-        for file in files {
-            self.place(vfs, &places.beside, &places.beside, file)?;
-        }
+        self.place_all(vfs, &places.beside, &places.beside, files)?;
+        let stays: BTreeSet<&str> = files.iter().filter_map(|f| f.name.split('/').next()).collect();
         for entry in io("list", &places.beside, vfs.list(&places.beside))? {
-            if !files.iter().any(|f| name_of(&entry) == f.name) {
+            if !stays.contains(name_of(&entry).as_str()) {
                 io("remove", &entry, vfs.remove_file(&entry))?;
             }
         }
@@ -288,9 +292,14 @@ impl Staging {
             let path = staging.join(&file.staged);
             io("find", &path, vfs.metadata(&path))?;
         }
-        let present = io("list", &self.dir, vfs.list(&self.dir))?;
-        let replaced: Vec<String> =
-            present.iter().map(|p| name_of(p)).filter(|n| finished_part(n).is_some()).collect();
+        let replaced: Vec<String> = match self.buckets {
+            true => scan(vfs, &self.dir)?.finished.into_keys().collect(),
+            // What is below belongs to somebody else.
+            false => {
+                let present = io("list", &self.dir, vfs.list(&self.dir))?;
+                present.iter().map(|p| name_of(p)).filter(|n| finished_part(n).is_some()).collect()
+            }
+        };
         if let (false, Some(name)) = (self.overwrite, replaced.first()) {
             return Err(Error::config(format!(
                 "output directory '{}' was empty when the job started, and has '{name}' now; the output of \
@@ -313,12 +322,17 @@ impl Staging {
     }
 
     fn roll_forward(&self, vfs: &dyn Vfs, staging: &Path, done: &Path, manifest: &Manifest) -> Result<()> {
-        for file in &manifest.files {
-            self.place(vfs, staging, &self.dir, file)?;
+        self.place_all(vfs, staging, &self.dir, &manifest.files)?;
+        let placed: BTreeSet<&str> = manifest.files.iter().map(|f| f.name.as_str()).collect();
+        for name in manifest.replaced.iter().filter(|name| !placed.contains(name.as_str())) {
+            remove_file(vfs, &self.dir.join(name))?;
         }
-        for name in &manifest.replaced {
-            if !manifest.files.iter().any(|f| f.name == *name) {
-                remove_file(vfs, &self.dir.join(name))?;
+        let buckets: BTreeSet<&str> =
+            manifest.replaced.iter().filter_map(|name| Some(name.rsplit_once('/')?.0)).collect();
+        for dir in buckets.into_iter().map(|bucket| self.dir.join(bucket)) {
+            // It may have been removed when this was done before.
+            if exists(vfs, &dir)? {
+                io("sync", &dir, vfs.sync_dir(&dir))?;
             }
         }
         io("sync", &self.dir, vfs.sync_dir(&self.dir))?;
@@ -326,6 +340,19 @@ impl Staging {
         io("rename", staging, vfs.rename(staging, done))?;
         io("sync", &self.dir, vfs.sync_dir(&self.dir))?;
         remove_all(vfs, done)
+    }
+
+    /// Renames files to their final names, and makes the directories of their buckets durable.
+    fn place_all(&self, vfs: &dyn Vfs, staging: &Path, into: &Path, files: &[StagedFile]) -> Result<()> {
+        let buckets: BTreeSet<&str> =
+            files.iter().filter_map(|f| Some(&f.name[..=f.name.rfind('/')?])).collect();
+        let mut dirs = BTreeSet::new();
+        buckets.into_iter().try_for_each(|bucket| create_bucket(vfs, into, bucket, &mut dirs))?;
+        let sync = || dirs.iter().try_for_each(|dir| io("sync", dir, vfs.sync_dir(dir)));
+        // A file that is renamed into a directory that is not there after a crash would be nowhere.
+        sync()?;
+        files.iter().try_for_each(|file| self.place(vfs, staging, into, file))?;
+        sync()
     }
 
     /// Renames one file to its final name, unless an earlier try has.
@@ -441,8 +468,8 @@ fn read_manifest(vfs: &dyn Vfs, staging: &Path) -> Result<Option<Manifest>> {
     io("read", &path, file.read_exact_at(&mut bytes, 0))?;
     let manifest: Manifest = serde_json::from_slice(&bytes)
         .map_err(|e| corrupt(format!("expected the manifest of a commit, found something else: {e}")))?;
-    let harmless = manifest.files.iter().all(|f| finished_part(&f.name).is_some() && !f.staged.contains('/'));
-    if manifest.version != 1 || !harmless || !manifest.replaced.iter().all(|n| finished_part(n).is_some()) {
+    let harmless = manifest.files.iter().all(|f| is_part_path(&f.name, false) && !f.staged.contains('/'));
+    if manifest.version != 1 || !harmless || !manifest.replaced.iter().all(|n| is_part_path(n, false)) {
         return Err(corrupt("it names files that no sink of this version writes".to_string()));
     }
     Ok(Some(manifest))

@@ -422,7 +422,7 @@ fn the_next_job_completes_a_commit_that_a_dead_one_had_begun() {
 fn a_manifest_with_foreign_names_is_not_obeyed() {
     for bad in ["", "{}", r#"{"version":1,"files":[],"replaced":["../../etc/passwd"]}"#] {
         let mem = MemVfs::new();
-        put(&mem, "/data/out/.mainstem-dead/lock", "");
+        put(&mem, "/data/out/.mainstem-dead/.lock", "");
         put(&mem, "/data/out/.mainstem-dead/commit", bad);
         let error = Sink::<i64>::prepare(&sink(true), &ctx_on(&mem)).unwrap_err();
         assert!(matches!(error, Error::Corrupt { .. }), "{error}");

@@ -228,7 +228,12 @@ where
     }
 
     fn prepare_commit(&mut self, at: CommitPoint) -> Result<Vec<StagedFile>> {
-        if at == CommitPoint::End || self.options.format.is_bulk() {
+        // Of a savepoint nothing may be left that only this directory has under a hidden name.
+        let complete = match at {
+            CommitPoint::End => true,
+            CommitPoint::Barrier(barrier) => barrier.savepoint || self.options.format.is_bulk(),
+        };
+        if complete {
             for bucket in self.open.keys().cloned().collect::<Vec<_>>() {
                 self.close::<T>(&bucket)?;
             }

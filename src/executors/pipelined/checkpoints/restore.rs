@@ -18,6 +18,8 @@ pub struct Restored {
     pub job: JobTag,
     /// Its number.
     pub checkpoint: u64,
+    /// Whether it is a savepoint: what sinks had prepared is committed.
+    pub is_savepoint: bool,
     /// What the operators kept, by step; those that were not in the program then have nothing.
     states: BTreeMap<usize, Operator>,
     /// Of each task and subtask, whether it has nothing left to do.

@@ -65,7 +65,7 @@ impl Taken {
         assert!(self.under_way.is_none(), "the one before is complete by now");
         let mut snapshot = OperatorSnapshot::default();
         let begin = Instant::now();
-        let progress = operator.snapshot(Barrier { id: 1, full }, &mut snapshot).unwrap();
+        let progress = operator.snapshot(Barrier { id: 1, full, savepoint: false }, &mut snapshot).unwrap();
         self.cut = begin.elapsed();
         if progress == Progress::Done {
             self.chain.push(snapshot);

@@ -2,6 +2,7 @@
 
 mod broadcast;
 mod co;
+mod edits;
 mod keys;
 mod snapshot;
 mod speed;

@@ -146,7 +146,7 @@ proptest! {
                     model.values_mut().for_each(|held| held.2 = held.2.split_off(&(time.1 + 1)));
                 }
                 2 if under_way.is_none() => {
-                    let barrier = Barrier { id: 1, full: chain.is_empty() };
+                    let barrier = Barrier { id: 1, full: chain.is_empty(), savepoint: false };
                     let mut snapshot = OperatorSnapshot::default();
                     let progress = rig.operator.snapshot(barrier, &mut snapshot).unwrap();
                     let mut at_barrier = model.clone();

@@ -121,15 +121,6 @@ fn a_directory_is_for_one_job() {
     assert!(start(&sink, vfs, false).is_ok());
 }
 
-/// K5: buckets without checkpoints are refused before anything runs.
-#[test]
-fn buckets_need_checkpoints() {
-    let ctx = crate::connectors::sink::testing::context();
-    let sink = boxed(text().bucket_by(|_: &u64, bucket| bucket.push('x')));
-    let error = sink.start(ctx).err().unwrap();
-    assert!(error.to_string().contains("need a job with checkpoints"), "{error}");
-}
-
 /// The protocol on the file system of the machine.
 #[test]
 fn a_real_directory_survives_a_restore() {

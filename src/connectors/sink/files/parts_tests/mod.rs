@@ -3,6 +3,7 @@
 mod faults;
 mod life;
 mod restore;
+mod savepoints;
 
 use super::parts::WriterState;
 use super::rows::{RowEncoder, RowFormat};

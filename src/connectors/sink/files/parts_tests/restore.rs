@@ -54,6 +54,50 @@ fn an_older_checkpoint_is_restored_only_before_its_successor_was_finished() {
     }
 }
 
+/// K7: where it is allowed, what was finished since is taken back, at whatever operation that is cut short; and only where
+/// all that the checkpoint names is there.
+#[test]
+fn what_was_finished_since_is_taken_back_where_that_is_allowed() {
+    for (name, sink) in sinks() {
+        let (mem, [first, second]) = two_checkpoints(&sink);
+        let restore = |vfs: SharedVfs, checkpoint: Option<&Checkpoint>| {
+            let mut process = Process::start_with(sink(), vfs, VirtualClock::new(), true, true)?;
+            process.attempt(1, checkpoint.map(|checkpoint| &checkpoint.state)).map(|()| process)
+        };
+        drop(restore(Arc::new(mem.clone()), Some(&second)).unwrap());
+        assert_records(&mem, 6, name);
+        mem.create(Path::new("/data/out/notes")).unwrap().append(b"8\n").unwrap();
+        mem.sync_dir(Path::new("/data/out")).unwrap();
+        let error = restore(Arc::new(mem.clone()), None).err().unwrap().to_string();
+        assert!(error.contains("begins at the beginning"), "{name}: {error}");
+        let mut cut_short = 0;
+        for k in 0.. {
+            let disk = mem.crash(k, Keep::Nothing);
+            let plan = FaultPlan::fail_at(k, Fault::Io).and_from_then_on();
+            let faulty = FaultVfs::new(Arc::new(disk.clone()), plan);
+            let ended = restore(faulty.clone(), Some(&first)).is_ok();
+            let disk = disk.crash(k, Keep::Random);
+            let process =
+                restore(Arc::new(disk.clone()), Some(&first)).unwrap_or_else(|e| panic!("{name}, {k}: {e}"));
+            disk.remove_file(Path::new("/data/out/notes")).unwrap();
+            assert_records(&disk, 3, name);
+            finish(process, 1, &mut Some(first.clone())).unwrap();
+            assert_records(&disk, RECORDS, name);
+            cut_short += u32::from(!ended);
+            if faulty.failures() == 0 {
+                break;
+            }
+        }
+        assert!(cut_short > 5, "{name}: {cut_short}");
+        // A file of the checkpoint is gone: nothing else goes, either.
+        let of_first = finished(&mem).into_iter().find(|(_, content)| content.starts_with("0\n")).unwrap();
+        mem.remove_file(&Path::new("/data/out").join(&of_first.0)).unwrap();
+        let before = finished(&mem);
+        restore(Arc::new(mem.clone()), Some(&first)).err().unwrap();
+        assert_eq!(finished(&mem), before, "{name}");
+    }
+}
+
 /// T4: a file that waits for its checkpoint is damaged, cut, swapped or gone: an error that names it, and no output.
 #[test]
 fn damaged_files_are_found_before_they_are_finished() {
