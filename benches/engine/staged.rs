@@ -259,9 +259,9 @@ static LONGEST_GAP_NS: AtomicU64 = AtomicU64::new(0);
 const BEAT_RECORDS: u64 = 256;
 
 impl Numbered {
-    fn beat(&self) {
+    fn beat(&self) -> UserResult {
         static STARTED: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
-        let Some(fails_at) = self.fails_at else { return };
+        let Some(fails_at) = self.fails_at else { return Ok(()) };
         let now = STARTED.elapsed().as_nanos() as u64;
         let gap = now.saturating_sub(LAST_OUTPUT_NS.swap(now, Ordering::Relaxed));
         if HAS_FAILED.load(Ordering::Relaxed) {
@@ -269,15 +269,16 @@ impl Numbered {
         }
         let before = NUMBERED.fetch_add(BEAT_RECORDS, Ordering::Relaxed);
         if before + BEAT_RECORDS >= fails_at && !HAS_FAILED.swap(true, Ordering::Relaxed) {
-            panic!("the failure that this bench is about");
+            return Err("the failure that this bench is about".into());
         }
+        Ok(())
     }
 }
 
 impl KeyedProcessFunction<u64, (u64, u64), (u64, u64)> for Numbered {
     fn process(
         &mut self,
-        (_, value): (u64, u64),
+        (key, value): (u64, u64),
         ctx: &mut KeyedContext<u64>,
         out: &mut Collector<'_, (u64, u64)>,
     ) -> UserResult {
@@ -287,9 +288,9 @@ impl KeyedProcessFunction<u64, (u64, u64), (u64, u64)> for Numbered {
         });
         self.here += 1;
         if self.here.is_multiple_of(BEAT_RECORDS) {
-            self.beat();
+            self.beat()?;
         }
-        out.emit((value, nth));
+        out.emit((splitmix64(key ^ value), nth));
         Ok(())
     }
 }
@@ -302,7 +303,7 @@ fn two_shuffles(job: &Job, env: &Environment, fails_at: Option<u64>) -> DataStre
     env.generate(job.records, move |i| (splitmix64(i) % keys, i))
         .key_by(|record| record.0)
         .process(numbered(None))
-        .key_by(move |record| splitmix64(record.0 ^ 1) % keys)
+        .key_by(move |record| record.0 % keys)
         .process(numbered(fails_at))
 }
 

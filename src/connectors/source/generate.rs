@@ -10,10 +10,13 @@ use super::{Boundedness, Poll, Source, SourceContext, SourceOutput, SplitReader}
 use crate::base::clock::Clock;
 use crate::base::data::{Data, Timestamp};
 use crate::base::error::{Error, Result};
+use crate::operator::source::divide;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// A unit of work of less is not worth its costs, however cheap a record is.
+const UNIT_RECORDS_MIN: u64 = 1 << 16;
 /// Longest advice to wait, whatever the rate.
 const WAIT_MAX: Duration = Duration::from_secs(3600);
 
@@ -78,6 +81,15 @@ impl GenerateSplit {
     fn remaining(&self) -> u64 {
         self.end.saturating_sub(self.next).div_ceil(self.stride.max(1))
     }
+    /// The same records in so many splits, one after the other.
+    fn cut(self, parts: u64) -> impl Iterator<Item = GenerateSplit> {
+        let records = self.remaining();
+        let begin = move |part: u64| {
+            let before = (u128::from(records) * u128::from(part) / u128::from(parts)) as u64;
+            self.next.saturating_add(before.saturating_mul(self.stride)).min(self.end)
+        };
+        (0..parts).map(move |part| GenerateSplit { next: begin(part), stride: self.stride, end: begin(part + 1) })
+    }
 }
 
 impl<T, F> Source for Generate<T, F>
@@ -115,6 +127,15 @@ where
     }
     fn weight(&self, split: &GenerateSplit) -> u64 {
         split.remaining()
+    }
+    fn divide(&self, splits: Vec<GenerateSplit>, parts: usize) -> Vec<Vec<GenerateSplit>> {
+        let records = splits.iter().map(GenerateSplit::remaining).fold(0, u64::saturating_add);
+        let parts = (parts as u64).min(records / UNIT_RECORDS_MIN).max(1);
+        if parts == 1 {
+            return vec![splits];
+        }
+        let cut: Vec<GenerateSplit> = splits.iter().flat_map(|split| split.cut(parts)).collect();
+        divide(cut, parts as usize, |split| split.remaining())
     }
     fn open(&self, split: GenerateSplit, ctx: &SourceContext) -> Result<Self::Reader> {
         let stride = split.stride.max(1);

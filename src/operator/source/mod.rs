@@ -5,4 +5,5 @@ pub mod read;
 mod splits;
 
 pub use contract::{BYTES_READ, Boundedness, Poll, Source, SourceContext, SourceOutput, SplitReader};
+pub(crate) use contract::divide;
 pub use read::{AnySource, SourceRun, SplitAssignment};
