@@ -1,7 +1,7 @@
 //! Staged: how fast are jobs over more than fits into memory, how much memory do they take, and what do failures cost them?
 //!
-//! Run: `cargo bench --bench staged [-- FILTER... --quick --runs N --no-peers]`; see `harness` for the method. With `--quick`
-//! budgets are divided as the data is, down to 24 MiB, so that what spills at full size spills then.
+//! Run: `cargo bench --bench staged [-- FILTER... --quick --part N --runs N --no-peers]`; see `harness` for the method. With `--quick`
+//! and `--part` budgets are divided as the data is, down to 24 MiB, so that what spills at full size spills then.
 //! Peaks are the budget and 128 MiB for everything that it does not count; more is a failure of the bench. Where a
 //! process is killed the figure is CPU time: that of the killed and the resuming process to that of an undisturbed one.
 

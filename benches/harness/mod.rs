@@ -138,7 +138,7 @@ pub struct Workload {
     pub allocator: Allocator,
     /// Size of the job (see [`Job::records`]).
     pub records: u64,
-    /// Different keys; `--quick` divides them as it does the records, so that a key has as many records.
+    /// Different keys; `--quick` and `--part` divide them as it does the records, so that a key has as many records.
     pub keys: u64,
     /// The engine's program.
     pub engine: Option<Program>,

@@ -58,7 +58,7 @@ struct Rounds {
 
 impl Rounds {
     fn new(workload: &'static Workload, options: &Options, out: PathBuf) -> Result<Rounds, String> {
-        let divisor = options.divisor();
+        let divisor = options.divisor;
         let job = Job {
             records: workload.records / divisor,
             keys: (workload.keys / divisor).max(1),
@@ -129,7 +129,14 @@ impl Rounds {
             }
             for (peer, runs) in peers.iter().zip(others) {
                 self.clear_output()?;
-                let measured = measure::run(&runs.name, &mut peer.command(&folder, &self.job))?;
+                // One that gives up, as some do with little memory, is no reason to lose the figures of the others.
+                let measured = match measure::run(&runs.name, &mut peer.command(&folder, &self.job)) {
+                    Ok(measured) => measured,
+                    Err(error) => {
+                        eprintln!("{error}");
+                        continue;
+                    }
+                };
                 self.check_sorted(&runs.name, &mut expected)?;
                 if workload.sorts_records {
                     // It has told nothing but its time.

@@ -20,7 +20,7 @@ pub fn render(options: &Options, rows: &[Row], left_out: &[String]) -> String {
     text += "|---|---|---|---|---|---|---|---|\n";
     for row in rows {
         let workload = row.workload;
-        let (measured, met) = judge(row, options.divisor());
+        let (measured, met) = judge(row, options.divisor);
         let text_of =
             |runs: &Option<Runs>| runs.as_ref().map_or("-".to_string(), |runs| seconds_text(&seconds(runs)));
         let _ = writeln!(
@@ -45,7 +45,7 @@ pub fn render(options: &Options, rows: &[Row], left_out: &[String]) -> String {
                 mode(row.workload.mode),
                 runs.name,
                 seconds_text(&seconds(runs)),
-                rate(row.workload, runs, options.divisor()),
+                rate(row.workload, runs, options.divisor),
                 median(&cpu),
                 peak_bytes(runs) / MIB
             );
@@ -63,7 +63,10 @@ fn header(options: &Options) -> String {
     let memory_kib: u64 = field("/proc/meminfo", "MemTotal")
         .and_then(|text| text.split_whitespace().next()?.parse().ok())
         .unwrap_or(0);
-    let size = if options.quick { "one twentieth of the data, " } else { "" };
+    let size = match options.divisor {
+        1 => String::new(),
+        part => format!("1/{part} of the data, "),
+    };
     format!(
         "{cpu}, {threads} hardware threads, {} GiB; {size}{} runs each in turns. \
          Medians, (smallest-largest).\n",

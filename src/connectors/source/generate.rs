@@ -88,7 +88,11 @@ impl GenerateSplit {
             let before = (u128::from(records) * u128::from(part) / u128::from(parts)) as u64;
             self.next.saturating_add(before.saturating_mul(self.stride)).min(self.end)
         };
-        (0..parts).map(move |part| GenerateSplit { next: begin(part), stride: self.stride, end: begin(part + 1) })
+        (0..parts).map(move |part| GenerateSplit {
+            next: begin(part),
+            stride: self.stride,
+            end: begin(part + 1),
+        })
     }
 }
 
@@ -264,6 +268,29 @@ mod tests {
             let ctx = context(parallelism);
             for split in source.splits(&ctx).unwrap() {
                 assert!(drain(&mut source.open(split, &ctx).unwrap()).is_empty());
+            }
+        }
+    }
+
+    /// M10: parts are the records of the subtask, in their order, and few records are not divided.
+    #[test]
+    fn a_subtask_is_divided_in_order() {
+        for (count, stride, parts, expected) in [
+            (5 * UNIT_RECORDS_MIN, 1, 8, 5),
+            (40 * UNIT_RECORDS_MIN + 7, 3, 8, 8),
+            (2 * UNIT_RECORDS_MIN + 1, 2, 8, 1),
+            (0, 2, 8, 1),
+        ] {
+            let source = Generate::new(count, |i| i);
+            let ctx = context(stride);
+            for split in source.splits(&ctx).unwrap() {
+                let whole = drain(&mut source.open(split, &ctx).unwrap());
+                let divided = source.divide(vec![split], parts);
+                assert_eq!(divided.len(), expected, "{count} {stride}");
+                let read = divided.iter().flatten().flat_map(|s| drain(&mut source.open(*s, &ctx).unwrap()));
+                assert!(read.eq(whole), "{count} {stride}");
+                let weights: Vec<u64> = divided.iter().flatten().map(|s| source.weight(s)).collect();
+                assert!(weights.iter().max().unwrap() - weights.iter().min().unwrap() <= 1, "{weights:?}");
             }
         }
     }

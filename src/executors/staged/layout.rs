@@ -6,9 +6,11 @@ use crate::plan::{Edge, PhysicalPlan, Task};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Hash ranges of a subtask that reads keyed input, and parts of what a source reads: what is sorted, retried and resumed
-/// as a whole.
+/// Hash ranges of a subtask that reads keyed input: what is sorted, retried and resumed as a whole.
 const UNITS_PER_SUBTASK: usize = 8;
+/// Parts of what a source reads. A failure or a kill costs up to one of them; but a fold before the shuffle begins anew in each, which
+/// with 8 parts took 9 % more processor time where each part had most of the keys.
+const SOURCE_PARTS: usize = 6;
 
 /// The units of one stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +34,7 @@ impl StageLayout {
         let groups = task.steps.iter().filter(keyed).map(|&s| plan.steps[s].max_parallelism);
         let hash_ranges = groups.min().map(|groups| (groups / task.parallelism).clamp(1, UNITS_PER_SUBTASK));
         let source = |s: &usize| sources.get(s).filter(|_| task.divides_sources);
-        let parts = task.steps.iter().filter_map(source).map(|source| source.parts(UNITS_PER_SUBTASK)).max();
+        let parts = task.steps.iter().filter_map(source).map(|source| source.parts(SOURCE_PARTS)).max();
         let units_per_subtask = hash_ranges.or(parts).unwrap_or(1);
         let divides_sources = parts.is_some() && units_per_subtask > 1;
         StageLayout { subtasks: task.parallelism, units_per_subtask, divides_sources }

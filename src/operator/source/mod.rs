@@ -4,6 +4,6 @@ pub mod contract;
 pub mod read;
 mod splits;
 
-pub use contract::{BYTES_READ, Boundedness, Poll, Source, SourceContext, SourceOutput, SplitReader};
 pub(crate) use contract::divide;
+pub use contract::{BYTES_READ, Boundedness, Poll, Source, SourceContext, SourceOutput, SplitReader};
 pub use read::{AnySource, SourceRun, SplitAssignment};
