@@ -127,7 +127,7 @@ pub const JOIN_RECORDS: u64 = 60_000_000;
 pub const JOIN_KEYS: u64 = 10_000_000;
 
 fn right_value(key: u64) -> u64 {
-    splitmix64(key ^ 0x7269_6768_74)
+    splitmix64(key ^ 0x0072_6967_6874)
 }
 
 fn joined_check(left: &Event, right: u64) -> u64 {

@@ -189,7 +189,8 @@ mod tests {
     /// M10: units of a source are what the subtask reads, in order, and about as large as each other.
     #[test]
     fn neighbours_are_put_together_by_weight() {
-        let table: [(&[u64], usize, &[&[u64]]); 7] = [
+        type Row<'a> = (&'a [u64], usize, &'a [&'a [u64]]);
+        let table: [Row<'_>; 7] = [
             (&[], 8, &[]),
             (&[5], 8, &[&[5]]),
             (&[1, 1, 1, 1], 2, &[&[1, 1], &[1, 1]]),
