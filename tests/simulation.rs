@@ -114,6 +114,7 @@ fn control_elements_travel_in_order() {
     let at = ChainPosition {
         subtask: 0,
         unit: 0,
+        source_parts: None,
         attempt: 0,
         table_bytes: 1 << 20,
         spill: None,

@@ -1,11 +1,14 @@
 //! The engine's side of the checkpoints bench: jobs of the other benches, with and without checkpoints.
 
+#[path = "folds.rs"]
+mod folds;
 #[path = "total.rs"]
 mod total;
 
 use crate::harness::bounds::window::WINDOW_MS;
 use crate::harness::data::{Event, OUT_OF_ORDER_MS, event};
 use crate::harness::{Job, ProgramResult, report_seconds};
+use folds::{Stats, SumAndCount};
 use mainstem::prelude::*;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -37,31 +40,6 @@ fn report(result: &JobResult) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Count, sum and maximum.
-#[derive(Clone)]
-struct Stats;
-
-impl Aggregator<Event> for Stats {
-    type Acc = (i64, i64, i64);
-    type Out = (i64, i64, i64);
-    #[inline(always)]
-    fn create(&self) -> Self::Acc {
-        (0, 0, i64::MIN)
-    }
-    #[inline(always)]
-    fn add(&self, acc: &mut Self::Acc, record: Event) {
-        *acc = (acc.0 + 1, acc.1 + record.2, acc.2.max(record.2));
-    }
-    #[inline(always)]
-    fn merge(&self, acc: &mut Self::Acc, other: Self::Acc) {
-        *acc = (acc.0 + other.0, acc.1 + other.1, acc.2.max(other.2));
-    }
-    #[inline(always)]
-    fn result(&self, acc: &Self::Acc) -> Self::Out {
-        *acc
-    }
-}
-
 fn tumbling(job: &Job, interval: Option<Duration>) -> ProgramResult {
     let env = checkpointed(job, interval);
     let keys = job.keys;
@@ -91,29 +69,6 @@ pub fn tumbling_checkpoints(job: &Job) -> ProgramResult {
 
 pub fn tumbling_none(job: &Job) -> ProgramResult {
     tumbling(job, None)
-}
-
-/// Sum and count of the values.
-#[derive(Clone)]
-struct SumAndCount;
-
-impl Aggregator<Event> for SumAndCount {
-    type Acc = (i64, u64);
-    type Out = (i64, u64);
-    fn create(&self) -> (i64, u64) {
-        (0, 0)
-    }
-    fn add(&self, acc: &mut (i64, u64), event: Event) {
-        acc.0 += event.2;
-        acc.1 += 1;
-    }
-    fn merge(&self, acc: &mut (i64, u64), other: (i64, u64)) {
-        acc.0 += other.0;
-        acc.1 += other.1;
-    }
-    fn result(&self, acc: &(i64, u64)) -> (i64, u64) {
-        *acc
-    }
 }
 
 fn sum(job: &Job, interval: Option<Duration>) -> ProgramResult {

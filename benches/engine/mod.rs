@@ -1,5 +1,6 @@
 //! The engine's side of the spine bench: each workload as a user would write it.
 
+mod folds;
 mod total;
 
 use crate::harness::bounds::maps::Totals;
@@ -8,6 +9,7 @@ use crate::harness::data::{
     Event, event, long_key, long_key_id, long_row_check, long_value, maps_fold, maps_keep, maps_spread,
 };
 use crate::harness::{Job, ProgramResult, words};
+use folds::SumAndCount;
 use mainstem::prelude::*;
 use std::time::Duration;
 use total::{TotalSink, environment, sums};
@@ -45,29 +47,6 @@ pub fn word_count_streaming(job: &Job) -> ProgramResult {
     env.execute("word count")?;
     let [words, distinct] = sums(&totals);
     Ok(format!("words:{words},distinct:{distinct}"))
-}
-
-/// Sum and count of the values.
-#[derive(Clone)]
-struct SumAndCount;
-
-impl Aggregator<Event> for SumAndCount {
-    type Acc = (i64, u64);
-    type Out = (i64, u64);
-    fn create(&self) -> (i64, u64) {
-        (0, 0)
-    }
-    fn add(&self, acc: &mut (i64, u64), event: Event) {
-        acc.0 += event.2;
-        acc.1 += 1;
-    }
-    fn merge(&self, acc: &mut (i64, u64), other: (i64, u64)) {
-        acc.0 += other.0;
-        acc.1 += other.1;
-    }
-    fn result(&self, acc: &(i64, u64)) -> (i64, u64) {
-        *acc
-    }
 }
 
 pub fn running_sum_streaming(job: &Job) -> ProgramResult {

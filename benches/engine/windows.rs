@@ -1,5 +1,7 @@
 //! The engine's side of the windows bench: each workload as a user would write it.
 
+#[path = "folds.rs"]
+mod folds;
 #[path = "total.rs"]
 mod total;
 
@@ -9,35 +11,11 @@ use crate::harness::bounds::timers::due_ms;
 use crate::harness::bounds::window::WINDOW_MS;
 use crate::harness::data::{Event, OUT_OF_ORDER_MS, event};
 use crate::harness::{Job, ProgramResult, report_seconds};
+use folds::Stats;
 use mainstem::prelude::*;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use total::{TotalSink, environment, sums};
-
-/// Count, sum and maximum.
-#[derive(Clone)]
-struct Stats;
-
-impl Aggregator<Event> for Stats {
-    type Acc = (i64, i64, i64);
-    type Out = (i64, i64, i64);
-    #[inline(always)]
-    fn create(&self) -> Self::Acc {
-        (0, 0, i64::MIN)
-    }
-    #[inline(always)]
-    fn add(&self, acc: &mut Self::Acc, record: Event) {
-        *acc = (acc.0 + 1, acc.1 + record.2, acc.2.max(record.2));
-    }
-    #[inline(always)]
-    fn merge(&self, acc: &mut Self::Acc, other: Self::Acc) {
-        *acc = (acc.0 + other.0, acc.1 + other.1, acc.2.max(other.2));
-    }
-    #[inline(always)]
-    fn result(&self, acc: &Self::Acc) -> Self::Out {
-        *acc
-    }
-}
 
 fn out_of_order<T: 'static>(at_ms: fn(&T) -> i64) -> WatermarkStrategy<T> {
     WatermarkStrategy::bounded_out_of_orderness(Duration::from_millis(OUT_OF_ORDER_MS as u64))

@@ -67,6 +67,13 @@ pub fn long_key(id: u64) -> String {
     key
 }
 
+/// So many characters at random.
+pub fn random_text(seed: u64, bytes: usize) -> String {
+    let mut text = String::with_capacity(bytes);
+    fill_random(splitmix64(seed), bytes, |c| text.push(char::from(c)));
+    text
+}
+
 /// The value of long row `i`: random characters, which no compression can make small enough to hide a leak.
 pub fn long_value(i: u64) -> Vec<u8> {
     let mut value = Vec::with_capacity(LONG_VALUE_BYTES);
@@ -81,7 +88,8 @@ pub fn long_row_check(key: &[u8], value: &[u8], nth_of_key: u64) -> u64 {
     tail(key).wrapping_mul(nth_of_key).wrapping_add(tail(value))
 }
 
-fn tail(bytes: &[u8]) -> u64 {
+/// The last eight bytes as a number.
+pub fn tail(bytes: &[u8]) -> u64 {
     let mut last = [0; 8];
     let n = bytes.len().min(8);
     last[8 - n..].copy_from_slice(&bytes[bytes.len() - n..]);

@@ -101,6 +101,49 @@ pub fn run(name: &str, command: &mut Command) -> Result<Measured, String> {
     Ok(Measured { stdout, wall, cpu, peak_bytes, resident_bytes: watched.resident_bytes })
 }
 
+/// The CPU time of a command that is run to its end, or killed with SIGKILL as soon as it has used so much.
+///
+/// # Errors
+/// A sentence, if it does not start, or fails without having been killed.
+pub fn cpu_time(command: &mut Command, kill_at: Option<Duration>) -> Result<Duration, String> {
+    let text = short(command);
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .map_err(|error| format!("{text} does not start: {error}"))?;
+    let pid = child.id();
+    if let Some(at) = kill_at {
+        // A process that has ended has no times any more: it is reaped below.
+        while cpu_so_far(pid).is_some_and(|used| used < at) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let _ = child.kill();
+    }
+    let (status, usage) = reap(pid).map_err(|error| format!("{text} cannot be waited for: {error}"))?;
+    if !status.success() && kill_at.is_none() {
+        return Err(format!("{text} ended with {status}"));
+    }
+    if status.success() && kill_at.is_some() {
+        return Err(format!("{text} ended before it was killed"));
+    }
+    Ok(duration(usage.ru_utime) + duration(usage.ru_stime))
+}
+
+/// User and system time of a process that runs.
+fn cpu_so_far(pid: u32) -> Option<Duration> {
+    /// The kernel's unit in `/proc/PID/stat`, on every Linux that this runs on.
+    const TICKS_PER_SECOND: u64 = 100;
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = text.rsplit_once(')')?.1.split_whitespace();
+    if fields.next()? == "Z" {
+        return None;
+    }
+    let user: u64 = fields.nth(10)?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some(Duration::from_millis((user + system) * 1000 / TICKS_PER_SECOND))
+}
+
 /// The command line, without the text of whole scripts.
 fn short(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());

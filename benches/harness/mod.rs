@@ -2,12 +2,14 @@
 //!
 //! Place: a bench is a table of [`Workload`]s and a call of [`main`]. Layers, each of which uses only those after it:
 //! `table` (what is printed), `rounds` (one workload), `peers` (other systems), `bounds` (written by hand),
-//! `digest`, `measure` (one child), `allocator` (chosen per workload), `words` and `data` (the inputs, exactly defined), `options`.
+//! `digest`, `measure` (one child), `allocator` (chosen per workload), `words`, `records` and `data` (the inputs, exactly
+//! defined), `options`.
 //! Method: 1. every program is a child process, `BENCH --child NAME ...`, so that memory and allocator of one say nothing
 //! about another; 2. results are compared before anything is timed, and in every run; 3. engine and bound
 //! take turns, and the figure is the median of the ratios run by run, with the smallest and the largest: on a shared
 //! machine the seconds of two hours say little, the ratio of two minutes much.
-//! Invariants: a difference between results ends the bench with a failure; engine and bound have the same allocator,
+//! Invariants: a difference between results ends the bench with a failure, and so does more memory than was wanted, which
+//! unlike seconds does not depend on who else uses the machine; engine and bound have the same allocator,
 //! the one with which the bound is faster.
 //! Costs and limits: Linux; the page cache is warm; a ratio is of the seconds inside the programs, from the first
 //! line of `main` to the result, so that process start and exit count only where the figure is the wall time.
@@ -17,16 +19,17 @@
 pub mod allocator;
 pub mod bounds;
 pub mod data;
-mod digest;
-mod measure;
+pub mod digest;
+pub mod measure;
 mod options;
 pub mod peers;
+pub mod records;
 mod rounds;
 mod table;
 pub mod words;
 
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -71,6 +74,13 @@ pub enum Mode {
 pub enum Wanted {
     /// A share of the bound's throughput.
     OfBound(f64),
+    /// A share of the bound's throughput, within a peak memory.
+    OfBoundWithin {
+        /// Share of the bound's throughput.
+        share: f64,
+        /// Peak resident memory.
+        peak_mib: u64,
+    },
     /// Records per second, within a peak memory.
     RateWithin {
         /// Records per second.
@@ -92,6 +102,8 @@ pub enum Wanted {
     },
     /// The time that the program reports with [`report_seconds`].
     ReportedWithin(Duration),
+    /// A ratio that the program reports with [`report_figure`], at most.
+    RatioWithin(f64),
     /// One long run whose memory does not grow, within a peak.
     Flat {
         /// Peak resident memory.
@@ -126,7 +138,7 @@ pub struct Workload {
     pub allocator: Allocator,
     /// Size of the job (see [`Job::records`]).
     pub records: u64,
-    /// Different keys; `--quick` divides them as it does the records, so that a key has as many records.
+    /// Different keys; `--quick` and `--part` divide them as it does the records, so that a key has as many records.
     pub keys: u64,
     /// The engine's program.
     pub engine: Option<Program>,
@@ -138,12 +150,16 @@ pub struct Workload {
     pub oracle: Option<Program>,
     /// Further hand-written programs, timed for comparison.
     pub also: &'static [Program],
+    /// Programs that the engine's program starts as children of its own, see [`child`].
+    pub parts: &'static [Program],
     /// Other systems.
     pub peers: &'static [Peer],
     /// How the result at full size begins, as known beforehand.
     pub known_result: Option<&'static str>,
     /// The input is the text of [`words`].
     pub reads_words: bool,
+    /// The input is that of [`records`], and what every program leaves in [`Job::out`] is in order.
+    pub sorts_records: bool,
     /// Engine and bound write the same lines into [`Job::out`], in any order and any files.
     pub writes_lines: bool,
 }
@@ -165,15 +181,17 @@ impl Workload {
             bound_differs: false,
             oracle: None,
             also: &[],
+            parts: &[],
             peers: &[],
             known_result: None,
             reads_words: false,
+            sorts_records: false,
             writes_lines: false,
         }
     }
 
     fn programs(&self) -> impl Iterator<Item = &Program> {
-        self.engine.iter().chain(&self.bound).chain(&self.oracle).chain(self.also)
+        self.engine.iter().chain(&self.bound).chain(&self.oracle).chain(self.also).chain(self.parts)
     }
 }
 
@@ -182,11 +200,29 @@ static REPORTED: Mutex<Option<f64>> = Mutex::new(None);
 
 /// Reports a time that the program has measured itself, in place of its own.
 pub fn report_seconds(seconds: f64) {
-    *REPORTED.lock().unwrap_or_else(PoisonError::into_inner) = Some(seconds);
+    report_figure(seconds);
+}
+
+/// Reports what the program is about, in place of its time.
+pub fn report_figure(figure: f64) {
+    *REPORTED.lock().unwrap_or_else(PoisonError::into_inner) = Some(figure);
+}
+
+/// The command that runs another program of this bench on the same job.
+///
+/// # Errors
+/// There is no path to this program.
+pub fn child(name: &str, job: &Job) -> Result<Command, String> {
+    let executable = std::env::current_exe().map_err(|error| format!("no path to this program: {error}"))?;
+    let mut command = Command::new(executable);
+    command.args(["--child", name]).args(job.to_arguments());
+    Ok(command)
 }
 
 /// The child that writes the text of the word count.
 const WRITE_WORDS: &str = "write-words";
+/// The child that writes the records of the sort.
+const WRITE_RECORDS: &str = "write-records";
 
 /// The whole bench: a child's job if the command line names one, else all chosen workloads.
 pub fn main(workloads: &'static [Workload]) -> ExitCode {
@@ -218,6 +254,10 @@ fn run_child(name: &str, job: &Job, workloads: &'static [Workload], started: Ins
         return words::write(&job.data, job.records)
             .map_err(|error| format!("cannot write the text into {}: {error}", job.data.display()));
     }
+    if name == WRITE_RECORDS {
+        return records::write(&job.data, job.records)
+            .map_err(|error| format!("cannot write the records into {}: {error}", job.data.display()));
+    }
     let program = workloads.iter().flat_map(Workload::programs).find(|program| program.name == name);
     let program = program.ok_or_else(|| format!("there is no program {name}"))?;
     let result = (program.run)(job).map_err(|error| format!("{name}: {error}"))?;
@@ -243,7 +283,10 @@ fn bench(workloads: &'static [Workload], options: &Options) -> Result<(), String
         rows.push(rounds::run(workload, options, &peers)?);
     }
     print!("{}", table::render(options, &rows, &left_out));
-    Ok(())
+    match table::over_peak(&rows) {
+        None => Ok(()),
+        Some(text) => Err(text),
+    }
 }
 
 /// The workload's peers that can be run; the names of the others are added to `left_out`.

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 
 /// The usage text, printed for `--help` and after a mistake.
 const USAGE: &str = "\
-usage: cargo bench --bench NAME [-- FILTER... --quick --runs N --no-peers --list]
+usage: cargo bench --bench NAME [-- FILTER... --quick --part N --runs N --no-peers --list]
 
   FILTER      run the workloads whose id contains one of the filters (default: all)
   --quick     one twentieth of the data: for a first look, not for a README
+  --part N    an N-th of the data, where the machine has no time for all of it
   --runs N    timed runs of each program (default 5)
   --no-peers  leave out other systems even if PEERS_DIR is set
   --list      print the ids and leave
@@ -17,12 +18,15 @@ usage: cargo bench --bench NAME [-- FILTER... --quick --runs N --no-peers --list
 environment: MAINSTEM_BENCH_DATA  folder of generated inputs (default target/bench-data)
              PEERS_DIR            folder with the programs of other systems, see benches/harness/peers.rs";
 
+/// What `--quick` divides the data by.
+const QUICK: u64 = 20;
+
 /// How a bench is to be run.
 pub struct Options {
     /// Parts of workload ids; empty means all.
     pub filters: Vec<String>,
-    /// One twentieth of the data.
-    pub quick: bool,
+    /// The data is divided by this: 1, or 20 for a quick look.
+    pub divisor: u64,
     /// Timed runs of each program.
     pub runs: usize,
     /// Time other systems as well.
@@ -50,28 +54,19 @@ impl Options {
         let data = std::env::var_os("MAINSTEM_BENCH_DATA")
             .map_or_else(|| PathBuf::from("target/bench-data"), PathBuf::from);
         let mut options =
-            Options { filters: Vec::new(), quick: false, runs: 5, peers: true, list: false, data };
+            Options { filters: Vec::new(), divisor: 1, runs: 5, peers: true, list: false, data };
         let mut from_cargo_bench = false;
         let mut arguments = arguments.peekable();
         let any = arguments.peek().is_some();
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--bench" => from_cargo_bench = true,
-                "--quick" => options.quick = true,
+                "--quick" => options.divisor = QUICK,
+                "--part" => options.divisor = number("--part", arguments.next())?,
                 "--no-peers" => options.peers = false,
                 "--list" => options.list = true,
                 "--help" | "-h" => return Ok(Request::Say(USAGE.to_string())),
-                "--runs" => {
-                    let value = arguments.next().unwrap_or_default();
-                    options.runs = match value.parse() {
-                        Ok(runs) if runs > 0 => runs,
-                        _ => {
-                            return Err(format!(
-                                "--runs expects a number from 1, found {value:?}\n\n{USAGE}"
-                            ));
-                        }
-                    };
-                }
+                "--runs" => options.runs = usize::try_from(number("--runs", arguments.next())?).unwrap_or(1),
                 flag if flag.starts_with('-') => {
                     return Err(format!("there is no option {flag}\n\n{USAGE}"));
                 }
@@ -89,9 +84,12 @@ impl Options {
     pub fn chooses(&self, id: &str) -> bool {
         self.filters.is_empty() || self.filters.iter().any(|filter| id.contains(filter.as_str()))
     }
+}
 
-    /// The data is divided by this.
-    pub fn divisor(&self) -> u64 {
-        if self.quick { 20 } else { 1 }
+fn number(option: &str, value: Option<String>) -> Result<u64, String> {
+    let value = value.unwrap_or_default();
+    match value.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err(format!("{option} expects a number from 1, found {value:?}\n\n{USAGE}")),
     }
 }

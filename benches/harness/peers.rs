@@ -4,14 +4,16 @@
 //! system that is not installed there, the rows are left out and a line says so.
 //! Method: the folder holds `target/release/peer_timely` and `peer_renoir`, called as
 //! `PROGRAM JOB --in TEXT --out FILE --n EVENTS --keys KEYS --threads 2` and printing `... inside=SECONDS`, and a
-//! Python environment `venv2` with any of duckdb, polars and datafusion, for which the program is [`WORD_COUNT_SCRIPT`].
-//! Invariants: the first two numbers of the bound's result occur in what a peer prints, or the bench fails.
+//! Python environment `venv2` with any of duckdb, polars and datafusion, for which the programs are [`WORD_COUNT_SCRIPT`]
+//! and [`SORT_SCRIPT`]. GNU sort is that of the system.
+//! Invariants: the first two numbers of the bound's result occur in what a peer prints, or the bench fails; of a sort what
+//! it has left is compared instead.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::bounds::THREADS;
-use super::{Job, words};
+use super::{Job, records, words};
 
 /// One program of another system.
 #[derive(Clone, Copy)]
@@ -22,6 +24,10 @@ pub enum Peer {
     Renoir(&'static str),
     /// The word count in a Python package.
     Python(&'static str),
+    /// The sort in a Python package.
+    PythonSort(&'static str),
+    /// The `sort` of the system.
+    GnuSort,
 }
 
 /// Word count.
@@ -39,6 +45,20 @@ pub const WINDOW: &[Peer] = &[Peer::Timely("window")];
 /// Keyed running sum.
 pub const SUM: &[Peer] = &[Peer::Timely("sum"), Peer::Renoir("sum")];
 
+/// Sort of lines within [`SORT_BYTES`].
+pub const SORT: &[Peer] = &[Peer::GnuSort, Peer::PythonSort("datafusion"), Peer::PythonSort("duckdb")];
+
+/// The memory of a sort at full size.
+pub const SORT_BYTES: u64 = 1 << 30;
+/// The records of a sort at full size.
+pub const SORT_RECORDS: u64 = 50_000_000;
+
+/// The memory of a sort: as much less as there are fewer records, so that a small one spills, too.
+pub fn sort_bytes(job: &Job) -> u64 {
+    (SORT_BYTES / 1024 * job.records / (SORT_RECORDS / 1024)).max(32 << 20)
+}
+
+const SORT_SCRIPT: &str = include_str!("peers_sort.py");
 const WORD_COUNT_SCRIPT: &str = include_str!("peers_word_count.py");
 
 /// The folder with the peers' programs, if there is one.
@@ -52,7 +72,8 @@ impl Peer {
         match self {
             Peer::Timely(job) => format!("timely {job}"),
             Peer::Renoir(job) => format!("Renoir {job}"),
-            Peer::Python(package) => package.to_string(),
+            Peer::Python(package) | Peer::PythonSort(package) => package.to_string(),
+            Peer::GnuSort => "GNU sort".to_string(),
         }
     }
 
@@ -60,11 +81,10 @@ impl Peer {
     pub fn is_installed(self, folder: &Path) -> bool {
         match self {
             Peer::Timely(_) | Peer::Renoir(_) => self.program(folder).is_file(),
-            Peer::Python(package) => Command::new(self.program(folder))
-                .args(["-c", &format!("import {package}")])
-                .stderr(Stdio::null())
-                .status()
-                .is_ok_and(|status| status.success()),
+            Peer::Python(package) | Peer::PythonSort(package) => {
+                succeeds(Command::new(self.program(folder)).args(["-c", &format!("import {package}")]))
+            }
+            Peer::GnuSort => succeeds(Command::new(self.program(folder)).arg("--version")),
         }
     }
 
@@ -84,6 +104,20 @@ impl Peer {
                 command.arg(text).arg(job.out.join("out.csv")).arg(THREADS.to_string());
                 command.env("POLARS_MAX_THREADS", THREADS.to_string());
             }
+            Peer::PythonSort(package) => {
+                command.args(["-c", SORT_SCRIPT, package]);
+                // The temporary files, in a hidden folder, are no output.
+                let temp = job.out.join(".temp");
+                let _ = std::fs::create_dir_all(&temp);
+                command.arg(records::path(&job.data, job.records)).arg(job.out.join("out.txt")).arg(temp);
+                command.arg(THREADS.to_string()).arg(sort_bytes(job).to_string());
+            }
+            Peer::GnuSort => {
+                command.env("LC_ALL", "C").args(["-k1.1,1.10", "-s"]);
+                command.arg(format!("--parallel={THREADS}")).arg(format!("-S{}b", sort_bytes(job)));
+                command.arg("-T").arg(&job.out).arg("-o").arg(job.out.join("out.txt"));
+                command.arg(records::path(&job.data, job.records));
+            }
         }
         command
     }
@@ -92,9 +126,14 @@ impl Peer {
         folder.join(match self {
             Peer::Timely(_) => "target/release/peer_timely",
             Peer::Renoir(_) => "target/release/peer_renoir",
-            Peer::Python(_) => "venv2/bin/python",
+            Peer::Python(_) | Peer::PythonSort(_) => "venv2/bin/python",
+            Peer::GnuSort => return PathBuf::from("sort"),
         })
     }
+}
+
+fn succeeds(command: &mut Command) -> bool {
+    command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
 /// The first of the bound's first two numbers that the peer did not print.

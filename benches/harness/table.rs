@@ -20,7 +20,7 @@ pub fn render(options: &Options, rows: &[Row], left_out: &[String]) -> String {
     text += "|---|---|---|---|---|---|---|---|\n";
     for row in rows {
         let workload = row.workload;
-        let (measured, met) = judge(row, options.divisor());
+        let (measured, met) = judge(row, options.divisor);
         let text_of =
             |runs: &Option<Runs>| runs.as_ref().map_or("-".to_string(), |runs| seconds_text(&seconds(runs)));
         let _ = writeln!(
@@ -45,7 +45,7 @@ pub fn render(options: &Options, rows: &[Row], left_out: &[String]) -> String {
                 mode(row.workload.mode),
                 runs.name,
                 seconds_text(&seconds(runs)),
-                rate(row.workload, runs, options.divisor()),
+                rate(row.workload, runs, options.divisor),
                 median(&cpu),
                 peak_bytes(runs) / MIB
             );
@@ -63,7 +63,10 @@ fn header(options: &Options) -> String {
     let memory_kib: u64 = field("/proc/meminfo", "MemTotal")
         .and_then(|text| text.split_whitespace().next()?.parse().ok())
         .unwrap_or(0);
-    let size = if options.quick { "one twentieth of the data, " } else { "" };
+    let size = match options.divisor {
+        1 => String::new(),
+        part => format!("1/{part} of the data, "),
+    };
     format!(
         "{cpu}, {threads} hardware threads, {} GiB; {size}{} runs each in turns. \
          Medians, (smallest-largest).\n",
@@ -88,6 +91,8 @@ fn mode(mode: Mode) -> &'static str {
 fn wanted(workload: &Workload) -> String {
     match workload.wanted {
         Wanted::OfBound(share) => format!("{share} of the bound"),
+        Wanted::OfBoundWithin { share, peak_mib } => format!("{share} of the bound, {peak_mib} MiB at most"),
+        Wanted::RatioWithin(limit) => format!("{limit} at most"),
         Wanted::RateWithin { per_second, peak_mib } => {
             format!("{}, {peak_mib} MiB at most", rate_text(workload.unit, per_second))
         }
@@ -104,11 +109,16 @@ fn judge(row: &Row, divisor: u64) -> (String, &'static str) {
     let Some(engine) = &row.engine else { return ("-".to_string(), "-") };
     let peak = peak_bytes(engine);
     let (measured, met) = match row.workload.wanted {
-        Wanted::OfBound(share) => {
+        Wanted::OfBound(share) | Wanted::OfBoundWithin { share, .. } => {
             let Some(bound) = &row.bound else { return ("-".to_string(), "-") };
             let ratios: Vec<f64> =
                 seconds(bound).iter().zip(seconds(engine)).map(|(bound, engine)| bound / engine).collect();
-            (spread(&ratios, 2), median(&ratios) >= share)
+            let memory = peak_wanted(row.workload).map(|_| format!(", {} MiB", peak / MIB));
+            (spread(&ratios, 2) + &memory.unwrap_or_default(), median(&ratios) >= share && !is_over_peak(row))
+        }
+        Wanted::RatioWithin(limit) => {
+            let figures = seconds(engine);
+            (spread(&figures, 2), median(&figures) <= limit)
         }
         Wanted::RateWithin { per_second, peak_mib } => (
             format!("{}, {} MiB", rate(row.workload, engine, divisor), peak / MIB),
@@ -136,6 +146,27 @@ fn judge(row: &Row, divisor: u64) -> (String, &'static str) {
         }
     };
     (measured, if met { "yes" } else { "no" })
+}
+
+/// The peak memory that a workload may have.
+fn peak_wanted(workload: &Workload) -> Option<u64> {
+    match workload.wanted {
+        Wanted::RateWithin { peak_mib, .. }
+        | Wanted::OfBoundWithin { peak_mib, .. }
+        | Wanted::PeakWithin { peak_mib } => Some(peak_mib * MIB),
+        _ => None,
+    }
+}
+
+fn is_over_peak(row: &Row) -> bool {
+    let peak = row.engine.as_ref().map_or(0, peak_bytes);
+    peak_wanted(row.workload).is_some_and(|wanted| peak > wanted)
+}
+
+/// A sentence about the workloads whose peak is above what is wanted, if there are any.
+pub fn over_peak(rows: &[Row]) -> Option<String> {
+    let over: Vec<&str> = rows.iter().filter(|row| is_over_peak(row)).map(|row| row.workload.id).collect();
+    (!over.is_empty()).then(|| format!("more memory than wanted: {}", over.join(", ")))
 }
 
 fn seconds(runs: &Runs) -> Vec<f64> {

@@ -12,7 +12,7 @@ use crate::base::data::Data;
 use crate::base::error::{Error, Result};
 use crate::base::hash::hash_of;
 use crate::operator::sink::{CommitPoint, Sink, SinkContext, SinkWriter};
-use crate::operator::source::{Boundedness, Poll, Source, SourceContext, SourceOutput, SplitReader};
+use crate::operator::source::{Boundedness, Poll, Source, SourceContext, SourceOutput, SplitReader, divide};
 use crate::services::shuffle::{
     Concat, Identity, MergeInput, PartitionBuffer, Remainder, ShuffleContext, ShuffleOutput,
 };
@@ -177,6 +177,9 @@ impl<T: Data> SinkWriter<T> for KeptWriter<T> {
     }
 }
 
+/// A unit of work that reads fewer rows is not worth its costs.
+const UNIT_ROWS_MIN: u64 = 1 << 16;
+
 /// What one writer left, and how many of its records were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptSplit {
@@ -200,6 +203,12 @@ impl<T: Data> Source for Kept<T> {
     }
     fn weight(&self, split: &KeptSplit) -> u64 {
         self.outputs().committed.get(split.writer).map_or(0, |output| output.stats().rows)
+    }
+    fn divide(&self, splits: Vec<KeptSplit>, parts: usize) -> Vec<Vec<KeptSplit>> {
+        let rows: u64 = splits.iter().map(|split| self.weight(split)).sum();
+        // The rounds of an iteration are many, and often small.
+        let parts = parts.min(usize::try_from(rows / UNIT_ROWS_MIN).unwrap_or(parts)).max(1);
+        divide(splits, parts, |split| self.weight(split))
     }
     fn open(&self, split: KeptSplit, _ctx: &SourceContext) -> Result<KeptReader<T>> {
         let output = self.outputs().committed.get(split.writer).cloned();

@@ -66,6 +66,8 @@ pub struct Step {
     pub combines: bool,
     /// Whether it must see all records of its subtask in one unit of work (BATCH).
     pub whole: bool,
+    /// Whether it is a function of the user that lives as long as its unit of work, and may keep something.
+    pub stateful: bool,
     /// Side outputs that somebody reads.
     pub side_outputs: Vec<Arc<dyn SidePort>>,
     pub(super) chaining: Chaining,
@@ -120,6 +122,8 @@ pub struct Task {
     pub slot_group: String,
     /// User code may block: each subtask has a thread of its own.
     pub blocking: bool,
+    /// Whether what a source in it reads may come in several units of work for each subtask (BATCH).
+    pub divides_sources: bool,
 }
 
 /// What an executor runs.
@@ -158,7 +162,10 @@ impl PhysicalPlan {
         }
         for id in 0..steps.len() {
             let from_divided = |e: &Edge| e.to == id && e.local && steps[e.from].divided;
-            steps[id].divided = steps[id].grouped || edges.iter().any(from_divided);
+            let source = matches!(steps[id].operation, StepOperation::Source(..))
+                && tasks[steps[id].task].divides_sources
+                && mode == ExecutionMode::Batch;
+            steps[id].divided = source || steps[id].grouped || edges.iter().any(from_divided);
         }
         let parallelism = steps.iter().map(|s| s.parallelism).max().unwrap_or(1);
         let loops = loops::find(&steps, &edges);
@@ -267,6 +274,7 @@ fn lower(
             divided: false,
             combines: false,
             whole: false,
+            stateful: false,
             side_outputs: node.side_outputs.clone(),
             chaining: node.chaining,
             slot_group: groups[node.id].clone(),
@@ -344,6 +352,7 @@ fn lower(
         let holds = matches!(node.operation, Operation::Bounded(_)) && exchange.is_none();
         // What goes round and has to wait is held by the head.
         made.combines = holds || !node.feedback.is_empty();
+        made.stateful = node.semantics.reads_watermark || !node.states.is_empty();
         made.whole = matches!(&node.operation, Operation::Bounded(bounded) if bounded.whole);
         steps.push(made);
         step_of[node.id] = id;

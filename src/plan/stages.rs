@@ -57,6 +57,14 @@ fn is_divided(edges: &[Edge], groups: &Groups, step: usize) -> bool {
     edges.iter().any(|e| e.partitioning == Partitioning::Hash && groups.of(e.to) == groups.of(step))
 }
 
+/// Whether the records of a source in the same stage may come to a step in several units of work. Not where it must see all of them,
+/// or keeps something from record to record; where one input is to be read before another; nor behind a broadcast, which
+/// each unit would read, keep in a table and perhaps answer with records.
+fn bears_division(step: &Step, edges: &[Edge]) -> bool {
+    let keeps = step.whole || step.stateful || step.inputs > 1;
+    !keeps && !edges.iter().any(|e| e.to == step.id && e.partitioning == Partitioning::Broadcast)
+}
+
 /// A forward edge within a group needs no cut.
 fn inside(edge: &Edge, groups: &Groups) -> bool {
     edge.partitioning == Partitioning::Forward && groups.of(edge.from) == groups.of(edge.to)
@@ -130,6 +138,7 @@ fn tasks(steps: &mut [Step], edges: &[Edge], groups: &Groups) -> Vec<Task> {
             parallelism: of(members[group][0]).parallelism,
             slot_group: of(members[group][0]).slot_group.clone(),
             blocking: members[group].iter().any(|&s| of(s).blocking),
+            divides_sources: members[group].iter().all(|&s| bears_division(of(s), edges)),
             steps: members[group].clone(),
         });
     }

@@ -1,6 +1,6 @@
 //! Jobs in a job directory that end before their end, and are resumed.
 
-use super::support::{Files, Log, Place, SPLITS, Trouble, build, no_trouble, undisturbed};
+use super::support::{Files, Log, Numbers, Place, SPLITS, Trouble, build, no_trouble, undisturbed};
 use mainstem::base::vfs::{Fault, FaultPlan, FaultVfs, FileOp, Keep, MemVfs, Vfs};
 use mainstem::prelude::*;
 use mainstem::{Error, ErrorKind};
@@ -54,6 +54,48 @@ fn interrupted() -> MemVfs {
     let disk = MemVfs::new();
     assert!(run(&disk, false, &failing("fourth", 1500)).result.is_err());
     disk
+}
+
+/// M10: what a source reads is several units of work for a subtask. Those that were finished are not read again, whichever they are, and
+/// the output is that of an undisturbed run.
+#[test]
+fn a_source_that_was_read_in_part_is_read_on() {
+    let run = |disk: &MemVfs, resume: bool, fails_at: Option<u64>, seed| {
+        let (place, log) = (Place::on(disk.clone(), Arc::new(disk.clone())), Log::default());
+        let env = place.environment(Driver::Simulation { seed });
+        let env = if resume { env.resume("/job") } else { env.job_dir("/job") };
+        env.read(Numbers { count: COUNT, log: log.clone() })
+            .uid("numbers")
+            .try_map::<_, String>(move |n| match fails_at == Some(n) {
+                true => Err(format!("trouble at {n}")),
+                false => Ok((n % 7, n)),
+            })
+            .key_by(|row| row.0)
+            .reduce_group(|key, rows| {
+                [(*key, rows.map(|row| row.1.to_string()).collect::<Vec<_>>().join(" "))]
+            })
+            .sink_to(CsvSink::csv("/out/rows"));
+        (env.execute("read in part").map(|_| ()), log.opened())
+    };
+    let disk = MemVfs::new();
+    run(&disk, false, None, 0).0.unwrap();
+    let expected = output(&disk, "undisturbed");
+    let mut finished = 0;
+    for seed in 0..8 {
+        let disk = MemVfs::new();
+        let (result, opened) = run(&disk, false, Some(COUNT - 1), seed);
+        assert_eq!(result.unwrap_err().kind(), ErrorKind::User);
+        let (result, opened_again) = run(&disk, true, None, seed);
+        result.unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+        assert_eq!(output(&disk, "resumed"), expected, "seed {seed}");
+        assert_eq!(
+            opened_again,
+            SPLITS - (opened - 1),
+            "seed {seed}: all but the one that failed were finished"
+        );
+        finished += opened - 1;
+    }
+    assert!(finished > 0, "none of the seeds finished a part before the one that fails");
 }
 
 /// M3, M10, C13: what was finished is not run again: no source is opened again that was read into a finished stage, and the

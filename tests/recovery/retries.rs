@@ -87,6 +87,52 @@ fn failed_attempts_do_not_count() {
     }
 }
 
+/// C12, M10: what a source reads is several units of work for a subtask. One that fails reads its part again and no other, and what
+/// comes out is what an undisturbed run gives: to each consumer in the order in which the subtask would have read it.
+#[test]
+fn a_source_reads_again_what_the_unit_that_failed_has_read() {
+    /// Enough for four units of each of two subtasks.
+    const RECORDS: u64 = 8 * (1 << 16);
+    let run = |fails_at: Option<u64>| {
+        let (read, failed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let env = Environment::new()
+            .execution_mode(ExecutionMode::Batch)
+            .parallelism(2)
+            .restart_strategy(strategy("fixed-delay:1:0s"));
+        let counted = read.clone();
+        let stream = env.generate(RECORDS, move |i| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            i
+        });
+        let rows = stream
+            .try_map::<_, String>(move |i| {
+                match fails_at == Some(i) && failed.fetch_add(1, Ordering::Relaxed) == 0 {
+                    true => Err(format!("trouble at {i}")),
+                    false => Ok(i),
+                }
+            })
+            .key_by(|i| i % 4)
+            .reduce_group(|key, records| {
+                let records: Vec<u64> = records.collect();
+                [(*key, records.is_sorted(), records.len() as u64, records.iter().sum::<u64>())]
+            })
+            .execute_and_collect("parts")
+            .unwrap()
+            .into_vec();
+        let mut rows = rows.unwrap();
+        rows.sort_unstable();
+        (rows, read.load(Ordering::Relaxed))
+    };
+    let (expected, read) = run(None);
+    assert_eq!(read, RECORDS);
+    assert!(expected.iter().all(|row| row.1 && row.2 == RECORDS / 4), "{expected:?}");
+    for fails_at in [0, RECORDS / 2 + 1, RECORDS - 1] {
+        let (rows, read) = run(Some(fails_at));
+        assert_eq!(rows, expected, "{fails_at}");
+        assert!(read - RECORDS <= RECORDS / 2 / 4, "{} records were read again", read - RECORDS);
+    }
+}
+
 /// C12: attempts as configured, then the error of the last one, and nothing is left.
 #[test]
 fn a_strategy_gives_up_as_configured() {

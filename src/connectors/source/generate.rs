@@ -10,10 +10,13 @@ use super::{Boundedness, Poll, Source, SourceContext, SourceOutput, SplitReader}
 use crate::base::clock::Clock;
 use crate::base::data::{Data, Timestamp};
 use crate::base::error::{Error, Result};
+use crate::operator::source::divide;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// A unit of work of less is not worth its costs, however cheap a record is.
+const UNIT_RECORDS_MIN: u64 = 1 << 16;
 /// Longest advice to wait, whatever the rate.
 const WAIT_MAX: Duration = Duration::from_secs(3600);
 
@@ -78,6 +81,19 @@ impl GenerateSplit {
     fn remaining(&self) -> u64 {
         self.end.saturating_sub(self.next).div_ceil(self.stride.max(1))
     }
+    /// The same records in so many splits, one after the other.
+    fn cut(self, parts: u64) -> impl Iterator<Item = GenerateSplit> {
+        let records = self.remaining();
+        let begin = move |part: u64| {
+            let before = (u128::from(records) * u128::from(part) / u128::from(parts)) as u64;
+            self.next.saturating_add(before.saturating_mul(self.stride)).min(self.end)
+        };
+        (0..parts).map(move |part| GenerateSplit {
+            next: begin(part),
+            stride: self.stride,
+            end: begin(part + 1),
+        })
+    }
 }
 
 impl<T, F> Source for Generate<T, F>
@@ -115,6 +131,15 @@ where
     }
     fn weight(&self, split: &GenerateSplit) -> u64 {
         split.remaining()
+    }
+    fn divide(&self, splits: Vec<GenerateSplit>, parts: usize) -> Vec<Vec<GenerateSplit>> {
+        let records = splits.iter().map(GenerateSplit::remaining).fold(0, u64::saturating_add);
+        let parts = (parts as u64).min(records / UNIT_RECORDS_MIN).max(1);
+        if parts == 1 {
+            return vec![splits];
+        }
+        let cut: Vec<GenerateSplit> = splits.iter().flat_map(|split| split.cut(parts)).collect();
+        divide(cut, parts as usize, |split| split.remaining())
     }
     fn open(&self, split: GenerateSplit, ctx: &SourceContext) -> Result<Self::Reader> {
         let stride = split.stride.max(1);
@@ -243,6 +268,29 @@ mod tests {
             let ctx = context(parallelism);
             for split in source.splits(&ctx).unwrap() {
                 assert!(drain(&mut source.open(split, &ctx).unwrap()).is_empty());
+            }
+        }
+    }
+
+    /// M10: parts are the records of the subtask, in their order, and few records are not divided.
+    #[test]
+    fn a_subtask_is_divided_in_order() {
+        for (count, stride, parts, expected) in [
+            (5 * UNIT_RECORDS_MIN, 1, 8, 5),
+            (40 * UNIT_RECORDS_MIN + 7, 3, 8, 8),
+            (2 * UNIT_RECORDS_MIN + 1, 2, 8, 1),
+            (0, 2, 8, 1),
+        ] {
+            let source = Generate::new(count, |i| i);
+            let ctx = context(stride);
+            for split in source.splits(&ctx).unwrap() {
+                let whole = drain(&mut source.open(split, &ctx).unwrap());
+                let divided = source.divide(vec![split], parts);
+                assert_eq!(divided.len(), expected, "{count} {stride}");
+                let read = divided.iter().flatten().flat_map(|s| drain(&mut source.open(*s, &ctx).unwrap()));
+                assert!(read.eq(whole), "{count} {stride}");
+                let weights: Vec<u64> = divided.iter().flatten().map(|s| source.weight(s)).collect();
+                assert!(weights.iter().max().unwrap() - weights.iter().min().unwrap() <= 1, "{weights:?}");
             }
         }
     }

@@ -62,6 +62,8 @@ pub struct ChainPosition {
     pub subtask: usize,
     /// Unit of work within the subtask.
     pub unit: usize,
+    /// Units of work that share what the sources of the subtask read, if they do.
+    pub source_parts: Option<usize>,
     /// Number of the attempt.
     pub attempt: usize,
     /// Bytes for each table that a step of the chain holds.
@@ -114,7 +116,10 @@ impl Chain {
             let step = &plan.steps[id];
             let (mut operator, is_source) = match &step.operation {
                 StepOperation::Operator(factory) => (factory(), false),
-                StepOperation::Source(..) => (job.sources[&id].operator(at.subtask), true),
+                StepOperation::Source(..) => match at.source_parts {
+                    Some(parts) => (job.sources[&id].operator_of_part(at.subtask, at.unit, parts), true),
+                    None => (job.sources[&id].operator(at.subtask), true),
+                },
                 StepOperation::Sink(_) => (job.sinks[&id].operator(), false),
             };
             operator.out().attach(&step.side_outputs);

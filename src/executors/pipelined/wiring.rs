@@ -164,6 +164,7 @@ pub fn wire_with(
             let at = ChainPosition {
                 subtask: index,
                 unit: 0,
+                source_parts: None,
                 attempt: wires.attempt,
                 table_bytes: share,
                 spill: Some(spill_of(task.id, index, share)),

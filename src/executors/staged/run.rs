@@ -49,7 +49,8 @@ pub fn run(
 ) -> Result<StagedOutcome> {
     let workers = plan.parallelism;
     let budget = settings.memory.0;
-    let layouts: Vec<StageLayout> = plan.tasks.iter().map(|task| StageLayout::of(plan, task)).collect();
+    let layouts: Vec<StageLayout> =
+        plan.tasks.iter().map(|task| StageLayout::of(plan, task, &job.sources)).collect();
     let retained = MemoryBudget::new(budget / 2);
     let ledger = match resumable {
         Some(job) => {

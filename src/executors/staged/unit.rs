@@ -140,6 +140,7 @@ impl UnitContext {
         let at = ChainPosition {
             subtask: layout.subtask(unit),
             unit: unit % layout.units_per_subtask,
+            source_parts: layout.divides_sources.then_some(layout.units_per_subtask),
             attempt: attempt.number as usize,
             table_bytes: share,
             spill: Some(self.shuffle_context(attempt, share)),
@@ -269,7 +270,7 @@ impl UnitContext {
         let (broadcast, others) = sides.split_at(broadcast);
         self.feed_sides(chain, task, attempt, outputs, broadcast)?;
         for source in chain.sources() {
-            if self.layouts[task.id].is_first(unit) {
+            if self.layouts[task.id].divides_sources || self.layouts[task.id].is_first(unit) {
                 self.read_source(chain, source, watch)?;
             } else {
                 chain.inject(source, Element::Watermark(WATERMARK_MAX));

@@ -47,6 +47,12 @@ pub trait Source: Send + Sync + 'static {
     fn weight(&self, _split: &Self::Split) -> u64 {
         1
     }
+    /// Divides what a subtask reads in BATCH into at most `parts` units of work, each of which fails, is tried again and is resumed
+    /// by itself: the same records in the same order, one unit after the other. It may cut splits; a unit costs about a
+    /// millisecond, so little input is better left together. By default whole splits are put together by weight.
+    fn divide(&self, splits: Vec<Self::Split>, parts: usize) -> Vec<Vec<Self::Split>> {
+        divide(splits, parts, |split| self.weight(split))
+    }
     /// Whether a subtask has all of its splits open at once in STREAMING, and polls them in turn; else it reads one
     /// after the other. An unbounded source is read at once in any case.
     fn reads_splits_at_once(&self) -> bool {
@@ -63,6 +69,25 @@ pub trait Source: Send + Sync + 'static {
     }
     /// Opens a split at its position.
     fn open(&self, split: Self::Split, ctx: &SourceContext) -> Result<Self::Reader>;
+}
+
+/// Puts neighbouring items together into at most `parts` groups of about the same weight, none of them empty.
+pub(crate) fn divide<P>(items: Vec<P>, parts: usize, weight: impl Fn(&P) -> u64) -> Vec<Vec<P>> {
+    let weights: Vec<u128> = items.iter().map(|item| u128::from(weight(item).max(1))).collect();
+    let total = weights.iter().sum::<u128>().max(1);
+    let mut groups: Vec<Vec<P>> = Vec::new();
+    let (mut before, mut last) = (0, None);
+    for (item, weight) in items.into_iter().zip(weights) {
+        // Where the middle of the item lies says to which group it belongs.
+        let group = (2 * before + weight) * parts.max(1) as u128 / (2 * total);
+        before += weight;
+        match groups.last_mut().filter(|_| last == Some(group)) {
+            Some(open) => open.push(item),
+            None => groups.push(vec![item]),
+        }
+        last = Some(group);
+    }
+    groups
 }
 
 /// Reads one split.
@@ -154,5 +179,32 @@ impl<T> SourceOutput<T> {
     /// The batch under way, for readers that append in bulk.
     pub fn batch_mut(&mut self) -> &mut Batch<T> {
         &mut self.batch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::divide;
+
+    /// M10: units of a source are what the subtask reads, in order, and about as large as each other.
+    #[test]
+    fn neighbours_are_put_together_by_weight() {
+        type Row<'a> = (&'a [u64], usize, &'a [&'a [u64]]);
+        let table: [Row<'_>; 7] = [
+            (&[], 8, &[]),
+            (&[5], 8, &[&[5]]),
+            (&[1, 1, 1, 1], 2, &[&[1, 1], &[1, 1]]),
+            (&[1, 2, 3], 8, &[&[1], &[2], &[3]]),
+            (&[6, 1, 1, 1, 1, 2], 2, &[&[6], &[1, 1, 1, 1, 2]]),
+            (&[0, 0, 9], 1, &[&[0, 0, 9]]),
+            (&[u64::MAX, u64::MAX, 1], 2, &[&[u64::MAX], &[u64::MAX, 1]]),
+        ];
+        for (items, parts, expected) in table {
+            assert_eq!(divide(items.to_vec(), parts, |weight| *weight), expected, "{items:?} {parts}");
+        }
+        let groups = divide((0..1000u64).collect(), 7, |_| 3);
+        assert_eq!(groups.len(), 7);
+        assert!(groups.iter().all(|group| (142..=143).contains(&group.len())));
+        assert!(groups.concat().is_sorted());
     }
 }

@@ -52,6 +52,11 @@ pub trait AnySource: Send + Sync {
 pub trait SourceRun: Send + Sync {
     /// The reading operator of one subtask.
     fn operator(&self, subtask: usize) -> Box<dyn AnyOperator>;
+    /// The reading operator of one of `parts` units of work of a subtask, which together read what the subtask reads, one after
+    /// the other. Splits must have been dealt out beforehand.
+    fn operator_of_part(&self, subtask: usize, part: usize, parts: usize) -> Box<dyn AnyOperator>;
+    /// How many of at most `parts` units of work of a subtask have something to read: the most of any subtask.
+    fn parts(&self, parts: usize) -> usize;
     /// As [`Source::fingerprint`], of the splits of this execution.
     fn fingerprint(&self) -> Result<Vec<(String, String)>>;
     /// Before a further attempt, or the first one if it goes on from a checkpoint: what is to be read is what is left
@@ -104,16 +109,8 @@ impl<S: Source> Run<S> {
     fn lock(&self) -> MutexGuard<'_, Splits<S::Split>> {
         self.splits.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl<S: Source> SourceRun for Run<S> {
-    fn fingerprint(&self) -> Result<Vec<(String, String)>> {
-        let splits = self.lock().all();
-        self.source.fingerprint(&splits, &self.ctx)
-    }
-
-    fn operator(&self, subtask: usize) -> Box<dyn AnyOperator> {
-        let share = self.lock().share(subtask);
+    fn reading(&self, share: Share<S::Split>) -> Box<dyn AnyOperator> {
         Box::new(SourceOperator {
             source: self.source.clone(),
             ctx: self.ctx.clone(),
@@ -128,6 +125,34 @@ impl<S: Source> SourceRun for Run<S> {
             next_periodic: i64::MIN,
             interval_ms: 0,
         })
+    }
+}
+
+impl<S: Source> SourceRun for Run<S> {
+    fn fingerprint(&self) -> Result<Vec<(String, String)>> {
+        let splits = self.lock().all();
+        self.source.fingerprint(&splits, &self.ctx)
+    }
+
+    fn operator(&self, subtask: usize) -> Box<dyn AnyOperator> {
+        let share = self.lock().share(subtask);
+        self.reading(share)
+    }
+
+    fn operator_of_part(&self, subtask: usize, part: usize, parts: usize) -> Box<dyn AnyOperator> {
+        let own = self.lock().own(subtask);
+        let mut divided = self.source.divide(own, parts).into_iter().skip(part);
+        let mut splits = divided.next().unwrap_or_default();
+        if part + 1 == parts {
+            // More parts than were asked for.
+            splits.extend(divided.flatten());
+        }
+        self.reading(Share::part(splits))
+    }
+
+    fn parts(&self, parts: usize) -> usize {
+        let of_subtask = |subtask| self.source.divide(self.lock().own(subtask), parts).len();
+        (0..self.ctx.parallelism).map(of_subtask).max().unwrap_or(1).clamp(1, parts.max(1))
     }
 
     fn begin(&self, state: Option<&OperatorState>, finished: &[bool]) -> Result<()> {

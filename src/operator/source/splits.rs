@@ -189,6 +189,22 @@ impl<P: Data> Splits<P> {
         let listing = (subtask == self.lister).then(|| self.listing.clone());
         Share { queue, listing, generation: self.listing.generation, read: Vec::new(), written: 0 }
     }
+
+    /// The splits that a subtask reads where they are dealt out beforehand.
+    pub(super) fn own(&self, subtask: usize) -> Vec<P> {
+        match &self.waiting {
+            Waiting::Shared(_) => Vec::new(),
+            Waiting::Own(own) => own.get(subtask).into_iter().flatten().map(|n| n.split.clone()).collect(),
+        }
+    }
+}
+
+impl<P> Share<P> {
+    /// A part of what a subtask reads: nobody asks for snapshots of it.
+    pub(super) fn part(splits: Vec<P>) -> Share<P> {
+        let numbered = splits.into_iter().map(|split| Numbered { number: 0, split, watermark: None });
+        Share { queue: SplitQueue::new(numbered), generation: 0, listing: None, read: Vec::new(), written: 0 }
+    }
 }
 
 fn slot(number: usize) -> Result<Slot> {
