@@ -1,12 +1,16 @@
 //! Deal: the records of a batch in the order of their consumers.
 //!
-//! Method: their indices are sorted by counting. What follows is a loop for each consumer and column that reads and writes
-//! in order and decides nothing, where a loop over the records would look at a different consumer each time.
+//! Method: their indices are sorted, by counting, or for a few consumers by a pass for each that keeps an index by stepping
+//! behind it. What follows is a loop for each consumer and column that reads and writes in order and decides nothing, where
+//! a loop over the records would look at a different consumer each time.
+
+/// Consumers up to which a pass for each is faster than counting, where each step waits for the one before.
+const FEW: usize = 4;
 
 /// The indices of the records of one batch, consumer by consumer, in the order of the batch.
 #[derive(Default)]
 pub(super) struct Deal {
-    /// Each index below the number of records once: see `sort`, which alone writes it.
+    /// Each index below the number of records once: `sort`, which alone writes it, sees to that.
     order: Vec<u32>,
     /// Where the indices of each consumer end.
     ends: Vec<u32>,
@@ -15,6 +19,26 @@ pub(super) struct Deal {
 impl Deal {
     /// Sorts the records of a batch; `chosen` holds the consumer of each, below `consumers`.
     pub(super) fn sort(&mut self, chosen: &[u32], consumers: usize) {
+        if consumers <= FEW { self.pick(chosen, consumers) } else { self.count(chosen, consumers) }
+    }
+
+    fn pick(&mut self, chosen: &[u32], consumers: usize) {
+        self.ends.clear();
+        // One place more, for what is written and not kept.
+        self.order.resize(chosen.len() + 1, 0);
+        let mut at = 0;
+        for consumer in 0..consumers as u32 {
+            for (i, &to) in chosen.iter().enumerate() {
+                self.order[at] = i as u32;
+                at += usize::from(to == consumer);
+            }
+            self.ends.push(at as u32);
+        }
+        assert_eq!(at, chosen.len(), "each record has a consumer");
+        self.order.truncate(at);
+    }
+
+    fn count(&mut self, chosen: &[u32], consumers: usize) {
         self.ends.clear();
         self.ends.resize(consumers + 1, 0);
         for &to in chosen {
@@ -79,12 +103,13 @@ mod tests {
     #[test]
     fn records_come_by_consumer_in_their_order_and_are_moved_once() {
         let mut deal = Deal::default();
-        for chosen in [vec![], vec![2, 0, 2, 1, 0, 2], vec![3; 5], vec![0, 1, 2, 3]] {
-            deal.sort(&chosen, 4);
+        let batches = [vec![], vec![2, 0, 2, 1, 0, 2], vec![3; 5], vec![0, 1, 2, 3]];
+        for (chosen, consumers) in batches.iter().flat_map(|chosen| [(chosen, FEW), (chosen, FEW + 1)]) {
+            deal.sort(chosen, consumers);
             let all: Vec<Rc<usize>> = (0..chosen.len()).map(Rc::new).collect();
             let mut values = all.clone();
             let mut taken = deal.take(&mut values);
-            for consumer in 0..4 {
+            for consumer in 0..consumers {
                 let expected: Vec<usize> =
                     (0..chosen.len()).filter(|&i| chosen[i] as usize == consumer).collect();
                 assert!(deal.records_of(consumer).iter().map(|&i| i as usize).eq(expected.iter().copied()));
