@@ -5,6 +5,7 @@
 //! nothing of the type themselves.
 
 mod check;
+mod deal;
 mod key;
 mod ranged;
 mod router;

@@ -4,6 +4,7 @@
 //! each consumer. Costs: one move per record; none where there is a single consumer.
 
 use super::check::RecordCheck;
+use super::deal::Deal;
 use super::select::Select;
 use crate::base::batch::{BATCH_RECORDS, Batch, ErasedBatch, typed};
 use crate::base::data::Data;
@@ -42,6 +43,7 @@ pub(crate) struct Scatter<T> {
     select: Select<T>,
     targets: Vec<Target<T>>,
     chosen: Vec<u32>,
+    deal: Deal,
     check: RecordCheck,
     sampler: SizeSampler,
     /// Records in a batch, from their size.
@@ -56,12 +58,12 @@ struct Target<T> {
 impl<T: Data> Target<T> {
     fn seal(&mut self) {
         if !self.current.is_empty() {
+            // Full batches follow one another; one that was sent early says little about the next.
+            fn like<V>(sealed: &Vec<V>) -> Vec<V> {
+                Vec::with_capacity(sealed.len().max(sealed.capacity() / 2))
+            }
             let Batch { values, timestamps, hashes } = &self.current;
-            let next = Batch {
-                values: Vec::with_capacity(values.len()),
-                timestamps: Vec::with_capacity(timestamps.len()),
-                hashes: Vec::with_capacity(hashes.len()),
-            };
+            let next = Batch { values: like(values), timestamps: like(timestamps), hashes: like(hashes) };
             self.ready.push_back(Box::new(std::mem::replace(&mut self.current, next)));
         }
     }
@@ -94,48 +96,35 @@ impl<T: Data> Scatter<T> {
             select,
             targets,
             chosen: Vec::new(),
+            deal: Deal::default(),
             check: RecordCheck::default(),
             sampler: SizeSampler::default(),
             limit: BATCH_RECORDS,
         }
     }
 
+    /// Moves the records of a batch to their targets.
     fn scatter(&mut self, batch: &mut Batch<T>) {
-        let timestamps = !batch.timestamps.is_empty();
-        self.targets.iter_mut().for_each(|target| target.align(timestamps));
-        let hashed = !batch.hashes.is_empty();
-        let records = batch.values.drain(..).zip(&self.chosen);
-        // The hot cases first: keyed records without and with timestamps.
-        match (hashed, timestamps) {
-            (true, false) => {
-                for ((value, &to), &hash) in records.zip(&batch.hashes) {
-                    let target = &mut self.targets[to as usize].current;
-                    target.values.push(value);
-                    target.hashes.push(hash);
+        let Batch { values, timestamps, hashes } = batch;
+        self.deal.sort(&self.chosen, self.targets.len());
+        let mut values = self.deal.take(values);
+        for (number, target) in self.targets.iter_mut().enumerate() {
+            target.align(!timestamps.is_empty());
+            let mut records = self.deal.records_of(number);
+            while !records.is_empty() {
+                let room = self.limit.saturating_sub(target.current.len()).max(1);
+                let (now, later) = records.split_at(room.min(records.len()));
+                values.move_to(now.len(), &mut target.current.values);
+                if !hashes.is_empty() {
+                    target.current.hashes.extend(now.iter().map(|&i| hashes[i as usize]));
                 }
-            }
-            (true, true) => {
-                for (((value, &to), &hash), &timestamp) in records.zip(&batch.hashes).zip(&batch.timestamps) {
-                    let target = &mut self.targets[to as usize].current;
-                    target.values.push(value);
-                    target.hashes.push(hash);
-                    target.timestamps.push(timestamp);
+                if !timestamps.is_empty() {
+                    target.current.timestamps.extend(now.iter().map(|&i| timestamps[i as usize]));
                 }
-            }
-            (false, false) => {
-                records.for_each(|(value, &to)| self.targets[to as usize].current.values.push(value));
-            }
-            (false, true) => {
-                for ((value, &to), &timestamp) in records.zip(&batch.timestamps) {
-                    let target = &mut self.targets[to as usize].current;
-                    target.values.push(value);
-                    target.timestamps.push(timestamp);
+                if target.current.len() >= self.limit {
+                    target.seal();
                 }
-            }
-        }
-        for target in &mut self.targets {
-            if target.current.len() >= self.limit {
-                target.seal();
+                records = later;
             }
         }
     }
@@ -213,6 +202,7 @@ mod tests {
         let mut result = vec![];
         for target in 0..targets {
             let batches = std::iter::from_fn(|| router.take(target));
+            let batches = batches.inspect(|batch| assert!(batch.len() <= BATCH_RECORDS));
             result.push(batches.map(|mut b| std::mem::take(typed::<u64>(&mut *b))).collect());
         }
         result

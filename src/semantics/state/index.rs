@@ -15,8 +15,8 @@
 //! a gap read cells only, never entries. In a segment of 2^16 groups 16 bits of the tag still tell keys apart.
 //! A removed cell leaves no tombstone: the cells behind it move back (Knuth, The Art of Computer Programming,
 //! volume 3, 6.4, algorithm R), so that keys may come and go forever.
-//! Invariants: between the start of a cell's home group and the cell no cell is empty; no segment is fuller than
-//! [`limit`], so every probe ends.
+//! Invariants: between the start of a cell's home group and the cell no cell is empty, so that in each group the empty ones
+//! come last; no segment is fuller than [`limit`], so every probe ends.
 //! Costs and limits: 8 bytes a cell, 13 to 26 a key, up to 64 in a table of less than a thousand keys. A table of
 //! up to 2^15 cells is one segment; then it is cut into 256 at once, and from there on a step of growth touches
 //! one part in 256. Never shrinks.
@@ -141,13 +141,19 @@ impl Segment {
     /// between. Returns the place.
     #[inline]
     fn place(&mut self, cell: Cell, from: usize) -> usize {
-        let mut at = from;
-        while !self.cell_mut(at).is_empty() {
-            at += 1;
-        }
-        *self.cell_mut(at) = cell;
         self.used += 1;
-        at
+        let mask = self.groups.len() - 1;
+        let mut group = from / GROUP;
+        loop {
+            let cells = &mut self.groups[group & mask].0;
+            // Counted, since a branch for each cell would be wrong half of the time.
+            let used: usize = cells.iter().map(|cell| usize::from(!cell.is_empty())).sum();
+            if let Some(gap) = cells.get_mut(used) {
+                *gap = cell;
+                return group * GROUP + used;
+            }
+            group += 1;
+        }
     }
 
     #[cold]

@@ -203,6 +203,10 @@ impl<K: Key, V> KeyTable<K, V> {
 
     #[inline]
     fn upsert<U: Upsert<K, V>>(&mut self, i: usize, hash: u64, rows: &mut U) -> Result<()> {
+        // A new key, nearly always. To learn so costs no branch that depends on how far it is to an empty cell.
+        if self.index.likely(hash) == NO_SLOT {
+            return self.insert(i, hash, rows);
+        }
         let entries = &self.entries;
         let is_key = |slot| match entries.get(slot as usize) {
             Some(Some(entry)) => rows.is_key(i, &entry.key),

@@ -1,19 +1,27 @@
-//! Codec: records and keys as bytes (postcard through serde).
+//! Codec: records and keys as bytes, in the format of postcard, through serde.
+//!
+//! [`Encoder`] and [`Decoder`] are written for what rows of a shuffle are made of: numbers, and short text. They take numbers
+//! without a branch for each byte, which postcard's own do not.
 //!
 //! Postcard is not self-describing, so some serde attributes (`skip_serializing_if`, `untagged`, `flatten`)
 //! cannot be read back. [`check_record`] and [`check_key`] find such a type on its first records.
 
+mod decoder;
+mod encoder;
+mod varint;
+
 use super::data::{Data, Key};
 use super::error::{Error, Result};
 use super::hash::hash_of;
-use postcard::ser_flavors::Flavor;
+use decoder::Decoder;
+use encoder::Encoder;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// Appends the encoding of `value` to `into`.
 #[inline]
 pub fn encode<T: Serialize>(value: &T, into: &mut Vec<u8>) -> Result<()> {
-    postcard::serialize_with_flavor(value, Append(into)).map_err(|e| {
+    value.serialize(&mut Encoder(into)).map_err(|e| {
         Error::Codec(format!(
             "a record of type {} cannot be encoded: {e}; sequences and maps must know their length",
             std::any::type_name::<T>()
@@ -24,17 +32,20 @@ pub fn encode<T: Serialize>(value: &T, into: &mut Vec<u8>) -> Result<()> {
 /// Reads one value that fills `bytes` exactly.
 #[inline]
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
-    match postcard::take_from_bytes::<T>(bytes) {
-        Ok((value, [])) => Ok(value),
-        Ok((_, rest)) => Err(unreadable::<T>(format!("{} bytes are left over", rest.len()))),
-        Err(e) => Err(unreadable::<T>(e.to_string())),
+    match decode_front(bytes)? {
+        (value, []) => Ok(value),
+        (_, rest) => Err(unreadable::<T>(format!("{} bytes are left over", rest.len()))),
     }
 }
 
 /// Reads one value from the front of `bytes`; returns what follows it too.
 #[inline]
 pub fn decode_front<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, &[u8])> {
-    postcard::take_from_bytes::<T>(bytes).map_err(|e| unreadable::<T>(e.to_string()))
+    let mut decoder = Decoder::new(bytes);
+    match T::deserialize(&mut decoder) {
+        Ok(value) => Ok((value, decoder.rest())),
+        Err(e) => Err(unreadable::<T>(e.to_string())),
+    }
 }
 
 #[cold]
@@ -44,34 +55,6 @@ fn unreadable<T>(why: String) -> Error {
          skip_serializing_if, untagged, flatten or a hand-written Deserialize, remove it",
         std::any::type_name::<T>()
     ))
-}
-
-/// Bytes of the longest encoded 64-bit number. Such are copied one by one: a call to copy memory costs more.
-const NUMBER_BYTES_MAX: usize = 10;
-
-struct Append<'a>(&'a mut Vec<u8>);
-
-impl Flavor for Append<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
-        self.0.push(byte);
-        Ok(())
-    }
-    #[inline(always)]
-    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
-        if bytes.len() <= NUMBER_BYTES_MAX {
-            self.0.reserve(NUMBER_BYTES_MAX);
-            bytes.iter().for_each(|&byte| self.0.push(byte));
-        } else {
-            self.0.extend_from_slice(bytes);
-        }
-        Ok(())
-    }
-    #[inline(always)]
-    fn finalize(self) -> postcard::Result<()> {
-        Ok(())
-    }
 }
 
 /// Encodes, decodes and encodes a record again: an error if it cannot be read back or comes back changed.
@@ -114,6 +97,54 @@ mod tests {
     fn round_trips() {
         check_record(&("word".to_string(), 7u64, Some(-3i32))).unwrap();
         check_key(&(1u8, "k".to_string())).unwrap();
+    }
+
+    #[derive(Clone, Serialize, Deserialize, PartialEq, Debug)]
+    enum Shape {
+        Nothing,
+        Number(i128),
+        Pair(char, Option<Box<Shape>>),
+        Named { text: String, bits: u128 },
+    }
+
+    /// The bytes are those of postcard, of which savepoints and other versions know the format.
+    #[test]
+    fn values_of_all_kinds_are_written_as_postcard_does_and_come_back() {
+        fn check<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: T) {
+            let mut bytes = vec![];
+            encode(&value, &mut bytes).unwrap();
+            assert_eq!(bytes, postcard::to_stdvec(&value).unwrap(), "{value:?}");
+            assert_eq!(decode::<T>(&bytes).unwrap(), value);
+            for n in 0..bytes.len() {
+                assert!(decode::<T>(&bytes[..n]).is_err(), "{value:?} of {n} bytes");
+            }
+            bytes.push(0);
+            assert!(decode::<T>(&bytes).is_err());
+            assert_eq!(decode_front::<T>(&bytes).unwrap(), (value, &[0][..]));
+        }
+        for shift in 0..64 {
+            let n = 0x9e37_79b9_7f4a_7c15u64 >> shift;
+            check((n as u8, n as u16, n as u32, n, u128::from(n) << 61, n as usize));
+            check((n as i8, n as i16, n as i32, n as i64, -(n as i64 >> 1), i128::from(n) - (1 << 40)));
+            check((f32::from_bits(n as u32 >> 2), n as f64, n % 2 == 0, "word".repeat(n as usize % 9)));
+        }
+        check((i64::MIN, i64::MAX, u64::MAX, i128::MIN, u128::MAX, i8::MIN, i16::MIN, i32::MIN));
+        let text = || "straße".to_string();
+        check(vec![
+            Shape::Nothing,
+            Shape::Number(-1),
+            Shape::Pair('ß', Some(Box::new(Shape::Named { text: text(), bits: u128::MAX }))),
+            Shape::Pair('\0', None),
+        ]);
+        check(std::collections::BTreeMap::from([(text(), vec![1u8, 2]), (String::new(), vec![])]));
+        check(((), [(); 3], Some(()), vec![Some(-1i8), None]));
+    }
+
+    #[test]
+    fn lengths_that_are_not_true_reserve_nothing() {
+        let mut bytes = vec![];
+        encode(&u64::MAX, &mut bytes).unwrap();
+        assert!(decode::<Vec<u64>>(&bytes).is_err() && decode::<String>(&bytes).is_err());
     }
 
     #[test]
