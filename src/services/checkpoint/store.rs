@@ -164,6 +164,11 @@ impl Store {
             self.last_id = self.last_id.max(id);
             match read_small::<Metadata>(&*self.vfs, &dir.join(METADATA), METADATA_KIND) {
                 Ok(Some(metadata)) => {
+                    // Whoever wrote it may have died, or its disk, between the name and its sync: what goes on from it must
+                    // not be there while a power loss can still take it.
+                    for dir in [&self.root, dir] {
+                        self.vfs.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
+                    }
                     self.completed.insert(id, files_of(&metadata));
                 }
                 Ok(None) => {}
