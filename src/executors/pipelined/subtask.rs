@@ -5,7 +5,9 @@
 //! says "only when full").
 //! A step runs inside the subtask's span, so that what user code logs tells job, operators and subtask.
 
+use super::channel::Waker;
 use super::checkpoints::{Port, Restored};
+use super::flow::Spent;
 use super::gate::InputGate;
 use crate::base::batch::{Barrier, Element};
 use crate::base::clock::Clock;
@@ -34,6 +36,10 @@ pub enum StepState {
 
 /// Time after which a subtask that waits for something outside the job looks again.
 const EXTERNAL_WAIT: Duration = Duration::from_millis(1);
+
+/// A step that takes longer is followed by shorter ones, so that whoever shares the worker has its turn, and a barrier with
+/// it.
+const STEP_LONG: Duration = Duration::from_millis(20);
 
 /// Where the elements of a subtask come from.
 enum Head {
@@ -70,6 +76,12 @@ pub struct Subtask {
     source_idle: bool,
     /// Elements read so far.
     elements: u64,
+    /// Elements of a step at most, while steps take long.
+    budget_max: usize,
+    /// Its own waker, which counts changes of how much may wait before its consumers.
+    waker: Waker,
+    /// Changes that have been looked at.
+    changes_seen: u64,
     watch: Stopwatch,
     /// What it waits for while it waits.
     lack: Lack,
@@ -96,6 +108,7 @@ impl Subtask {
         index: usize,
         chain: Chain,
         gate: Option<(InputGate, usize)>,
+        waker: Waker,
         job: &JobEnvironment,
         span: tracing::Span,
         timeout: BufferTimeout,
@@ -122,6 +135,9 @@ impl Subtask {
             unshown: false,
             source_idle: false,
             elements: 0,
+            budget_max: usize::MAX,
+            waker,
+            changes_seen: 0,
             watch,
             lack: Lack::Input,
             times: job.times.clone(),
@@ -150,9 +166,22 @@ impl Subtask {
     pub fn step(&mut self, budget: usize) -> Result<StepState> {
         self.watch.resume();
         let before = self.work_done();
+        let budget = budget.min(self.budget_max);
         let outcome = self.guarded(|subtask| subtask.advance(budget));
         let lack = if matches!(outcome, Ok(StepState::Waiting(_))) { self.lack } else { Lack::Input };
-        self.watch.pause(self.work_done() != before, lack);
+        let took = self.watch.pause(self.work_done() != before, lack);
+        if took > STEP_LONG {
+            self.budget_max = (budget / 2).max(1);
+        } else if took < STEP_LONG / 4 {
+            self.budget_max = self.budget_max.saturating_mul(2);
+        }
+        if let Head::Gate { gate, .. } = &mut self.head {
+            let (active, idle) = self.watch.active_and_idle();
+            let spent = Spent { active, idle };
+            if gate.is_to_be_regulated(spent) {
+                gate.regulate(spent, self.chain.outlets());
+            }
+        }
         let watermark = if self.closed { WATERMARK_MAX } else { self.chain.watermark() };
         self.times[self.task].reached(self.index, watermark);
         outcome
@@ -315,6 +344,10 @@ impl Subtask {
         for _ in 0..budget.max(1) {
             if self.checkpoints.is_some() {
                 self.checkpoint()?;
+            }
+            if self.waker.changes() != self.changes_seen {
+                self.changes_seen = self.waker.changes();
+                self.chain.fit_batches();
             }
             match self.chain.run()? {
                 ChainState::Drained => {}

@@ -33,6 +33,8 @@ pub trait Router: Send {
     fn take(&mut self, target: usize) -> Option<ErasedBatch>;
     /// Whether records wait in a batch that is not full.
     fn has_partial(&self) -> bool;
+    /// From now on a batch is full with so many records, or somewhat more.
+    fn seal_at(&mut self, records: usize);
     /// Number of consumers.
     fn targets(&self) -> usize;
 }
@@ -42,6 +44,8 @@ pub(crate) struct Scatter<T> {
     targets: Vec<Target<T>>,
     chosen: Vec<u32>,
     check: RecordCheck,
+    /// Records of a full batch.
+    full: usize,
 }
 
 struct Target<T> {
@@ -67,7 +71,7 @@ impl<T: Data> Target<T> {
             self.seal();
         }
     }
-    fn append(&mut self, batch: &mut Batch<T>) {
+    fn append(&mut self, batch: &mut Batch<T>, full: usize) {
         self.align(!batch.timestamps.is_empty());
         if self.current.is_empty() {
             std::mem::swap(&mut self.current, batch);
@@ -76,7 +80,7 @@ impl<T: Data> Target<T> {
             self.current.timestamps.append(&mut batch.timestamps);
             self.current.hashes.append(&mut batch.hashes);
         }
-        if self.current.len() >= BATCH_RECORDS / 2 {
+        if self.current.len() >= full.min(BATCH_RECORDS / 2) {
             self.seal();
         }
     }
@@ -86,7 +90,7 @@ impl<T: Data> Scatter<T> {
     pub(crate) fn new(select: Select<T>, targets: usize) -> Self {
         let targets =
             (0..targets).map(|_| Target { current: Batch::new(), ready: VecDeque::new() }).collect();
-        Scatter { select, targets, chosen: Vec::new(), check: RecordCheck::default() }
+        Scatter { select, targets, chosen: Vec::new(), check: RecordCheck::default(), full: BATCH_RECORDS }
     }
 
     fn scatter(&mut self, batch: &mut Batch<T>) {
@@ -123,7 +127,7 @@ impl<T: Data> Scatter<T> {
             }
         }
         for target in &mut self.targets {
-            if target.current.len() >= BATCH_RECORDS {
+            if target.current.len() >= self.full {
                 target.seal();
             }
         }
@@ -138,18 +142,19 @@ impl<T: Data> Router for Scatter<T> {
         }
         self.check.check(&batch.values, |value| self.select.check(value))?;
         self.chosen.clear();
+        let full = self.full;
         match (&mut self.select, self.targets.len()) {
-            (Select::One(target), _) => self.targets[*target].append(batch),
+            (Select::One(target), _) => self.targets[*target].append(batch, full),
             (Select::All, _) => {
                 let last = self.targets.len() - 1;
                 for target in &mut self.targets[..last] {
-                    target.append(&mut batch.clone());
+                    target.append(&mut batch.clone(), full);
                 }
-                self.targets[last].append(batch);
+                self.targets[last].append(batch, full);
             }
             (select, 1) => {
                 select.choose(batch, &mut self.chosen)?;
-                self.targets[0].append(batch);
+                self.targets[0].append(batch, full);
             }
             (select, _) => {
                 select.choose(batch, &mut self.chosen)?;
@@ -170,6 +175,10 @@ impl<T: Data> Router for Scatter<T> {
 
     fn has_partial(&self) -> bool {
         self.targets.iter().any(|target| !target.current.is_empty())
+    }
+
+    fn seal_at(&mut self, records: usize) {
+        self.full = records.clamp(1, BATCH_RECORDS);
     }
 
     fn targets(&self) -> usize {
