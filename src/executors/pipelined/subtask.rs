@@ -291,6 +291,7 @@ impl Subtask {
             }
         }
         if port.send(&mut self.chain) && self.chain.is_writing() {
+            port.supply(&mut self.chain);
             self.chain.slice()?;
             port.send(&mut self.chain);
         }

@@ -11,7 +11,7 @@
 //! A store may also be in memory, with the same files in a file system that lives there.
 
 use super::metadata::{JobTag, Metadata, StateHandle};
-use super::state_file::{self, StateWriter};
+use super::state_file::{self, Scratch, StateWriter};
 use crate::base::batch::CheckpointId;
 use crate::base::error::{Error, Result};
 use crate::base::failpoint;
@@ -41,13 +41,14 @@ pub struct StateDir {
     vfs: SharedVfs,
     root: PathBuf,
     job: JobTag,
+    scratch: Scratch,
 }
 
 impl StateDir {
     /// For the state that a subtask of an operator has at the barrier of a checkpoint.
     pub fn at_barrier(&self, checkpoint: CheckpointId, operator: usize, subtask: usize) -> StateWriter {
         let path = format!("{}/{operator}-{subtask}.state", checkpoint_dir(checkpoint));
-        StateWriter::new(self.vfs.clone(), &self.root, path, &self.job, checkpoint)
+        StateWriter::new(self.vfs.clone(), &self.root, path, &self.job, checkpoint).with(&self.scratch)
     }
 
     /// For the state that a subtask of an operator keeps when it has finished, and another one for when that `is_committed`.
@@ -215,7 +216,7 @@ impl Store {
 
     /// Where the state files of an attempt are written.
     pub fn state_dir(&self, job: JobTag) -> StateDir {
-        StateDir { vfs: self.vfs.clone(), root: self.root.clone(), job }
+        StateDir { vfs: self.vfs.clone(), root: self.root.clone(), job, scratch: Scratch::default() }
     }
 
     /// The directory of all checkpoints.
