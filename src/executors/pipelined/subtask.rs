@@ -271,9 +271,10 @@ impl Subtask {
         Ok(())
     }
 
-    /// Looks at what is asked of the subtask for checkpoints, and hands over what it has taken.
-    fn checkpoint(&mut self) -> Result<()> {
-        let Some(Checkpointing { port, stopped, .. }) = &mut self.checkpoints else { return Ok(()) };
+    /// Looks at what is asked of the subtask for checkpoints, and hands over what it has taken. Says whether a slice of a
+    /// snapshot was written.
+    fn checkpoint(&mut self) -> Result<bool> {
+        let Some(Checkpointing { port, stopped, .. }) = &mut self.checkpoints else { return Ok(false) };
         if port.has_orders() {
             let orders = port.orders(&mut self.chain);
             *stopped = orders.stopped;
@@ -294,8 +295,9 @@ impl Subtask {
             port.supply(&mut self.chain);
             self.chain.slice()?;
             port.send(&mut self.chain);
+            return Ok(true);
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Hands over what the subtask keeps at its end, behind what it has taken before. True when that is done.
@@ -342,9 +344,12 @@ impl Subtask {
         if !matches!(self.head, Head::Before | Head::Passed) {
             self.open_chain()?;
         }
-        for _ in 0..budget.max(1) {
-            if self.checkpoints.is_some() {
-                self.checkpoint()?;
+        let mut left = budget.max(1);
+        while left > 0 {
+            left -= 1;
+            // A slice and an element are a step: no pause is longer because there is a snapshot to write.
+            if self.checkpoints.is_some() && self.checkpoint()? {
+                left = 0;
             }
             if self.waker.changes() != self.changes_seen {
                 self.changes_seen = self.waker.changes();
