@@ -108,7 +108,6 @@ impl Subtask {
         index: usize,
         chain: Chain,
         gate: Option<(InputGate, usize)>,
-        waker: Waker,
         job: &JobEnvironment,
         span: tracing::Span,
         timeout: BufferTimeout,
@@ -136,7 +135,7 @@ impl Subtask {
             source_idle: false,
             elements: 0,
             budget_max: usize::MAX,
-            waker,
+            waker: Waker::default(),
             changes_seen: 0,
             watch,
             lack: Lack::Input,
@@ -145,6 +144,11 @@ impl Subtask {
             checkpoints: None,
             restored: None,
         }
+    }
+
+    /// Makes it notice how much may wait before its consumers, which this waker counts.
+    pub(super) fn notices(&mut self, waker: Waker) {
+        self.waker = waker;
     }
 
     /// Makes it take part in checkpoints; the state of the steps `keeps` is part of them after its end.

@@ -145,8 +145,8 @@ pub fn wire_with(
                 operators = %task.name,
                 subtask = index,
             );
-            let waker = wakers[subtasks.len()].clone();
-            let mut subtask = Subtask::new(task.id, index, chain, gate, waker, job, span, wires.timeout);
+            let mut subtask = Subtask::new(task.id, index, chain, gate, job, span, wires.timeout);
+            subtask.notices(wakers[subtasks.len()].clone());
             if let Some(port) = (wires.port)(subtasks.len()) {
                 let keeps = task.steps.iter().copied().filter(|&step| keeps_state_at_end(plan, step));
                 subtask.takes_checkpoints(port, keeps.collect());

@@ -73,12 +73,15 @@ fn steps<N: Debug + Clone + 'static>(
     prop::collection::vec(step, 0..120)
 }
 
+/// What was there at a cut, and what has been read of it.
+type Cuts<N> = (BTreeSet<Timer<N>>, Vec<TimerCall<N>>);
+
 fn follows_model<N: Copy + Ord + Debug>(steps: Vec<Step<N>>) {
     let mut timers = Timers::<N>::new();
     let mut model = BTreeSet::<Timer<N>>::new();
     let (mut now, mut advancing) = (Timestamp::MIN, false);
     // What was there at the last cut, and what has been read of it.
-    let mut cut: Option<(BTreeSet<Timer<N>>, Vec<TimerCall<N>>)> = None;
+    let mut cut: Option<Cuts<N>> = None;
     for step in steps {
         match step {
             Step::Register(time, slot, namespace) => {
