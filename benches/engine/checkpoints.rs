@@ -29,10 +29,14 @@ fn checkpointed(job: &Job, interval: Option<Duration>) -> Environment {
     }
 }
 
-/// Prints what the checkpoints of a run came to; too few of them in a long run are an error.
+/// Prints what the checkpoints of a run came to; too few of them in a long run are an error. Without checkpoints the longest
+/// step is what the machine and the job itself come to.
 fn report(result: &JobResult) -> Result<(), Box<dyn std::error::Error>> {
-    let Some(checkpoints) = &result.checkpoints else { return Ok(()) };
     let longest = result.operators.iter().map(|operator| operator.longest_step).max().unwrap_or_default();
+    let Some(checkpoints) = &result.checkpoints else {
+        eprintln!("  no checkpoints; longest step of a subtask {longest:?}");
+        return Ok(());
+    };
     eprintln!("  {checkpoints}; longest step of a subtask {longest:?}");
     if result.duration > LONG_RUN && checkpoints.completed < CHECKPOINTS_MIN {
         return Err(format!("only {} checkpoints were completed", checkpoints.completed).into());

@@ -77,13 +77,25 @@ pub struct Stopwatch {
     lack: Lack,
     /// Nanoseconds of the longest step so far.
     longest: u64,
+    /// Time with and without input so far.
+    active: Duration,
+    idle: Duration,
 }
 
 impl Stopwatch {
     /// Starts now, without input.
     pub fn start(times: Arc<Vec<TaskTimes>>, task: usize, clock: Arc<dyn Clock>) -> Stopwatch {
         let until = clock.monotonic();
-        Stopwatch { times, task, clock, until, lack: Lack::Input, longest: 0 }
+        Stopwatch {
+            times,
+            task,
+            clock,
+            until,
+            lack: Lack::Input,
+            longest: 0,
+            active: Duration::ZERO,
+            idle: Duration::ZERO,
+        }
     }
 
     /// A step begins.
@@ -91,15 +103,22 @@ impl Stopwatch {
         self.account(false);
     }
 
-    /// The step has ended, with work done or not; what follows is spent for the lack of something.
-    pub fn pause(&mut self, worked: bool, lack: Lack) {
+    /// The step has ended, with work done or not; what follows is spent for the lack of something. Says how long the
+    /// step took.
+    pub fn pause(&mut self, worked: bool, lack: Lack) -> Duration {
         self.lack = lack;
-        self.account(worked);
+        self.account(worked)
     }
 
-    fn account(&mut self, busy: bool) {
+    /// The subtask's own time so far in which it had input (busy, or without room), and in which it had none.
+    pub fn active_and_idle(&self) -> (Duration, Duration) {
+        (self.active, self.idle)
+    }
+
+    fn account(&mut self, busy: bool) -> Duration {
         let now = self.clock.monotonic();
-        let passed = now.saturating_sub(self.until).as_nanos() as u64;
+        let time = now.saturating_sub(self.until);
+        let passed = time.as_nanos() as u64;
         self.until = now;
         let times = &self.times[self.task];
         if busy && passed > self.longest {
@@ -111,6 +130,11 @@ impl Stopwatch {
             (false, Lack::Room) => times.backpressured.add(passed),
             (false, Lack::Input) => times.idle.add(passed),
         }
+        match busy || self.lack == Lack::Room {
+            true => self.active += time,
+            false => self.idle += time,
+        }
+        time
     }
 }
 
@@ -140,6 +164,7 @@ mod tests {
             |of: &TaskTimes| [of.busy.get(), of.idle.get(), of.backpressured.get()].map(|n| n / 1_000_000);
         assert_eq!(shown(&times[1]), [4_020, 50_001, 7_600_300]);
         assert_eq!(times[1].longest_step(), ms(4_000));
+        assert_eq!(watch.active_and_idle(), (ms(7_604_320), ms(50_001)));
         assert_eq!(shown(&times[0]), [0, 0, 0]);
     }
 

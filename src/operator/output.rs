@@ -36,6 +36,8 @@ pub trait AnyOut: Send {
     fn is_full(&self) -> bool;
     /// Makes batches that are under way available.
     fn flush(&mut self);
+    /// From now on a batch holds at most so many records.
+    fn hold_at_most(&mut self, records: usize);
     /// What waits longest. A control element is for all ports.
     fn take(&mut self) -> Option<(Port, Element)>;
     /// Takes an emptied batch that came from this port.
@@ -65,8 +67,12 @@ pub struct Out<T> {
     sides: Vec<Side>,
     #[allow(clippy::vec_box, reason = "a batch travels in its box, which is reused with it")]
     pool: Vec<Box<Batch<T>>>,
-    /// Records per batch, from the sampled size.
+    /// Records per batch, from the sampled size and from what the consumers want to have.
     limit: usize,
+    /// Records per batch, from the sampled size alone.
+    sized: usize,
+    /// Records per batch that the consumers want to have at most.
+    wanted: usize,
     sampler: SizeSampler,
     records: u64,
     bytes: u64,
@@ -81,6 +87,8 @@ impl<T: Data> Default for Out<T> {
             pool: Vec::new(),
             // The first record shows how large a batch may be.
             limit: 1,
+            sized: 1,
+            wanted: BATCH_RECORDS,
             sampler: SizeSampler::default(),
             records: 0,
             bytes: 0,
@@ -203,8 +211,9 @@ impl<T: Data> Out<T> {
             batch
         });
         let batch = std::mem::replace(&mut self.current, next);
-        if let Some(limit) = self.sampler.limit(&batch.values) {
-            self.limit = limit;
+        if let Some(sized) = self.sampler.limit(&batch.values) {
+            self.sized = sized;
+            self.limit = sized.min(self.wanted);
         }
         self.records += batch.len() as u64;
         self.bytes += self.sampler.bytes_per_record * batch.len() as u64;
@@ -286,6 +295,11 @@ impl<T: Data> AnyOut for Out<T> {
     }
     fn flush(&mut self) {
         Out::flush(self)
+    }
+    fn hold_at_most(&mut self, records: usize) {
+        self.wanted = records.clamp(1, BATCH_RECORDS);
+        self.limit = self.sized.min(self.wanted);
+        self.sides.iter_mut().for_each(|side| side.out.hold_at_most(records));
     }
     fn take(&mut self) -> Option<(Port, Element)> {
         Some(match self.sealed.pop_front()? {

@@ -49,6 +49,8 @@ pub(super) struct Cuts {
     unfinished: usize,
     /// The newest barrier that a link has seen.
     newest: CheckpointId,
+    /// Parts that have been written and emptied: fresh memory for each would cost more than what is put into it.
+    emptied: Vec<OperatorSnapshot>,
 }
 
 /// A checkpoint of which not all links have written everything.
@@ -83,7 +85,7 @@ impl Chain {
         }
         self.cuts.newest = self.cuts.newest.max(barrier.id);
         let link = &mut self.links[i];
-        let mut part = OperatorSnapshot::default();
+        let mut part = self.cuts.emptied.pop().unwrap_or_default();
         failpoint::check("snapshot.begin")?;
         let progress = link.operator.snapshot(barrier, &mut part).map_err(|e| self.named(e))?;
         failpoint::check("snapshot.taken")?;
@@ -103,7 +105,7 @@ impl Chain {
     fn write_more(&mut self, i: usize) -> Result<()> {
         let Some(checkpoint) = self.links[i].unfinished else { return Ok(()) };
         self.at.set(i);
-        let mut part = OperatorSnapshot::default();
+        let mut part = self.cuts.emptied.pop().unwrap_or_default();
         let progress = self.links[i].operator.snapshot_more(&mut part).map_err(|e| self.named(e))?;
         self.take(i, checkpoint, part, progress);
         Ok(())
@@ -115,6 +117,10 @@ impl Chain {
         let link = &mut self.links[i];
         if !part.is_empty() {
             self.cuts.taken.push_back(Taken::Part { checkpoint, step: link.step, part });
+        } else if self.cuts.emptied.is_empty() {
+            let mut part = part;
+            part.recycle();
+            self.cuts.emptied.push(part);
         }
         if progress != Progress::Done {
             return;
@@ -146,6 +152,16 @@ impl Chain {
     /// What has been written and not fetched yet.
     pub fn taken(&mut self) -> Option<Taken> {
         self.cuts.taken.pop_front()
+    }
+
+    /// Takes an emptied part to fill it again.
+    pub fn supply_part(&mut self, part: OperatorSnapshot) {
+        self.cuts.emptied.push(part);
+    }
+
+    /// Whether there is an emptied part.
+    pub fn has_spare_part(&self) -> bool {
+        !self.cuts.emptied.is_empty()
     }
 
     /// Gives up checkpoints that are not under way any more.

@@ -17,7 +17,7 @@ pub use whereabouts::Whereabouts;
 
 use super::job::{Cancellation, JobEnvironment};
 use crate::base::accumulator::AttemptAccumulators;
-use crate::base::batch::{Element, ErasedBatch};
+use crate::base::batch::{BATCH_RECORDS, Element, ErasedBatch};
 use crate::base::data::{Timestamp, WATERMARK_MAX, WATERMARK_MIN};
 use crate::base::error::{Error, Result};
 use crate::base::mutant;
@@ -42,6 +42,23 @@ pub trait Exit: Send {
     fn is_full(&mut self) -> bool;
     /// Makes what waits for a full batch available.
     fn flush(&mut self) -> Result<()>;
+    /// Looks how many records a batch for it should hold at most.
+    fn batch_records(&mut self) -> usize {
+        BATCH_RECORDS
+    }
+    /// What has gone out, and how much may wait there.
+    fn outlet(&self) -> Outlet {
+        Outlet { records: 0, records_max: usize::MAX }
+    }
+}
+
+/// What an exit lets through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outlet {
+    /// Records that have gone out.
+    pub records: u64,
+    /// Records that may wait for its consumers, all of them together.
+    pub records_max: usize,
 }
 
 /// How far a chain came.
@@ -487,6 +504,17 @@ impl Chain {
         }
         self.exits.iter_mut().try_for_each(|exit| exit.flush())?;
         Ok(self.exits_drained())
+    }
+
+    /// Makes the operators emit batches no larger than all exits want to have them.
+    pub fn fit_batches(&mut self) {
+        let records = self.exits.iter_mut().map(|exit| exit.batch_records()).min().unwrap_or(BATCH_RECORDS);
+        self.links.iter_mut().for_each(|link| link.operator.out().hold_at_most(records));
+    }
+
+    /// What each exit lets through.
+    pub fn outlets(&self) -> impl Iterator<Item = Outlet> {
+        self.exits.iter().map(|exit| exit.outlet())
     }
 
     /// Tells the operators that there is nothing to do at the moment.

@@ -6,10 +6,12 @@
 //! all of its channels have ended, behind the watermark's maximum.
 
 use super::channel::Channel;
+use super::flow::{Flow, Spent};
 use crate::base::batch::{Barrier, Element};
 use crate::base::data::WATERMARK_MAX;
 use crate::base::failpoint;
 use crate::base::mutant;
+use crate::executors::chain::Outlet;
 use crate::semantics::time::{MergeChange, WatermarkMerge};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -43,6 +45,7 @@ pub struct InputGate {
     waits: bool,
     /// Merged elements that follow from what was read.
     ready: VecDeque<(usize, Element)>,
+    flow: Flow,
 }
 
 impl InputGate {
@@ -62,7 +65,29 @@ impl InputGate {
             ready.extend([(input, Element::Watermark(WATERMARK_MAX)), (input, Element::End)]);
         }
         let waits = waits && !mutant::is("alignment_skipped");
-        InputGate { receivers, merges, open, next: 0, aligning: None, waits, ready }
+        let flow = Flow::new(receivers.len());
+        let gate = InputGate { receivers, merges, open, next: 0, aligning: None, waits, ready, flow };
+        gate.bound();
+        gate
+    }
+
+    /// Whether [`regulate`](InputGate::regulate) is to be called.
+    #[inline]
+    pub fn is_to_be_regulated(&self, spent: Spent) -> bool {
+        self.flow.is_due(spent)
+    }
+
+    /// Looks whether more or less may wait in the channels from now on, by what the subtask has spent its time on and by
+    /// how much may wait behind it.
+    pub fn regulate(&mut self, spent: Spent, outlets: impl Iterator<Item = Outlet>) {
+        if self.flow.look(spent, outlets) {
+            self.bound();
+        }
+    }
+
+    fn bound(&self) {
+        let records_max = self.flow.channel_records_max();
+        self.receivers.iter().for_each(|receiver| receiver.channel.bound(records_max));
     }
 
     /// The next element with its logical input; none if all channels that may be read are empty.
@@ -74,7 +99,10 @@ impl InputGate {
             let (receiver, element) = self.receive()?;
             let (input, index) = (self.receivers[receiver].input, self.receivers[receiver].index);
             match element {
-                Element::Batch(batch) => return Some((input, Element::Batch(batch))),
+                Element::Batch(batch) => {
+                    self.flow.took(batch.len());
+                    return Some((input, Element::Batch(batch)));
+                }
                 Element::Watermark(watermark) => {
                     let change = self.merges[input].watermark_of(index, watermark);
                     self.apply(input, change);

@@ -5,8 +5,10 @@
 //! says "only when full").
 //! A step runs inside the subtask's span, so that what user code logs tells job, operators and subtask.
 
+use super::channel::Waker;
 use super::checkpoints::{Port, Restored};
 use super::feedback::LoopGate;
+use super::flow::Spent;
 use super::gate::InputGate;
 use super::rest::Loops;
 use crate::base::batch::{Barrier, Element};
@@ -36,6 +38,10 @@ pub enum StepState {
 
 /// Time after which a subtask that waits for something outside the job looks again.
 const EXTERNAL_WAIT: Duration = Duration::from_millis(1);
+
+/// A step that takes longer is followed by shorter ones, so that whoever shares the worker has its turn, and a barrier with
+/// it.
+const STEP_LONG: Duration = Duration::from_millis(20);
 
 /// Where the elements of a subtask come from.
 enum Head {
@@ -74,6 +80,12 @@ pub struct Subtask {
     source_idle: bool,
     /// Elements read so far.
     elements: u64,
+    /// Elements of a step at most, while steps take long.
+    budget_max: usize,
+    /// Its own waker, which counts changes of how much may wait before its consumers.
+    waker: Waker,
+    /// Changes that have been looked at.
+    changes_seen: u64,
     watch: Stopwatch,
     /// What it waits for while it waits.
     lack: Lack,
@@ -130,6 +142,9 @@ impl Subtask {
             unshown: false,
             source_idle: false,
             elements: 0,
+            budget_max: usize::MAX,
+            waker: Waker::default(),
+            changes_seen: 0,
             watch,
             lack: Lack::Input,
             times: job.times.clone(),
@@ -139,6 +154,11 @@ impl Subtask {
             loops: Loops::default(),
             at_rest: false,
         }
+    }
+
+    /// Makes it notice how much may wait before its consumers, which this waker counts.
+    pub(super) fn notices(&mut self, waker: Waker) {
+        self.waker = waker;
     }
 
     /// Makes it take part in checkpoints; the state of the steps `keeps` is part of them after its end.
@@ -177,12 +197,25 @@ impl Subtask {
         if !self.loops.is_empty() && std::mem::take(&mut self.at_rest) {
             self.loops.begin();
         }
+        let budget = budget.min(self.budget_max);
         let outcome = self.guarded(|subtask| subtask.advance(budget));
         if !self.loops.is_empty() {
             self.rest(&outcome);
         }
         let lack = if matches!(outcome, Ok(StepState::Waiting(_))) { self.lack } else { Lack::Input };
-        self.watch.pause(self.work_done() != before, lack);
+        let took = self.watch.pause(self.work_done() != before, lack);
+        if took > STEP_LONG {
+            self.budget_max = (budget / 2).max(1);
+        } else if took < STEP_LONG / 4 {
+            self.budget_max = self.budget_max.saturating_mul(2);
+        }
+        if let Head::Gate { gate, .. } = &mut self.head {
+            let (active, idle) = self.watch.active_and_idle();
+            let spent = Spent { active, idle };
+            if gate.is_to_be_regulated(spent) {
+                gate.regulate(spent, self.chain.outlets());
+            }
+        }
         let watermark = if self.closed { WATERMARK_MAX } else { self.chain.watermark() };
         self.times[self.task].reached(self.index, watermark);
         outcome
@@ -274,9 +307,10 @@ impl Subtask {
         self.chain.watermark()
     }
 
-    /// Looks at what is asked of the subtask for checkpoints, and hands over what it has taken.
-    fn checkpoint(&mut self) -> Result<()> {
-        let Some(Checkpointing { port, stopped, .. }) = &mut self.checkpoints else { return Ok(()) };
+    /// Looks at what is asked of the subtask for checkpoints, and hands over what it has taken. Says whether a slice of a
+    /// snapshot was written.
+    fn checkpoint(&mut self) -> Result<bool> {
+        let Some(Checkpointing { port, stopped, .. }) = &mut self.checkpoints else { return Ok(false) };
         if port.has_orders() {
             let orders = port.orders(&mut self.chain);
             *stopped = orders.stopped;
@@ -294,10 +328,12 @@ impl Subtask {
             }
         }
         if port.send(&mut self.chain) && self.chain.is_writing() {
+            port.supply(&mut self.chain);
             self.chain.slice()?;
             port.send(&mut self.chain);
+            return Ok(true);
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Hands over what the subtask keeps at its end, behind what it has taken before. True when that is done.
@@ -344,9 +380,16 @@ impl Subtask {
         if !matches!(self.head, Head::Before | Head::Passed) {
             self.open_chain()?;
         }
-        for _ in 0..budget.max(1) {
-            if self.checkpoints.is_some() {
-                self.checkpoint()?;
+        let mut left = budget.max(1);
+        while left > 0 {
+            left -= 1;
+            // A slice and an element are a step: no pause is longer because there is a snapshot to write.
+            if self.checkpoints.is_some() && self.checkpoint()? {
+                left = 0;
+            }
+            if self.waker.changes() != self.changes_seen {
+                self.changes_seen = self.waker.changes();
+                self.chain.fit_batches();
             }
             match self.chain.run()? {
                 ChainState::Drained => {}

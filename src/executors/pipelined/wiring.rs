@@ -210,6 +210,7 @@ pub fn wire_with(
                 subtask = index,
             );
             let mut subtask = Subtask::new(task.id, index, chain, gate, job, span, wires.timeout);
+            subtask.notices(wakers[subtasks.len()].clone());
             if let Some(port) = (wires.port)(subtasks.len()) {
                 let keeps = task.steps.iter().copied().filter(|&step| keeps_state_at_end(plan, step));
                 subtask.takes_checkpoints(port, keeps.collect());

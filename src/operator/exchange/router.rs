@@ -35,6 +35,8 @@ pub trait Router: Send {
     fn take(&mut self, target: usize) -> Option<ErasedBatch>;
     /// Whether records wait in a batch that is not full.
     fn has_partial(&self) -> bool;
+    /// From now on a batch is full with so many records, or somewhat more.
+    fn seal_at(&mut self, records: usize);
     /// Number of consumers.
     fn targets(&self) -> usize;
 }
@@ -46,8 +48,10 @@ pub(crate) struct Scatter<T> {
     deal: Deal,
     check: RecordCheck,
     sampler: SizeSampler,
-    /// Records in a batch, from their size.
-    limit: usize,
+    /// Records of a full batch, from their size.
+    sized: usize,
+    /// Records of a batch that the consumers want to have at most.
+    wanted: usize,
 }
 
 struct Target<T> {
@@ -73,7 +77,7 @@ impl<T: Data> Target<T> {
             self.seal();
         }
     }
-    fn append(&mut self, batch: &mut Batch<T>, limit: usize) {
+    fn append(&mut self, batch: &mut Batch<T>, seal_at: usize) {
         self.align(!batch.timestamps.is_empty());
         if self.current.is_empty() {
             std::mem::swap(&mut self.current, batch);
@@ -82,7 +86,7 @@ impl<T: Data> Target<T> {
             self.current.timestamps.append(&mut batch.timestamps);
             self.current.hashes.append(&mut batch.hashes);
         }
-        if self.current.len() >= limit.div_ceil(2) {
+        if self.current.len() >= seal_at {
             self.seal();
         }
     }
@@ -99,20 +103,22 @@ impl<T: Data> Scatter<T> {
             deal: Deal::default(),
             check: RecordCheck::default(),
             sampler: SizeSampler::default(),
-            limit: BATCH_RECORDS,
+            sized: BATCH_RECORDS,
+            wanted: BATCH_RECORDS,
         }
     }
 
     /// Moves the records of a batch to their targets.
     fn scatter(&mut self, batch: &mut Batch<T>) {
         let Batch { values, timestamps, hashes } = batch;
+        let full = self.sized.min(self.wanted);
         self.deal.sort(&self.chosen, self.targets.len());
         let mut values = self.deal.take(values);
         for (number, target) in self.targets.iter_mut().enumerate() {
             target.align(!timestamps.is_empty());
             let mut records = self.deal.records_of(number);
             while !records.is_empty() {
-                let room = self.limit.saturating_sub(target.current.len()).max(1);
+                let room = full.saturating_sub(target.current.len()).max(1);
                 let (now, later) = records.split_at(room.min(records.len()));
                 values.move_to(now.len(), &mut target.current.values);
                 if !hashes.is_empty() {
@@ -121,7 +127,7 @@ impl<T: Data> Scatter<T> {
                 if !timestamps.is_empty() {
                     target.current.timestamps.extend(now.iter().map(|&i| timestamps[i as usize]));
                 }
-                if target.current.len() >= self.limit {
+                if target.current.len() >= full {
                     target.seal();
                 }
                 records = later;
@@ -137,22 +143,24 @@ impl<T: Data> Router for Scatter<T> {
             return Ok(());
         }
         self.check.check(&batch.values, |value| self.select.check(value))?;
-        if let Some(limit) = self.sampler.limit(&batch.values) {
-            self.limit = limit;
+        if let Some(sized) = self.sampler.limit(&batch.values) {
+            self.sized = sized;
         }
         self.chosen.clear();
+        // Whole batches are not put together if they are large enough.
+        let seal_at = self.sized.div_ceil(2).min(self.wanted);
         match (&mut self.select, self.targets.len()) {
-            (Select::One(target), _) => self.targets[*target].append(batch, self.limit),
+            (Select::One(target), _) => self.targets[*target].append(batch, seal_at),
             (Select::All, _) => {
                 let last = self.targets.len() - 1;
                 for target in &mut self.targets[..last] {
-                    target.append(&mut batch.clone(), self.limit);
+                    target.append(&mut batch.clone(), seal_at);
                 }
-                self.targets[last].append(batch, self.limit);
+                self.targets[last].append(batch, seal_at);
             }
             (select, 1) => {
                 select.choose(batch, &mut self.chosen)?;
-                self.targets[0].append(batch, self.limit);
+                self.targets[0].append(batch, seal_at);
             }
             (select, _) => {
                 select.choose(batch, &mut self.chosen)?;
@@ -173,6 +181,10 @@ impl<T: Data> Router for Scatter<T> {
 
     fn has_partial(&self) -> bool {
         self.targets.iter().any(|target| !target.current.is_empty())
+    }
+
+    fn seal_at(&mut self, records: usize) {
+        self.wanted = records.clamp(1, BATCH_RECORDS);
     }
 
     fn targets(&self) -> usize {

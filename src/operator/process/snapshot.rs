@@ -1,7 +1,7 @@
 //! What the backend of keys writes into a snapshot, and reads back.
 //!
 //! Method: an entry of a table for each key, with the state it holds; what the states are called is an entry of its own.
-//! Timers are copied at the barrier, as the calls that made them, and written whole; they name the slots of their keys. A
+//! Timers are cut at the barrier and written whole, as the calls that made them; they name the slots of their keys. A
 //! subtask takes up the keys that belong to it and leaves the others, so it can be given what all subtasks of an earlier run
 //! wrote, whatever their number was.
 
@@ -18,7 +18,7 @@ use crate::semantics::state::{
     States, StoredStates, TimerTable, WrittenState, has_edits, tables_of_broadcast, tables_of_operator_lists,
     tables_of_states,
 };
-use crate::semantics::time::{TimerCall, TimerCalls};
+use crate::semantics::time::TimerCall;
 use crate::semantics::window::TimeDomain;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
@@ -45,7 +45,6 @@ pub(super) struct UnderWay {
     pub(super) live_at: Option<Timestamp>,
     /// The number of the barrier, if only changes since the one before are written.
     pub(super) changes_at: Option<u64>,
-    timers: [TimerCalls<()>; 2],
 }
 
 /// Writes a key with its state; false if the slot is empty.
@@ -80,15 +79,13 @@ impl<K: Key> KeyedBackend<K> {
         let number = scope.barrier();
         under_way.changes_at = changes.cut(barrier.full, table.slots()).then_some(number);
         under_way.live_at = barrier.full.then_some(now);
-        for ((_, domain), copy) in TIMERS.into_iter().zip(&mut under_way.timers) {
-            timers.of(domain).copy_calls(copy);
-        }
+        TIMERS.into_iter().for_each(|(_, domain)| timers.of(domain).cut());
         self.snapshot_more(into)
     }
 
     /// Writes more of the cut.
     pub(super) fn snapshot_more(&mut self, into: &mut OperatorSnapshot) -> Result<Progress> {
-        let KeyedContext { scope, keys, changes, under_way, .. } = &mut self.context;
+        let KeyedContext { scope, keys, timers, changes, under_way, .. } = &mut self.context;
         let Keys::All(table) = keys else { return Ok(Progress::Done) };
         let section = into.section(KEYS);
         let end = section.bytes().len() + SNAPSHOT_SLICE_BYTES;
@@ -98,11 +95,12 @@ impl<K: Key> KeyedBackend<K> {
             return Ok(Progress::Yielded);
         }
         let mut left = end.saturating_sub(section.bytes().len());
-        for ((name, _), copy) in TIMERS.into_iter().zip(&mut under_way.timers) {
+        for (name, domain) in TIMERS {
+            let timers = timers.of(domain);
             let section = into.section(name);
             let end = section.bytes().len() + left;
             while section.bytes().len() < end {
-                let Some(TimerCall { time, slot, registers, .. }) = copy.take() else { break };
+                let Some(TimerCall { time, slot, registers, .. }) = timers.next_call() else { break };
                 section.put(&(slot, time, registers))?;
             }
             if section.bytes().len() >= end {

@@ -65,11 +65,6 @@ impl Changes {
         }
     }
 
-    /// As [`Changes::new`], for a table that was made after the first barrier.
-    pub fn tracking() -> Changes {
-        Changes { tracks: true, ..Changes::new() }
-    }
-
     /// A barrier: what has changed since the one before is to be written as it is now, or everything if `full` or if the
     /// snapshot before was given up. `slots` are all there are. True if only changes are written, so that what is written
     /// stands behind the snapshot of the barrier before.

@@ -20,6 +20,11 @@ pub struct Section {
     entries: u64,
 }
 
+/// Emptied sections that a snapshot keeps, ...
+const SPARE_SECTIONS: usize = 4;
+/// ... none of which has more memory than this: what a slice of a snapshot takes when its buffer has been doubled.
+const SPARE_BYTES_MAX: usize = 1 << 20;
+
 /// Bytes of the longest length in front of an entry.
 const LENGTH_BYTES_MAX: usize = 10;
 
@@ -169,16 +174,25 @@ pub(super) fn torn() -> Error {
 }
 
 /// What an operator keeps, as bytes: made when a checkpoint is taken, read back when the operator is restored.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct OperatorSnapshot {
     sections: BTreeMap<String, Section>,
+    /// Emptied sections, whose memory new ones take.
+    #[serde(skip)]
+    spare: Vec<Section>,
+}
+
+impl PartialEq for OperatorSnapshot {
+    fn eq(&self, other: &OperatorSnapshot) -> bool {
+        self.sections == other.sections
+    }
 }
 
 impl OperatorSnapshot {
     /// The section of a name, to append to; it is made if there is none. Look it up once, not for each entry.
     pub fn section(&mut self, name: &str) -> &mut Section {
         if !self.sections.contains_key(name) {
-            self.sections.insert(name.to_string(), Section::default());
+            self.sections.insert(name.to_string(), self.spare.pop().unwrap_or_default());
         }
         self.sections.entry(name.to_string()).or_default()
     }
@@ -221,6 +235,18 @@ impl OperatorSnapshot {
     /// Takes out what has been put so far.
     pub fn take(&mut self) -> OperatorSnapshot {
         std::mem::take(self)
+    }
+
+    /// Drops all entries and keeps their memory for those that will be put, except where a section was unusually large.
+    pub fn recycle(&mut self) {
+        for (_, mut section) in std::mem::take(&mut self.sections) {
+            if self.spare.len() < SPARE_SECTIONS && (1..=SPARE_BYTES_MAX).contains(&section.bytes.capacity())
+            {
+                section.bytes.clear();
+                section.entries = 0;
+                self.spare.push(section);
+            }
+        }
     }
 
     /// Appends the sections of another part of the same snapshot behind the own ones.

@@ -7,4 +7,4 @@ mod timers;
 
 pub use merge::{MergeChange, WatermarkMerge};
 pub use strategy::{Timing, WatermarkGenerator, WatermarkOutput, WatermarkStrategy};
-pub use timers::{Timer, TimerCall, TimerCalls, Timers};
+pub use timers::{Timer, TimerCall, Timers};

@@ -33,7 +33,8 @@ mod calls;
 use crate::base::data::Timestamp;
 use crate::semantics::state::Slot;
 use bucket::{Bucket, Entry, Held, PART_LEN, Pool, resolve, resolve_equal_times};
-pub use calls::{TimerCall, TimerCalls};
+use calls::Cut;
+pub use calls::TimerCall;
 use std::collections::BTreeSet;
 
 /// Pops between starting to load the count of a slot and changing it.
@@ -73,6 +74,7 @@ pub struct Timers<N> {
     /// Takes the place of the bucket that is being opened.
     spare: Bucket<N>,
     scratch: Vec<Entry<N>>,
+    cut: Cut<N>,
 }
 
 /// The time as a number of the same order.
@@ -115,6 +117,7 @@ impl<N: Copy + Ord> Timers<N> {
             pool: Pool::new(),
             spare: Bucket::new(),
             scratch: Vec::new(),
+            cut: Cut::new(),
         }
     }
 
@@ -155,6 +158,7 @@ impl<N: Copy + Ord> Timers<N> {
         };
         bucket.push(entry, &mut self.pool);
         if bucket.is_overgrown() {
+            self.cut.save(bucket);
             bucket.compact(&mut self.pool, &mut self.held, &mut self.scratch);
             if bucket.len() == 0 && entry.time > self.base {
                 self.occupied &= !(1 << bucket_of(entry.time, self.base));
@@ -200,6 +204,7 @@ impl<N: Copy + Ord> Timers<N> {
             self.due.clear();
             self.popped = 0;
             if self.overdue.len() > 0 {
+                self.cut.save(&mut self.overdue);
                 self.overdue.empty(&mut self.pool, |chunk, _| self.due.extend_from_slice(chunk));
                 resolve(&mut self.due, &mut self.held);
             }
@@ -287,6 +292,7 @@ impl<N: Copy + Ord> Timers<N> {
     /// Raises the base to a time of the lowest bucket or its last, and moves its entries where they belong now.
     fn open(&mut self, b: usize, base: u64) {
         self.base = base;
+        self.cut.save(&mut self.buckets[b]);
         std::mem::swap(&mut self.spare, &mut self.buckets[b]);
         let (len, compacted) = (self.spare.len(), self.spare.compacted());
         let mut occupied = 0;
@@ -351,6 +357,7 @@ impl<N: Copy + Ord> Timers<N> {
         self.popped = 0;
         self.joined.clear();
         self.held.clear();
+        self.cut = Cut::new();
     }
 
     /// All timers, sorted by time, slot and namespace.

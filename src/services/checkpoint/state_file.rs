@@ -17,6 +17,7 @@ use crate::base::mutant;
 use crate::base::vfs::{SharedVfs, Vfs, VfsFile};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// A block is written when it has this many bytes.
@@ -58,6 +59,29 @@ fn job_hash(job: &JobTag) -> u64 {
     xxh3_64(job.id.as_bytes())
 }
 
+/// Buffers that are kept: a block and what is stored of it, of two files that are written side by side.
+const SCRATCH_BUFFERS: usize = 4;
+/// None of them has more bytes: a block with the piece that made it full.
+const SCRATCH_BYTES_MAX: usize = 4 * BLOCK_BYTES;
+
+/// Buffers for those who write state files, one file after the other. Cloning gives another handle.
+#[derive(Clone, Default)]
+pub struct Scratch(Arc<Mutex<Vec<Vec<u8>>>>);
+
+impl Scratch {
+    fn take(&self) -> Vec<u8> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    fn give(&self, mut buffer: Vec<u8>) {
+        let mut buffers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if buffers.len() < SCRATCH_BUFFERS && (1..=SCRATCH_BYTES_MAX).contains(&buffer.capacity()) {
+            buffer.clear();
+            buffers.push(buffer);
+        }
+    }
+}
+
 /// Writes one snapshot.
 pub struct StateWriter {
     vfs: SharedVfs,
@@ -70,6 +94,9 @@ pub struct StateWriter {
     stored: Vec<u8>,
     /// Blocks to come that are not compressed.
     skip: u32,
+    scratch: Scratch,
+    /// The buffers are from there: it is a file, and not small.
+    large: bool,
 }
 
 impl StateWriter {
@@ -101,6 +128,8 @@ impl StateWriter {
             block: Vec::new(),
             stored: Vec::new(),
             skip: 0,
+            scratch: Scratch::default(),
+            large: false,
         }
     }
 
@@ -109,6 +138,20 @@ impl StateWriter {
     pub fn with_copy(mut self, copies: Option<&Copies>) -> StateWriter {
         self.copies = copies.cloned();
         self
+    }
+
+    /// With buffers that others have used before, where the snapshot needs large ones.
+    pub fn with(self, scratch: &Scratch) -> StateWriter {
+        StateWriter { scratch: scratch.clone(), ..self }
+    }
+
+    #[cold]
+    fn enlarge(&mut self) {
+        self.large = true;
+        let mut block = self.scratch.take();
+        block.extend_from_slice(&self.block);
+        self.block = block;
+        self.stored = self.scratch.take();
     }
 
     /// Appends entries to a section.
@@ -121,6 +164,9 @@ impl StateWriter {
         loop {
             let (piece, more) = rest.split_at(rest.len().min(PIECE_BYTES));
             codec::encode(&(section, std::mem::take(&mut entries), piece.len() as u64), &mut self.block)?;
+            if !self.large && self.block.len() + piece.len() > INLINE_BYTES_MAX {
+                self.enlarge();
+            }
             self.block.extend_from_slice(piece);
             if self.block.len() >= BLOCK_BYTES {
                 self.write_block()?;
@@ -148,6 +194,8 @@ impl StateWriter {
         if let Some(file) = &mut self.file {
             file.sync_data().map_err(|e| Error::io("sync", &path, e))?;
         }
+        self.scratch.give(std::mem::take(&mut self.block));
+        self.scratch.give(std::mem::take(&mut self.stored));
         failpoint::check("state_file.sync_dir")?;
         if let Some(dir) = path.parent() {
             self.vfs.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;

@@ -13,7 +13,7 @@
 use super::copies::Copies;
 use super::metadata::{JobTag, Metadata, StateHandle};
 use super::origin::{ORIGIN, ORIGIN_KIND, Origin};
-use super::state_file::{self, StateWriter};
+use super::state_file::{self, Scratch, StateWriter};
 use crate::base::batch::CheckpointId;
 use crate::base::error::{Error, Result};
 use crate::base::failpoint;
@@ -44,6 +44,7 @@ pub struct StateDir {
     root: PathBuf,
     job: JobTag,
     copies: Option<Copies>,
+    scratch: Scratch,
 }
 
 impl StateDir {
@@ -52,6 +53,7 @@ impl StateDir {
         let path = format!("{}/{operator}-{subtask}.state", checkpoint_dir(checkpoint));
         StateWriter::new(self.vfs.clone(), &self.root, path, &self.job, checkpoint)
             .with_copy(self.copies.as_ref())
+            .with(&self.scratch)
     }
 
     /// For the state that a subtask of an operator keeps when it has finished, and another one for when that `is_committed`.
@@ -216,6 +218,11 @@ impl Store {
             self.last_id = self.last_id.max(id);
             match read_small::<Metadata>(&*self.vfs, &dir.join(METADATA), METADATA_KIND) {
                 Ok(Some(metadata)) => {
+                    // Whoever wrote it may have died, or its disk, between the name and its sync: what goes on from it must
+                    // not be there while a power loss can still take it.
+                    for dir in [&self.root, dir] {
+                        self.vfs.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
+                    }
                     self.completed.insert(id, files_of(&metadata));
                 }
                 Ok(None) => {}
@@ -262,7 +269,13 @@ impl Store {
 
     /// Where the state files of an attempt are written.
     pub fn state_dir(&self, job: JobTag) -> StateDir {
-        StateDir { vfs: self.vfs.clone(), root: self.root.clone(), job, copies: self.copies.clone() }
+        StateDir {
+            vfs: self.vfs.clone(),
+            root: self.root.clone(),
+            job,
+            copies: self.copies.clone(),
+            scratch: Scratch::default(),
+        }
     }
 
     /// The directory of all checkpoints.

@@ -7,6 +7,7 @@ use crate::executors::chain::{Chain, Taken};
 use crate::semantics::state::OperatorSnapshot;
 use crate::services::checkpoint::StateHandle;
 use crossbeam::channel::{Sender, TrySendError};
+use crossbeam::queue::ArrayQueue;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,11 +15,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Messages that may wait for the writer. A part is about a slice of a snapshot, or all of one that is taken at once.
 pub const QUEUE_MESSAGES: usize = 64;
 
+/// Parts that have been written and wait to be filled again.
+const EMPTIED_PARTS: usize = 16;
+
 /// What subtasks are asked to do. They look at a counter; behind it is what has changed.
-#[derive(Default)]
 pub struct Requests {
     changes: AtomicU64,
     wanted: Mutex<Wanted>,
+    /// Parts that the writer has written, for whoever writes the next slice.
+    emptied: ArrayQueue<OperatorSnapshot>,
+}
+
+impl Default for Requests {
+    fn default() -> Requests {
+        let emptied = ArrayQueue::new(EMPTIED_PARTS);
+        Requests { changes: AtomicU64::default(), wanted: Mutex::default(), emptied }
+    }
 }
 
 #[derive(Default)]
@@ -40,6 +52,12 @@ impl Requests {
     fn change(&self, change: impl FnOnce(&mut Wanted)) {
         change(&mut self.lock());
         self.changes.fetch_add(1, Ordering::Release);
+    }
+
+    /// Takes back a part that has been written. What nobody needs goes.
+    pub(super) fn recycle(&self, mut part: OperatorSnapshot) {
+        part.recycle();
+        let _ = self.emptied.push(part);
     }
 
     /// Asks sources to send a barrier, and to read nothing behind it if they are to stop.
@@ -177,6 +195,15 @@ impl Port {
         let completed = (wanted.completed > self.completed).then_some(wanted.completed);
         self.completed = wanted.completed;
         Orders { barriers, stopped: wanted.stop_behind.is_some(), drain: wanted.drain, completed }
+    }
+
+    /// Gives the chain memory for its next slice.
+    pub(crate) fn supply(&self, chain: &mut Chain) {
+        if !chain.has_spare_part()
+            && let Some(part) = self.requests.emptied.pop()
+        {
+            chain.supply_part(part);
+        }
     }
 
     /// Sends what the chain has taken. False where the queue is full.

@@ -51,7 +51,9 @@ impl Writer {
                     .open
                     .entry((checkpoint, subtask, step))
                     .or_insert_with(|| dir.at_barrier(checkpoint, step, index));
-                let error = append(writer, &part).err()?;
+                let appended = append(writer, &part);
+                self.requests.recycle(part);
+                let error = appended.err()?;
                 Some(News::Failed { checkpoint: Some(checkpoint), error })
             }
             Message::Taken { subtask, taken: Taken::Complete { checkpoint, steps } } => {

@@ -42,8 +42,6 @@ pub(super) struct SliceTables<K, T, F: WindowFold<T>> {
     parts: Vec<(Window, Batch<T>)>,
     /// The number of the batch, as its user counts them.
     pub(super) batch: u64,
-    /// There was a barrier: slices that open keep track of their changes.
-    pub(super) tracks: bool,
     /// What was still to be written of slices that have closed since the barrier.
     pub(super) left_behind: Vec<(Window, Section)>,
 }
@@ -59,7 +57,6 @@ impl<K: Key, T: Data, F: WindowFold<T>> SliceTables<K, T, F> {
             keys: Vec::new(),
             parts: Vec::new(),
             batch: 0,
-            tracks: false,
             left_behind: Vec::new(),
         }
     }
@@ -138,7 +135,9 @@ impl<K: Key, T: Data, F: WindowFold<T>> SliceTables<K, T, F> {
         }
         let at = at.map_or(0, |at| at + 1);
         let table = self.spare.pop().unwrap_or_default();
-        let changes = if self.tracks { Changes::tracking() } else { Changes::new() };
+        // Of a slice that has opened since the last barrier no checkpoint has anything, so the next one has all of it:
+        // what has changed need not be noted before there was a barrier. Most slices see none.
+        let changes = Changes::new();
         self.open.insert(at, Slice { window: slice, table, changes, touched: self.batch });
         at
     }

@@ -129,7 +129,6 @@ impl<K: Key, T: Data, F: WindowFold<T>> Operator for TumblingSlices<K, T, F> {
 
     fn snapshot(&mut self, barrier: Barrier, into: &mut OperatorSnapshot) -> Result<Progress> {
         let tables = &mut self.tables;
-        tables.tracks = true;
         tables.left_behind.clear();
         for slice in &mut tables.open {
             into.put(OPEN, &slice.window.start)?;

@@ -210,11 +210,25 @@ pub(super) struct Bucket<N> {
     min: u64,
     /// How many entries the last compaction left, as far as they are still here.
     compacted: usize,
+    unread: Unread,
+}
+
+/// What has not been read of the first entries of a bucket.
+#[derive(Clone, Copy)]
+struct Unread {
+    chunk: usize,
+    /// Index in the chunk.
+    at: usize,
+    entries: usize,
+}
+
+impl Unread {
+    const NOTHING: Unread = Unread { chunk: 0, at: 0, entries: 0 };
 }
 
 impl<N: Copy + Ord> Bucket<N> {
     pub(super) const fn new() -> Self {
-        Bucket { chunks: Vec::new(), len: 0, min: u64::MAX, compacted: 0 }
+        Bucket { chunks: Vec::new(), len: 0, min: u64::MAX, compacted: 0, unread: Unread::NOTHING }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -253,9 +267,29 @@ impl<N: Copy + Ord> Bucket<N> {
         self.chunks.iter().flatten()
     }
 
-    /// The entries in the order of the calls, chunk by chunk.
-    pub(super) fn chunks(&self) -> impl Iterator<Item = &[Entry<N>]> {
-        self.chunks.iter().map(Vec::as_slice)
+    /// All entries that are here now are to be read.
+    pub(super) fn cut(&mut self) {
+        self.unread = Unread { entries: self.len, ..Unread::NOTHING };
+    }
+
+    pub(super) fn has_unread(&self) -> bool {
+        self.unread.entries > 0
+    }
+
+    /// Reads up to `max` neighbouring entries, in the order of the calls.
+    pub(super) fn read(&mut self, max: usize) -> Option<&[Entry<N>]> {
+        let Unread { chunk, at, entries } = &mut self.unread;
+        while *entries > 0 {
+            let rest = self.chunks.get(*chunk)?.get(*at..)?;
+            if !rest.is_empty() {
+                let read = rest.len().min(max).min(*entries);
+                *at += read;
+                *entries -= read;
+                return rest.get(..read);
+            }
+            (*chunk, *at) = (*chunk + 1, 0);
+        }
+        None
     }
 
     /// Hands over the entries chunk by chunk; `sink` may use the chunks that are already read.
@@ -266,6 +300,7 @@ impl<N: Copy + Ord> Bucket<N> {
             pool.give(chunk);
         }
         (self.len, self.min, self.compacted) = (0, u64::MAX, 0);
+        self.unread = Unread::NOTHING;
     }
 
     /// Tells a bucket that all its entries come from one of `len` entries of which `compacted` were compacted. The

@@ -37,6 +37,10 @@ enum Step<N> {
     Advance(Timestamp),
     Pop(u16),
     Clear,
+    /// A barrier.
+    Cut,
+    /// Reads that many calls of the last cut.
+    Read(u16),
 }
 
 /// Times at the ends, around the middle, close together, and anywhere.
@@ -63,14 +67,21 @@ fn steps<N: Debug + Clone + 'static>(
         10 => (1..30u16).prop_map(Step::Pop),
         4 => Just(Step::Pop(u16::MAX)),
         1 => Just(Step::Clear),
+        2 => Just(Step::Cut),
+        4 => (1..12_000u16).prop_map(Step::Read),
     ];
     prop::collection::vec(step, 0..120)
 }
+
+/// What was there at a cut, and what has been read of it.
+type Cuts<N> = (BTreeSet<Timer<N>>, Vec<TimerCall<N>>);
 
 fn follows_model<N: Copy + Ord + Debug>(steps: Vec<Step<N>>) {
     let mut timers = Timers::<N>::new();
     let mut model = BTreeSet::<Timer<N>>::new();
     let (mut now, mut advancing) = (Timestamp::MIN, false);
+    // What was there at the last cut, and what has been read of it.
+    let mut cut: Option<Cuts<N>> = None;
     for step in steps {
         match step {
             Step::Register(time, slot, namespace) => {
@@ -109,8 +120,18 @@ fn follows_model<N: Copy + Ord + Debug>(steps: Vec<Step<N>>) {
             Step::Clear => {
                 timers.clear();
                 model.clear();
+                cut = None;
                 (now, advancing) = (Timestamp::MIN, false);
                 assert!(timers.is_empty());
+            }
+            Step::Cut => {
+                timers.cut();
+                cut = Some((model.clone(), Vec::new()));
+            }
+            Step::Read(count) => {
+                if let Some((_, read)) = &mut cut {
+                    read.extend(std::iter::from_fn(|| timers.next_call()).take(count as usize));
+                }
             }
         }
         assert!(timers.len() >= model.len());
@@ -122,12 +143,19 @@ fn follows_model<N: Copy + Ord + Debug>(steps: Vec<Step<N>>) {
         assert!(timers.upcoming(10).count() <= 10);
     }
     assert!(timers.iter_live().iter().eq(&model));
-    // A copy of the calls makes the same queue.
-    let mut copy = TimerCalls::default();
-    timers.copy_calls(&mut copy);
-    let mut again = Timers::new();
-    again.register_live(std::iter::from_fn(|| copy.take()).collect());
-    assert!(again.iter_live().iter().eq(&model));
+    // What is read of a cut makes the queue that was cut, whatever became of it since.
+    let again = |calls: Vec<TimerCall<N>>| {
+        let mut again = Timers::new();
+        again.register_live(calls);
+        again.iter_live()
+    };
+    if let Some((at_cut, mut calls)) = cut {
+        calls.extend(std::iter::from_fn(|| timers.next_call()));
+        assert!(again(calls).iter().eq(&at_cut));
+    }
+    timers.cut();
+    let calls = std::iter::from_fn(|| timers.next_call()).collect();
+    assert!(again(calls).iter().eq(&model));
     timers.advance(Timestamp::MAX);
     assert!(drain(&mut timers).iter().eq(&model));
     assert_eq!((timers.len(), timers.next(), timers.iter_live()), (0, None, vec![]));
