@@ -59,56 +59,100 @@ pub struct PartWriter<F, E, B> {
     bucket: String,
 }
 
-/// A file that records are written to.
+/// What is written to one file.
 struct OpenPart<E> {
     encoder: E,
-    n: u64,
-    staged: String,
-    name: String,
-    path: PathBuf,
+    /// The directory of its bucket, below the output directory.
+    below: String,
+    extension: &'static str,
     buffer: Vec<u8>,
-    file: Option<Box<dyn VfsFile>>,
-    /// Bytes in the file.
-    bytes: u64,
-    digest: Xxh3,
-    is_synced: bool,
+    /// With the first bytes, and with its number: so all numbers that were given out are of files that are there.
+    file: Option<PartFile>,
     first_ms: i64,
     last_ms: i64,
 }
 
+struct PartFile {
+    file: Box<dyn VfsFile>,
+    staged: String,
+    name: String,
+    path: PathBuf,
+    bytes: u64,
+    digest: Xxh3,
+    is_synced: bool,
+}
+
+impl PartFile {
+    /// Creates the next file of a writer.
+    fn create<F, B>(
+        options: &mut PartWriterOptions<F, B>,
+        below: &str,
+        extension: &str,
+        unsynced: &mut BTreeSet<PathBuf>,
+    ) -> Result<PartFile> {
+        // Its directories may have been synced since the part began.
+        create_bucket(&*options.vfs, &options.dir, below, unsynced)?;
+        let id = PartId { subtask: options.subtask, n: options.next };
+        options.next += 1;
+        let staged = format!("{below}{}", id.in_progress(&options.uid));
+        let path = options.dir.join(&staged);
+        Ok(PartFile {
+            file: options.vfs.create(&path).map_err(|e| Error::io("create", &path, e))?,
+            staged,
+            name: format!("{below}{}", id.finished(extension)),
+            path,
+            bytes: 0,
+            digest: Xxh3::new(),
+            is_synced: true,
+        })
+    }
+
+    fn described(&self) -> StagedFile {
+        let (staged, name) = (self.staged.clone(), self.name.clone());
+        StagedFile { staged, name, bytes: self.bytes, checksum: Some(self.digest.digest()) }
+    }
+}
+
 impl<E> OpenPart<E> {
-    fn write_buffer(&mut self, vfs: &SharedVfs, bytes_written: &Counter) -> Result<()> {
+    fn write_buffer<F, B>(
+        &mut self,
+        options: &mut PartWriterOptions<F, B>,
+        unsynced: &mut BTreeSet<PathBuf>,
+    ) -> Result<()> {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        let file = match &mut self.file {
+        let of = match &mut self.file {
             Some(file) => file,
-            none => none.insert(vfs.create(&self.path).map_err(|e| Error::io("create", &self.path, e))?),
+            none => none.insert(PartFile::create(options, &self.below, self.extension, unsynced)?),
         };
-        file.append(&self.buffer).map_err(|e| Error::io("write", &self.path, e))?;
-        self.digest.update(&self.buffer);
-        self.bytes += self.buffer.len() as u64;
-        bytes_written.add(self.buffer.len() as u64);
+        of.file.append(&self.buffer).map_err(|e| Error::io("write", &of.path, e))?;
+        of.digest.update(&self.buffer);
+        of.bytes += self.buffer.len() as u64;
+        of.is_synced = false;
+        options.bytes_written.add(self.buffer.len() as u64);
         self.buffer.clear();
-        self.is_synced = false;
         Ok(())
     }
 
     /// Makes durable what was written; the file as it is now, if there is one.
-    fn sync(&mut self, vfs: &SharedVfs, bytes_written: &Counter) -> Result<Option<StagedFile>> {
-        self.write_buffer(vfs, bytes_written)?;
-        let Some(file) = &mut self.file else { return Ok(None) };
-        if !self.is_synced {
-            file.sync_data().map_err(|e| Error::io("sync", &self.path, e))?;
-            self.is_synced = true;
+    fn sync<F, B>(
+        &mut self,
+        options: &mut PartWriterOptions<F, B>,
+        unsynced: &mut BTreeSet<PathBuf>,
+    ) -> Result<Option<StagedFile>> {
+        self.write_buffer(options, unsynced)?;
+        let Some(of) = &mut self.file else { return Ok(None) };
+        if !of.is_synced {
+            of.file.sync_data().map_err(|e| Error::io("sync", &of.path, e))?;
+            of.is_synced = true;
         }
-        Ok(self.described())
+        Ok(Some(of.described()))
     }
 
-    fn described(&self) -> Option<StagedFile> {
-        self.file.as_ref()?;
-        let (staged, name) = (self.staged.clone(), self.name.clone());
-        Some(StagedFile { staged, name, bytes: self.bytes, checksum: Some(self.digest.digest()) })
+    /// Bytes of the file, with those that are not there yet.
+    fn bytes(&self) -> u64 {
+        self.file.as_ref().map_or(0, |file| file.bytes) + self.buffer.len() as u64
     }
 }
 
@@ -137,23 +181,14 @@ impl<F, E, B> PartWriter<F, E, B> {
                 self.open.iter().min_by_key(|(_, part)| part.last_ms).map(|(bucket, _)| bucket.clone());
             oldest.map_or(Ok(()), |bucket| self.close::<T>(&bucket))?;
         }
-        let options = &mut self.options;
-        let id = PartId { subtask: options.subtask, n: options.next };
-        options.next += 1;
-        let below = bucket_dir(&self.bucket);
+        let (options, below) = (&self.options, bucket_dir(&self.bucket));
         create_bucket(&*options.vfs, &options.dir, &below, &mut self.unsynced)?;
-        let staged = format!("{below}{}", id.in_progress(&options.uid));
         let part = OpenPart {
             encoder: options.format.encoder(),
-            n: id.n,
-            path: options.dir.join(&staged),
-            staged,
-            name: format!("{below}{}", id.finished(options.format.extension())),
+            below,
+            extension: options.format.extension(),
             buffer: Vec::new(),
             file: None,
-            bytes: 0,
-            digest: Xxh3::new(),
-            is_synced: true,
             first_ms: now,
             last_ms: now,
         };
@@ -173,9 +208,9 @@ impl<F, E, B> PartWriter<F, E, B> {
             part.encoder.encode(records, &mut part.buffer)?;
             part.last_ms = now;
             if part.buffer.len() >= BUFFER_BYTES {
-                part.write_buffer(&self.options.vfs, &self.options.bytes_written)?;
+                part.write_buffer(&mut self.options, &mut self.unsynced)?;
             }
-            if self.options.policy.is_full(part.bytes + part.buffer.len() as u64) {
+            if self.options.policy.is_full(part.bytes()) {
                 let bucket = self.bucket.clone();
                 self.close::<T>(&bucket)?;
             }
@@ -191,7 +226,7 @@ impl<F, E, B> PartWriter<F, E, B> {
     {
         let Some(mut part) = self.open.remove(bucket) else { return Ok(()) };
         part.encoder.finish(&mut part.buffer)?;
-        self.closed.extend(part.sync(&self.options.vfs, &self.options.bytes_written)?);
+        self.closed.extend(part.sync(&mut self.options, &mut self.unsynced)?);
         Ok(())
     }
 }
@@ -239,7 +274,7 @@ where
             }
         }
         for part in self.open.values_mut() {
-            part.sync(&self.options.vfs, &self.options.bytes_written)?;
+            part.sync(&mut self.options, &mut self.unsynced)?;
         }
         while let Some(dir) = self.unsynced.pop_first() {
             self.options.vfs.sync_dir(&dir).map_err(|e| Error::io("sync", &dir, e))?;
@@ -248,10 +283,8 @@ where
     }
 
     fn snapshot(&mut self, states: &mut Section) -> Result<()> {
-        let open = self.open.values().filter_map(OpenPart::described).collect();
-        // The number of a file that is not there yet is still free.
-        let unused = self.open.values().filter(|part| part.file.is_none()).map(|part| part.n).min();
-        states.put(&WriterState { next: unused.unwrap_or(self.options.next), open })
+        let files = self.open.values().filter_map(|part| part.file.as_ref());
+        states.put(&WriterState { next: self.options.next, open: files.map(PartFile::described).collect() })
     }
 
     fn next_timer(&self) -> Option<Timestamp> {

@@ -184,3 +184,40 @@ fn more_buckets_than_open_files_lose_nothing() {
         assert!(content.lines().all(|line| line.parse::<u64>().unwrap() % 150 == bucket), "{name}");
     }
 }
+
+/// K7, T3: a file whose first records are empty is there with its first bytes, and its name is durable with the checkpoint that
+/// names it. Until then it has no number, so that those of other files are not taken for its own.
+#[test]
+fn a_file_that_gets_its_bytes_late_is_durable() {
+    let sink: MakeSink = Arc::new(|| {
+        let sink = FileSink::bytes("/data/out").bucket_by(|record: &Vec<u8>, bucket| {
+            bucket.push_str(if record.len() > 3 { "long" } else { "short" })
+        });
+        Arc::new(TypedSink::<Vec<u8>, _>::new(sink))
+    });
+    let mem = MemVfs::new();
+    let mut process = start(&sink, Arc::new(mem.clone()), false).unwrap();
+    process.attempt(1, None).unwrap();
+    process.write(0, vec![Vec::<u8>::new()]).unwrap();
+    process.write(0, vec![b"a long one".to_vec()]).unwrap();
+    process.barrier(1).unwrap();
+    process.complete(1).unwrap();
+    process.write(0, vec![b"ab".to_vec()]).unwrap();
+    let state = process.barrier(2).unwrap();
+    process.complete(2).unwrap();
+    // The power goes. What the checkpoint names is there, and numbers go on behind it.
+    let mem = mem.crash(0, Keep::Nothing);
+    let mut process = start(&sink, Arc::new(mem.clone()), true).unwrap();
+    process.attempt(1, Some(&state)).unwrap();
+    process.write(0, vec![b"c".to_vec(), b"another long one".to_vec()]).unwrap();
+    process.end(0).unwrap();
+    process.commit().unwrap();
+    let found: Vec<(String, String)> = finished(&mem).into_iter().collect();
+    let expected = [
+        ("long/part-00000-00000.dat", "a long one"),
+        ("long/part-00000-00002.dat", "another long one"),
+        ("short/part-00000-00001.dat", "ab"),
+        ("short/part-00000-00003.dat", "c"),
+    ];
+    assert_eq!(found, expected.map(|(name, text)| (name.to_string(), text.to_string())));
+}
