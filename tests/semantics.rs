@@ -297,10 +297,11 @@ impl SplitReader for DripReader {
 #[test]
 fn a16_buffer_timeout() {
     let timeout = Duration::from_millis(100);
-    // Records that have arrived after three turns at 0 ms, one at 99 ms and one at 100 ms. A turn is a poll or a flush.
+    // Records that have arrived after three turns at 0 ms, one at 99 ms and one at 100 ms. A turn is a poll or a flush;
+    // the first has two polls, since the first record shows how large the others may be.
     let cases = [
-        (BufferTimeout::After(timeout), [0, 0, 4]),
-        (BufferTimeout::EveryRecord, [1, 2, 2]),
+        (BufferTimeout::After(timeout), [0, 0, 5]),
+        (BufferTimeout::EveryRecord, [2, 3, 3]),
         (BufferTimeout::WhenFull, [0, 0, 0]),
     ];
     for (timeout, expected) in cases {
@@ -333,7 +334,9 @@ fn a16_buffer_timeout() {
         clock.advance(Duration::from_millis(1));
         let after = step(1);
         assert_eq!([at_once, before, after], expected, "{timeout}");
-        assert!(step(4000) >= 1024, "{timeout}: full batches go out");
+        // Few may wait before a consumer whose rate is not known yet.
+        let at_last = (0..40).map(|_| step(400)).last();
+        assert!(at_last >= Some(1024), "{timeout}: full batches go out, {at_last:?}");
     }
 }
 

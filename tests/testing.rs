@@ -217,7 +217,13 @@ fn u1_rolling_folds_are_restored() {
     for harness in [&mut whole, &mut restored] {
         harness.push_all(records(11)).unwrap();
     }
-    assert_eq!(whole.take_output(), restored.take_output());
+    // In what order four streams come together depends on the batches, which grow with what an operator has seen.
+    let [whole_output, restored_output] = [&mut whole, &mut restored].map(|harness| {
+        let mut output = harness.take_output();
+        output.sort();
+        output
+    });
+    assert!(whole_output == restored_output);
     assert_eq!(whole.snapshot().unwrap().operators().count(), 4);
 }
 

@@ -126,7 +126,12 @@ mod tests {
             let n = 0x9e37_79b9_7f4a_7c15u64 >> shift;
             check((n as u8, n as u16, n as u32, n, u128::from(n) << 61, n as usize));
             check((n as i8, n as i16, n as i32, n as i64, -(n as i64 >> 1), i128::from(n) - (1 << 40)));
-            check((f32::from_bits(n as u32 >> 2), n as f64, n % 2 == 0, "word".repeat(n as usize % 9)));
+            check((
+                f32::from_bits(n as u32 >> 2),
+                n as f64,
+                n.is_multiple_of(2),
+                "word".repeat(n as usize % 9),
+            ));
         }
         check((i64::MIN, i64::MAX, u64::MAX, i128::MIN, u128::MAX, i8::MIN, i16::MIN, i32::MIN));
         let text = || "straße".to_string();
