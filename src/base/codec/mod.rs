@@ -1,6 +1,6 @@
 //! Codec: records and keys as bytes, in the format of postcard, through serde.
 //!
-//! [`Encoder`] and [`Decoder`] are written for what rows of a shuffle are made of: numbers, and short text. They take numbers
+//! `Encoder` and `Decoder` are written for what rows of a shuffle are made of: numbers, and short text. They take numbers
 //! without a branch for each byte, which postcard's own do not.
 //!
 //! Postcard is not self-describing, so some serde attributes (`skip_serializing_if`, `untagged`, `flatten`)

@@ -1,7 +1,7 @@
 //! Channel: a bounded queue of elements from one producing to one consuming subtask.
 //!
 //! Bounded in elements, and since a batch is cut at about 256 KiB, in bytes too; and in records, by what the consumer
-//! says that it works off in time (see [`flow`](super::flow)). Sending into a full channel fails: the producer keeps the
+//! says that it works off in time (see `flow`). Sending into a full channel fails: the producer keeps the
 //! element and is woken when there is room.
 
 use super::rest::Loops;

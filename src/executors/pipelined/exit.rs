@@ -1,6 +1,6 @@
 //! ChannelExit: the sending end of an edge: routes batches, keeps what does not fit.
 //!
-//! Where a consumer lets little wait before it, batches are as small as that (see [`flow`](super::flow)): the router
+//! Where a consumer lets little wait before it, batches are as small as that (see `flow`): the router
 //! makes no larger ones, and one that comes is cut.
 
 use super::channel::Channel;

@@ -3,7 +3,7 @@
 //! A subtask is a state machine ([`subtask`]): a step never blocks, sleeps or asks the machine's clock. Two drivers
 //! run the subtasks: [`threads`], a worker thread for each slot, and [`simulation`], all on one thread in an order
 //! drawn from a seed. Between subtasks are bounded channels ([`channel`]); a full one stops its producer,
-//! and that is back-pressure. How much a channel holds is bounded in time, too ([`flow`]). Only the edges of a loop that
+//! and that is back-pressure. How much a channel holds is bounded in time, too (`flow`). Only the edges of a loop that
 //! lead back to its head are never full (`feedback`).
 
 pub mod channel;

@@ -58,7 +58,7 @@ const ENCODE_RECORDS: usize = 64;
 /// with what was written before it, and removes what was written later. While it is written to, a file has a hidden name.
 ///
 /// Going back to a checkpoint that is older than finished files is refused, since their records would come again. With
-/// [`allow_output_rollback`](crate::Environment::allow_output_rollback) the files that were finished since are removed, and
+/// [`allow_output_rollback`](crate::api::Environment::allow_output_rollback) the files that were finished since are removed, and
 /// those that were written to at the checkpoint are cut: all part files with such numbers in the directory count as the
 /// job's, which had it for itself. A savepoint has finished files only. It may be restored into another output directory,
 /// which then has what comes after it.
