@@ -23,7 +23,7 @@ fn main() -> ExitCode {
 }
 
 /// Events of the tumbling windows, and their keys.
-const WINDOW_EVENTS: u64 = 2_000_000_000;
+const WINDOW_EVENTS: u64 = 4_000_000_000;
 const WINDOW_KEYS: u64 = 100_000;
 /// Events of the running sums, and their keys.
 const SUM_EVENTS: u64 = 1_500_000_000;
@@ -39,7 +39,7 @@ const WORKLOADS: &[Workload] = &[
         keys: WINDOW_KEYS,
         ..Workload::new(
             "W2-checkpoints",
-            "tumbling windows, 2 G events, 100 k keys, a checkpoint each second; the bound takes none",
+            "tumbling windows, 4 G events, 100 k keys, a checkpoint each second; the bound takes none",
             Mode::Streaming,
             Wanted::OfBound(0.95),
         )
