@@ -7,59 +7,31 @@
 //! Invariants: a step's control elements leave after everything it emitted before them; a queue holds at most
 //! `QUEUE_ELEMENTS` elements, so memory in a chain is bounded by its length.
 
+mod build;
 mod cut;
+mod exit;
 mod link;
 mod whereabouts;
 
+pub use build::ChainPosition;
 use cut::Cuts;
 pub use cut::Taken;
+pub use exit::{Exit, Outlet};
 pub use whereabouts::Whereabouts;
 
-use super::job::{Cancellation, JobEnvironment};
+use super::job::Cancellation;
 use crate::base::accumulator::AttemptAccumulators;
 use crate::base::batch::{BATCH_RECORDS, Element, ErasedBatch};
 use crate::base::data::{Timestamp, WATERMARK_MAX, WATERMARK_MIN};
 use crate::base::error::{Error, Result};
 use crate::base::mutant;
+use crate::operator::Progress;
 use crate::operator::output::Port;
 use crate::operator::source::Poll;
-use crate::operator::{Context, Progress};
-use crate::plan::{Edge, PhysicalPlan, StepOperation, Task};
-use crate::semantics::state::StateScope;
-use crate::semantics::time::WatermarkMerge;
-use crate::services::shuffle::ShuffleContext;
-use link::{Call, Consumer, Link, Pace, Tally, Target};
-use std::collections::VecDeque;
+use link::{Call, Consumer, Link, Target};
 
 /// Elements that may wait before a step: one being taken, one behind it.
 const QUEUE_ELEMENTS: usize = 2;
-
-/// Where elements leave a chain.
-pub trait Exit: Send {
-    /// Takes an element. A batch that has been emptied comes back for reuse.
-    fn push(&mut self, element: Element) -> Result<Option<ErasedBatch>>;
-    /// Whether nothing should be pushed at the moment.
-    fn is_full(&mut self) -> bool;
-    /// Makes what waits for a full batch available.
-    fn flush(&mut self) -> Result<()>;
-    /// Looks how many records a batch for it should hold at most.
-    fn batch_records(&mut self) -> usize {
-        BATCH_RECORDS
-    }
-    /// What has gone out, and how much may wait there.
-    fn outlet(&self) -> Outlet {
-        Outlet { records: 0, records_max: usize::MAX }
-    }
-}
-
-/// What an exit lets through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outlet {
-    /// Records that have gone out.
-    pub records: u64,
-    /// Records that may wait for its consumers, all of them together.
-    pub records_max: usize,
-}
 
 /// How far a chain came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,27 +42,6 @@ pub enum ChainState {
     Full,
     /// Something outside the job must act first.
     Blocked,
-}
-
-/// What distinguishes this attempt from others of its task.
-#[derive(Clone)]
-pub struct ChainPosition {
-    /// Index of the subtask.
-    pub subtask: usize,
-    /// Unit of work within the subtask.
-    pub unit: usize,
-    /// Units of work that share what the sources of the subtask read, if they do.
-    pub source_parts: Option<usize>,
-    /// Number of the attempt.
-    pub attempt: usize,
-    /// Bytes for each table that a step of the chain holds.
-    pub table_bytes: u64,
-    /// Whether batches may be cut so that calls of slow user code stay short.
-    pub short_calls: bool,
-    /// Whether event time stands still until the end of a key, or of the input: what sources promise is left out.
-    pub perfect_watermarks: bool,
-    /// Where a table that has grown too large goes.
-    pub spill: Option<ShuffleContext>,
 }
 
 /// A running chain.
@@ -118,95 +69,6 @@ struct Delivered {
 }
 
 impl Chain {
-    /// Builds the chain of a task. `exit` makes the sending end of each edge that leaves it.
-    pub fn new(
-        plan: &PhysicalPlan,
-        task: &Task,
-        at: ChainPosition,
-        job: &JobEnvironment,
-        mut exit: impl FnMut(&Edge) -> Box<dyn Exit>,
-    ) -> Result<Chain> {
-        let mut links: Vec<Link> = Vec::with_capacity(task.steps.len());
-        let mut exits = Vec::new();
-        let accumulators = job.accumulators.attempt();
-        for &id in &task.steps {
-            let step = &plan.steps[id];
-            let (mut operator, is_source) = match &step.operation {
-                StepOperation::Operator(factory) => (factory(), false),
-                StepOperation::Source(..) => match at.source_parts {
-                    Some(parts) => (job.sources[&id].operator_of_part(at.subtask, at.unit, parts), true),
-                    None => (job.sources[&id].operator(at.subtask), true),
-                },
-                StepOperation::Sink(_) => (job.sinks[&id].operator(), false),
-            };
-            operator.out().attach(&step.side_outputs);
-            let runtime = job.runtime(step, at.subtask, at.unit, at.attempt, &accumulators);
-            let name = runtime.operator.clone();
-            let _ = job.metrics[id].operator_type.set(operator.type_name());
-            let scope = if step.grouped { StateScope::OneKey } else { StateScope::AllKeys };
-            let mut feeders = Vec::new();
-            for edge in plan.edges_into(id).filter(|e| e.local) {
-                let from = position(task, edge.from);
-                let link = links.len();
-                let to = Consumer::Link { link, feeder: feeders.len() };
-                links[from].targets.push(Target { port: edge.port, to });
-                feeders.push((edge.input, Some((from, edge.port))));
-            }
-            // What comes from outside arrives merged: one feeder for each logical input that has such edges.
-            for input in 0..step.inputs {
-                if plan.edges_into(id).any(|e| !e.local && e.input == input) {
-                    feeders.push((input, None));
-                }
-            }
-            let targets = plan
-                .edges_from(id)
-                .filter(|e| !e.local)
-                .map(|edge| {
-                    exits.push(exit(edge));
-                    Target { port: edge.port, to: Consumer::Exit(exits.len() - 1) }
-                })
-                .collect();
-            let open = (0..step.inputs).map(|i| feeders.iter().filter(|f| f.0 == i).count()).collect();
-            links.push(Link {
-                step: id,
-                name,
-                makes_watermarks: operator.makes_watermarks() || operator.emits_at_end(),
-                emits_at_end: operator.emits_at_end(),
-                next_timer: None,
-                clock_reached: None,
-                operator,
-                context: Context::new(runtime, scope, at.table_bytes, at.spill.clone(), job.clock.clone()),
-                after: None,
-                merge: WatermarkMerge::new(feeders.len()),
-                feeders,
-                queue: VecDeque::new(),
-                call: Call::None,
-                open,
-                barrier: None,
-                unfinished: None,
-                control: VecDeque::new(),
-                targets,
-                metrics: job.metrics[id].clone(),
-                tally: Tally::default(),
-                pace: Pace::new(at.short_calls),
-                is_source,
-            });
-        }
-        let whereabouts = Whereabouts::new(links.iter().map(|link| link.name.clone()), at.subtask);
-        let cancellation = job.cancellation.clone();
-        Ok(Chain {
-            links,
-            exits,
-            accumulators: Some(accumulators),
-            at: whereabouts,
-            cancellation,
-            perfect_watermarks: at.perfect_watermarks,
-            calls: 0,
-            closed: 0,
-            cuts: Cuts::default(),
-        })
-    }
-
     /// Opens the operators, the last one first, so that an operator can emit as soon as it is open.
     pub fn open(&mut self) -> Result<()> {
         for i in (0..self.links.len()).rev() {
@@ -570,8 +432,4 @@ impl Chain {
     pub fn calls(&self) -> u64 {
         self.calls
     }
-}
-
-fn position(task: &Task, step: usize) -> usize {
-    task.steps.iter().position(|&s| s == step).unwrap_or(0)
 }
