@@ -5,7 +5,7 @@ use crate::base::config::Settings;
 use crate::base::data::Data;
 use crate::base::error::{Error, Result};
 use crate::operator::erased::OneInput;
-use crate::operator::reenter::Reenter;
+use crate::operator::pass::Pass;
 use crate::plan::{Chaining, Node, Operation, PhysicalPlan};
 use std::sync::Arc;
 
@@ -54,7 +54,7 @@ impl<T: Data> DataStream<T> {
         name: &str,
         body: impl FnOnce(&DataStream<T>) -> (DataStream<T>, DataStream<U>),
     ) -> DataStream<U> {
-        let operation = Operation::Operator(Arc::new(|| OneInput::boxed(Reenter::<T>::new())));
+        let operation = Operation::Operator(Arc::new(|| OneInput::boxed(Pass::<T>::new())));
         let mut node = Node::new(name, operation, vec![self.from.clone()]);
         node.chaining = Chaining::Head;
         let head = self.env.add(node);

@@ -4,9 +4,10 @@ use super::bounded_node;
 use crate::api::data_stream::DataStream;
 use crate::base::data::Data;
 use crate::base::sort_key::SortKey;
-use crate::operator::bounded::{Arrangement, AtEnd, Pass};
+use crate::operator::bounded::{Arrangement, AtEnd};
 use crate::operator::erased::OneInput;
 use crate::operator::exchange::{ExchangeType, FnKey, Ranged};
+use crate::operator::pass::Pass;
 use crate::plan::{Bounded, OperatorFactory};
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ fn ranged<T: Data, K: SortKey>(key: impl Fn(&T) -> K + Send + Sync + 'static) ->
 /// Keeps records and passes them on in the order of the edge.
 fn sorting<T: Data>(exchange: Arc<dyn ExchangeType>, arrangement: Arrangement) -> OperatorFactory {
     Arc::new(move || {
-        let pass = OneInput::boxed(Pass::<T>::new());
+        let pass = OneInput::boxed(Pass::<T>::at_end());
         AtEnd::boxed(pass, arrangement, std::slice::from_ref(&exchange))
     })
 }
@@ -73,7 +74,7 @@ impl<T: Data> DataStream<T> {
         let exchange = ranged(key);
         let operation = Bounded {
             streaming: sorting::<T>(exchange.clone(), Arrangement::SortedInOne),
-            batch: Arc::new(|| OneInput::boxed(Pass::<T>::new())),
+            batch: Arc::new(|| OneInput::boxed(Pass::<T>::at_end())),
             batch_exchange: Some(exchange),
             whole: true,
         };

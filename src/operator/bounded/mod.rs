@@ -14,7 +14,6 @@ mod group;
 mod hash_join;
 mod merge_join;
 mod pairs;
-mod pass;
 mod product;
 mod records;
 mod sealed;
@@ -27,7 +26,6 @@ pub use group::{GroupReduce, MapPartition};
 pub use hash_join::{Cross, HashJoin, Meets, Pairs, Probe};
 pub use merge_join::{CoGroup, MergeJoin, SemiJoin};
 pub use pairs::{FullOuter, Inner, LeftOuter, Pairing, RightOuter};
-pub use pass::Pass;
 pub use records::Records;
 
 use super::Context;

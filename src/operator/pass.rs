@@ -1,18 +1,26 @@
-//! Pass: hands records on as they come: what is left to do where the edge has put them into order.
+//! Pass: hands records on as they come: where the edge has put them into order, and at the head of a loop.
 
+use super::{Context, Operator, Out, Progress};
 use crate::base::batch::Batch;
 use crate::base::data::Data;
 use crate::base::error::Result;
-use crate::operator::{Context, Operator, Out, Progress};
 use std::marker::PhantomData;
 
 /// Passes whole batches on.
-pub struct Pass<T>(PhantomData<fn() -> T>);
+pub struct Pass<T> {
+    at_end: bool,
+    types: PhantomData<fn() -> T>,
+}
 
 impl<T> Pass<T> {
     /// The operator.
     pub fn new() -> Self {
-        Pass(PhantomData)
+        Pass { at_end: false, types: PhantomData }
+    }
+
+    /// The operator behind an edge that lets nothing through before the input has ended.
+    pub fn at_end() -> Self {
+        Pass { at_end: true, ..Pass::new() }
     }
 }
 
@@ -31,6 +39,6 @@ impl<T: Data> Operator for Pass<T> {
         Ok(Progress::Done)
     }
     fn emits_at_end(&self) -> bool {
-        true
+        self.at_end
     }
 }
