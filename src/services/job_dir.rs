@@ -22,7 +22,7 @@ use crate::base::codec;
 use crate::base::error::{Error, Result};
 use crate::base::failpoint;
 use crate::base::mutant;
-use crate::base::vfs::{SharedVfs, Vfs, VfsFile, create_dirs};
+use crate::base::vfs::{SharedVfs, Vfs, VfsFile, create_dirs, write_renamed};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::io::{self, ErrorKind};
@@ -255,41 +255,7 @@ pub fn write_small<T: Serialize>(
     let mut name = path.as_os_str().to_os_string();
     name.push(UNFINISHED);
     let unfinished = PathBuf::from(name);
-    match vfs.remove_file(&unfinished) {
-        Err(e) if e.kind() != ErrorKind::NotFound => return Err(Error::io("remove", &unfinished, e)),
-        _ => {}
-    }
-    let written = write_and_rename(vfs, path, &unfinished, &bytes, durability);
-    if written.is_err() {
-        // What cannot be removed here is removed by the next process.
-        let _ = vfs.remove_file(&unfinished);
-    }
-    written
-}
-
-fn write_and_rename(
-    vfs: &dyn Vfs,
-    path: &Path,
-    unfinished: &Path,
-    bytes: &[u8],
-    durability: Durability,
-) -> Result<()> {
-    let mut file = io("create", unfinished, vfs.create(unfinished))?;
-    io("write", unfinished, failpoint::reach("small_file.write"))?;
-    io("write", unfinished, file.append(bytes))?;
-    if durability == Durability::Synced {
-        io("sync", unfinished, failpoint::reach("small_file.sync"))?;
-        io("sync", unfinished, file.sync_data())?;
-    }
-    drop(file);
-    io("rename", path, failpoint::reach("small_file.rename"))?;
-    io("rename", path, vfs.rename(unfinished, path))?;
-    io("sync", path, failpoint::reach("small_file.sync_dir"))?;
-    match path.parent() {
-        _ if mutant::is("directory_not_synced") => Ok(()),
-        Some(dir) if durability == Durability::Synced => io("sync", dir, vfs.sync_dir(dir)),
-        _ => Ok(()),
-    }
+    write_renamed(vfs, path, &unfinished, &bytes, durability == Durability::Synced)
 }
 
 fn io<T>(action: &'static str, path: &Path, result: io::Result<T>) -> Result<T> {

@@ -7,14 +7,14 @@
 //! [`OsVfs`] is the real one. [`MemVfs`] lives in memory and can show what a power loss would leave behind;
 //! [`FaultVfs`] wraps any other and makes chosen operations fail. Both are meant for the tests of users, too.
 
-pub mod dirs;
 pub mod fault;
 pub mod mem;
+pub mod names;
 pub mod os;
 
-pub use dirs::{create_dirs, parent};
 pub use fault::{Fault, FaultPlan, FaultVfs, FileOp};
 pub use mem::{Keep, MemVfs};
+pub use names::{create_anew, create_dirs, parent, write_renamed};
 pub use os::OsVfs;
 
 use std::io;

@@ -17,20 +17,6 @@ pub(super) fn unfinished(path: &Path) -> PathBuf {
     path.with_extension("unfinished")
 }
 
-/// Writes a small file under another name and renames it.
-pub(super) fn write_renamed(vfs: &dyn Vfs, path: &Path, content: &[u8]) -> Result<()> {
-    let unfinished = unfinished(path);
-    match vfs.remove_file(&unfinished) {
-        Err(e) if e.kind() != ErrorKind::NotFound => return Err(Error::io("remove", &unfinished, e)),
-        _ => {}
-    }
-    let mut file = vfs.create(&unfinished).map_err(|e| Error::io("create", &unfinished, e))?;
-    file.append(content).map_err(|e| Error::io("write", &unfinished, e))?;
-    file.sync_data().map_err(|e| Error::io("sync", &unfinished, e))?;
-    drop(file);
-    vfs.rename(&unfinished, path).map_err(|e| Error::io("rename", path, e))
-}
-
 /// The content of a small file.
 pub(super) fn read_all(vfs: &dyn Vfs, path: &Path, bytes_max: u64) -> Result<Vec<u8>> {
     let file = vfs.open(path).map_err(|e| Error::io("open", path, e))?;

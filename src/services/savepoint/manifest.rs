@@ -5,7 +5,7 @@ use crate::base::data::Timestamp;
 use crate::base::error::{Error, Result};
 use crate::base::failpoint;
 use crate::base::rows::TableKind;
-use crate::base::vfs::{SharedVfs, Vfs, create_dirs, parent};
+use crate::base::vfs::{SharedVfs, Vfs, create_dirs, parent, write_renamed};
 use crate::services::checkpoint::{JobTag, OperatorName};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -146,9 +146,9 @@ impl Manifest {
         let sealed = Sealed { format: FORMAT.into(), format_version: VERSION, xxh3, savepoint };
         let mut text = serde_json::to_vec_pretty(&sealed).map_err(broken)?;
         text.push(b'\n');
-        files::write_renamed(&**vfs, &dir.join(MANIFEST), &text)?;
+        let path = dir.join(MANIFEST);
+        write_renamed(&**vfs, &path, &files::unfinished(&path), &text, true)?;
         failpoint::check("savepoint.renamed")?;
-        vfs.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
         vfs.sync_dir(parent(dir)).map_err(|e| Error::io("sync", parent(dir), e))?;
         failpoint::check("savepoint.durable")
     }

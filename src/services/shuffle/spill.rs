@@ -14,9 +14,9 @@ use super::context::{Identity, ShuffleContext};
 use crate::base::error::{Error, Result};
 use crate::base::failpoint;
 use crate::base::mutant;
-use crate::base::vfs::{SharedVfs, VfsFile};
+use crate::base::vfs::{SharedVfs, VfsFile, create_anew};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
@@ -261,17 +261,6 @@ impl SpillWriter {
     }
 }
 
-/// Another file of this name can only be of an attempt that is over.
-fn create_named(vfs: &SharedVfs, path: &Path) -> io::Result<Box<dyn VfsFile>> {
-    match vfs.create(path) {
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-            vfs.remove_file(path)?;
-            vfs.create(path)
-        }
-        created => created,
-    }
-}
-
 /// The spill files of one unit of work: at most one is being written, the others are complete.
 pub(super) struct Spiller {
     context: ShuffleContext,
@@ -331,7 +320,7 @@ impl Spiller {
         let (path, file) = match &self.context.name {
             Some(name) => {
                 let path = dir.join(format!("{name}-{}.rows", self.files.len()));
-                let file = create_named(vfs, &path);
+                let file = create_anew(&**vfs, &path);
                 (path, file)
             }
             None => {

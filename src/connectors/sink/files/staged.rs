@@ -12,10 +12,9 @@ use super::writer::OPEN_BUCKETS_MAX;
 use super::{BUFFER_BYTES, ENCODE_RECORDS};
 use crate::base::error::{Error, Result};
 use crate::base::metrics::Counter;
-use crate::base::vfs::{SharedVfs, VfsFile};
+use crate::base::vfs::{SharedVfs, VfsFile, create_anew};
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use xxhash_rust::xxh3::Xxh3;
 
 /// What a writer is made with.
@@ -70,7 +69,9 @@ impl<E> StagedPart<E> {
         }
         let file = match (&mut self.file, self.bytes) {
             (Some(file), _) => file,
-            (none, 0) => none.insert(create(vfs, &self.path)?),
+            (none, 0) => {
+                none.insert(create_anew(&**vfs, &self.path).map_err(|e| Error::io("create", &self.path, e))?)
+            }
             (none, _) => {
                 none.insert(vfs.open_append(&self.path).map_err(|e| Error::io("open", &self.path, e))?)
             }
@@ -218,18 +219,6 @@ impl<F, E, B> StagedWriter<F, E, B> {
         self.is_finished = true;
         Ok(files)
     }
-}
-
-/// A file of the same attempt can only be of a process that died: the job was resumed.
-fn create(vfs: &SharedVfs, path: &Path) -> Result<Box<dyn VfsFile>> {
-    match vfs.create(path) {
-        Err(e) if e.kind() == ErrorKind::AlreadyExists => {
-            vfs.remove_file(path).map_err(|e| Error::io("remove", path, e))?;
-            vfs.create(path)
-        }
-        created => created,
-    }
-    .map_err(|e| Error::io("create", path, e))
 }
 
 impl<F, E, B> Drop for StagedWriter<F, E, B> {

@@ -23,7 +23,7 @@ use super::names::{finished_part, is_part_path};
 use super::parts::create_bucket;
 use super::scan::scan;
 use crate::base::error::{Error, Result};
-use crate::base::vfs::{Vfs, VfsFile};
+use crate::base::vfs::{Vfs, VfsFile, write_renamed};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -311,13 +311,7 @@ impl Staging {
         let bytes = serde_json::to_vec(&manifest)
             .map_err(|e| Error::Internal(format!("a commit manifest cannot be written: {e}")))?;
         let (unfinished, path) = (staging.join(MANIFEST_UNFINISHED), staging.join(MANIFEST));
-        remove_file(vfs, &unfinished)?;
-        let mut file = io("create", &unfinished, vfs.create(&unfinished))?;
-        io("write", &unfinished, file.append(&bytes))?;
-        io("sync", &unfinished, file.sync_data())?;
-        drop(file);
-        io("rename", &path, vfs.rename(&unfinished, &path))?;
-        io("sync", staging, vfs.sync_dir(staging))?;
+        write_renamed(vfs, &path, &unfinished, &bytes, true)?;
         Ok(manifest)
     }
 

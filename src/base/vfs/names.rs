@@ -1,0 +1,103 @@
+//! Names: of directories that survive a power loss, of files that are whole or not there, of files that take a place.
+
+use super::{Vfs, VfsFile};
+use crate::base::error::{Error, Result};
+use crate::base::{failpoint, mutant};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+/// The directory above; the current one above a relative name.
+pub fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Creates a directory and what is missing above it, durably, and notes what it creates, outermost first: before it
+/// does, so that after an error nothing is forgotten.
+///
+/// # Errors
+/// If one cannot be looked up, created or synced; they name it.
+pub fn create_dirs(vfs: &dyn Vfs, dir: &Path, created: &mut Vec<PathBuf>) -> Result<()> {
+    let mut missing = Vec::new();
+    for dir in dir.ancestors().take_while(|path| !path.as_os_str().is_empty()) {
+        match vfs.metadata(dir) {
+            Ok(_) => break,
+            Err(e) if e.kind() == ErrorKind::NotFound => missing.push(dir.to_path_buf()),
+            Err(e) => return Err(Error::io("open", dir, e)),
+        }
+    }
+    missing.reverse();
+    for dir in missing {
+        created.push(dir.clone());
+        vfs.create_dir_all(&dir).map_err(|e| Error::io("create", &dir, e))?;
+        vfs.sync_dir(parent(&dir)).map_err(|e| Error::io("sync", parent(&dir), e))?;
+    }
+    Ok(())
+}
+
+/// Creates a file; another one of this name can only be of an attempt that is over, and goes.
+///
+/// # Errors
+/// Those of removing the old and creating the new one.
+pub fn create_anew(vfs: &dyn Vfs, path: &Path) -> io::Result<Box<dyn VfsFile>> {
+    match vfs.create(path) {
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+            vfs.remove_file(path)?;
+            vfs.create(path)
+        }
+        created => created,
+    }
+}
+
+/// Writes a small file under another name, `unfinished`, and renames it: it is there whole or not at all; if it is `synced`,
+/// after a power loss, too.
+///
+/// # Errors
+/// When it cannot be written; one of this name from before is then still there.
+pub fn write_renamed(
+    vfs: &dyn Vfs,
+    path: &Path,
+    unfinished: &Path,
+    content: &[u8],
+    synced: bool,
+) -> Result<()> {
+    match vfs.remove_file(unfinished) {
+        Err(e) if e.kind() != ErrorKind::NotFound => return Err(Error::io("remove", unfinished, e)),
+        _ => {}
+    }
+    let written = write_and_rename(vfs, path, unfinished, content, synced);
+    if written.is_err() {
+        // What cannot be removed here is removed by who writes next.
+        let _ = vfs.remove_file(unfinished);
+    }
+    written
+}
+
+fn write_and_rename(
+    vfs: &dyn Vfs,
+    path: &Path,
+    unfinished: &Path,
+    content: &[u8],
+    synced: bool,
+) -> Result<()> {
+    fn io<T>(action: &'static str, path: &Path, result: io::Result<T>) -> Result<T> {
+        result.map_err(|e| Error::io(action, path, e))
+    }
+    let mut file = io("create", unfinished, vfs.create(unfinished))?;
+    io("write", unfinished, failpoint::reach("small_file.write"))?;
+    io("write", unfinished, file.append(content))?;
+    if synced {
+        io("sync", unfinished, failpoint::reach("small_file.sync"))?;
+        io("sync", unfinished, file.sync_data())?;
+    }
+    drop(file);
+    io("rename", path, failpoint::reach("small_file.rename"))?;
+    io("rename", path, vfs.rename(unfinished, path))?;
+    io("sync", path, failpoint::reach("small_file.sync_dir"))?;
+    if synced && !mutant::is("directory_not_synced") {
+        io("sync", parent(path), vfs.sync_dir(parent(path)))?;
+    }
+    Ok(())
+}
