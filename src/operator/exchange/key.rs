@@ -26,7 +26,13 @@ impl<T: Data, K: Key, F: Fn(&T) -> K + Send + Sync + 'static> KeySelector<T, K> 
         (self.0)(record)
     }
     fn keys(&self, records: &[T], into: &mut Vec<K>) {
-        into.extend(records.iter().map(&self.0));
+        into.reserve(records.len());
+        for (record, place) in records.iter().zip(into.spare_capacity_mut()) {
+            // Straight to its place: a key of several words that is passed on by `extend` is built on the stack first.
+            place.write((self.0)(record));
+        }
+        // SAFETY: there was room for as many keys as there are records, so each has been written.
+        unsafe { into.set_len(into.len() + records.len()) };
     }
     fn hashes(&self, records: &[T], into: &mut Vec<u64>) {
         into.extend(records.iter().map(|record| hash_of(&(self.0)(record))));
