@@ -42,7 +42,7 @@ fn run(args: Args) -> mainstem::Result<JobResult> {
     let counts = env
         .read(TextSource::new(args.input))
         .name("lines")
-        .flat_map(|line, out| words(&line).for_each(|word| out.emit(CompactString::from(word))))
+        .flat_map(|line, out| words(&line).for_each(|word| out.emit(KeyString::from(word))))
         .name("words")
         .key_by(|word| word.clone())
         .count()

@@ -56,5 +56,5 @@ pub use crate::semantics::window::{
     DeltaTrigger, EventTimeTrigger, GlobalWindows, NeverTrigger, ProcessingTimeTrigger, PurgingTrigger,
     Sessions, Sliding, TimeDomain, TimeEvictor, Tumbling, Window,
 };
-pub use crate::text::words;
+pub use crate::text::{KeyString, words};
 pub use compact_str::CompactString;

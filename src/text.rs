@@ -1,10 +1,14 @@
-//! Text: cutting lines into words, many bytes at a time.
+//! Text: cutting lines into words, many bytes at a time; strings made for being keys.
 //!
 //! Place: called by user functions, for example in a `flat_map` over the lines of a text source.
 //! Method: 64 bytes are classified at once into a bit each (white space or not); where a bit differs from its
 //! neighbour a word starts or ends, so a word costs two bit scans however long it is. White space outside of ASCII
 //! starts with one of four bytes; only at these are the following bytes looked at.
 //! Invariants: the words are those of [`str::split_whitespace`], for every string.
+
+mod key_string;
+
+pub use key_string::KeyString;
 
 /// White space of one byte: U+0009 to U+000D and the space, as in [`char::is_whitespace`].
 const SPACE: u8 = b' ';
@@ -53,7 +57,7 @@ impl<'a> Words<'a> {
     #[inline]
     fn next_edges(&mut self) -> bool {
         let bytes = self.text.as_bytes();
-        if self.next_block >= bytes.len() {
+        if self.next_block > bytes.len() {
             return false;
         }
         let at = self.next_block;
@@ -123,32 +127,30 @@ impl<'a> Iterator for Words<'a> {
     fn fold<A, F: FnMut(A, &'a str) -> A>(mut self, init: A, mut f: F) -> A {
         let text = self.text;
         let mut acc = init;
+        // Where the word begins that the next end belongs to, if that is in an earlier block.
         let mut begun = None;
         loop {
-            if let Some(from) = begun
-                && self.edges != 0
-            {
-                acc = f(acc, &text[from..self.take_edge()]);
-                begun = None;
-            }
             // Two chains of bit scans that do not wait for each other.
             let mut starts = self.edges & !self.spaces;
             let mut ends = self.edges & self.spaces;
             while ends != 0 {
-                let from = self.block + starts.trailing_zeros() as usize;
                 let to = self.block + ends.trailing_zeros() as usize;
-                starts &= starts - 1;
                 ends &= ends - 1;
-                acc = f(acc, &text[from..to]);
+                let from = begun.take().unwrap_or_else(|| {
+                    let from = self.block + starts.trailing_zeros() as usize;
+                    starts &= starts - 1;
+                    from
+                });
+                // SAFETY: both are offsets in the text, or its end, where whole characters begin: edges lie before
+                // and behind white space, and that is marked as the whole characters it consists of. Each end has a
+                // start before it, since edges alternate.
+                acc = f(acc, unsafe { text.get_unchecked(from..to) });
             }
             if starts != 0 {
                 begun = Some(self.block + starts.trailing_zeros() as usize);
             }
             if !self.next_edges() {
-                return match begun {
-                    Some(from) => f(acc, &text[from..]),
-                    None => acc,
-                };
+                return acc;
             }
         }
     }

@@ -14,11 +14,9 @@ use mainstem::prelude::*;
 use std::time::Duration;
 use total::{TotalSink, environment, sums};
 
-fn word_counts(job: &Job, env: &Environment) -> DataStream<(CompactString, u64)> {
+fn word_counts(job: &Job, env: &Environment) -> DataStream<(KeyString, u64)> {
     env.read(TextSource::path(words::path(&job.data, job.records)))
-        .flat_map(|line, out| {
-            mainstem::text::words(&line).for_each(|word| out.emit(CompactString::from(word)))
-        })
+        .flat_map(|line, out| mainstem::text::words(&line).for_each(|word| out.emit(KeyString::from(word))))
         .key_by(|word| word.clone())
         .count()
 }
@@ -27,7 +25,7 @@ pub fn word_count_batch(job: &Job) -> ProgramResult {
     let env = environment(ExecutionMode::Batch);
     let counts = word_counts(job, &env);
     counts.sink_to(CsvSink::csv(&job.out).overwrite(true));
-    let (sink, totals) = TotalSink::new(|total: &mut [u64; 2], (_, count): (CompactString, u64)| {
+    let (sink, totals) = TotalSink::new(|total: &mut [u64; 2], (_, count): (KeyString, u64)| {
         total[0] += count;
         total[1] += 1;
     });
@@ -39,7 +37,7 @@ pub fn word_count_batch(job: &Job) -> ProgramResult {
 
 pub fn word_count_streaming(job: &Job) -> ProgramResult {
     let env = environment(ExecutionMode::Streaming);
-    let (sink, totals) = TotalSink::new(|total: &mut [u64; 2], (_, count): (CompactString, u64)| {
+    let (sink, totals) = TotalSink::new(|total: &mut [u64; 2], (_, count): (KeyString, u64)| {
         total[0] += 1;
         total[1] += (count == 1) as u64;
     });

@@ -124,7 +124,7 @@ macro_rules! bytes {
         $(impl SortKey for $type {
             #[inline(always)]
             fn prefix(&self) -> u64 {
-                first_bytes(self.as_ref())
+                first_bytes(AsRef::<[u8]>::as_ref(self))
             }
             fn compare_encoded(a: &[u8], b: &[u8]) -> Ordering {
                 behind_length(a).cmp(behind_length(b))
@@ -133,7 +133,7 @@ macro_rules! bytes {
     };
 }
 
-bytes!(String, Vec<u8>, compact_str::CompactString);
+bytes!(String, Vec<u8>, compact_str::CompactString, crate::text::KeyString);
 
 impl<K: SortKey> SortKey for Option<K> {
     fn prefix(&self) -> u64 {
