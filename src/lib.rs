@@ -74,7 +74,7 @@
 //! # Layers
 //!
 //! Folders are layers, and dependencies point down only: [`api`] on [`executors`] and [`connectors`], these on [`plan`],
-//! then [`operator`], [`semantics`], [`services`], and [`base`] with [`text`] at the bottom; [`testing`] stands on [`api`].
+//! then [`operator`], [`semantics`], [`services`], [`text`] and [`base`] at the bottom; [`testing`] stands on [`api`].
 //! Operators know no
 //! threads, files or modes; both executors drive the same ones. The traits and types below `api` that are public serve
 //! connectors and operators of your own; `ARCHITECTURE.md` tells the rest.

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 /// The folders (or files) of `src`, lowest first, with what a layer may use beside those below it. `connectors` and
 /// `executors` rest on the same contracts and do not know each other.
 const LAYERS: &[&[&str]] = &[
-    &["base", "text"],
+    &["base"],
+    &["text"],
     &["services"],
     &["semantics"],
     &["operator"],

@@ -43,7 +43,7 @@ pub trait SortKey: Key {
 }
 
 /// The first eight bytes as a number, zeros where there are fewer.
-pub(super) fn first_bytes(bytes: &[u8]) -> u64 {
+pub(crate) fn first_bytes(bytes: &[u8]) -> u64 {
     match bytes.first_chunk::<8>() {
         Some(&head) => u64::from_be_bytes(head),
         None => {
@@ -55,7 +55,7 @@ pub(super) fn first_bytes(bytes: &[u8]) -> u64 {
 }
 
 /// The bytes of a string or a vector of bytes, which the codec puts behind their length.
-fn behind_length(encoded: &[u8]) -> &[u8] {
+pub(crate) fn behind_length(encoded: &[u8]) -> &[u8] {
     let length = encoded.iter().position(|byte| byte & 0x80 == 0).map_or(encoded.len(), |last| last + 1);
     &encoded[length..]
 }
@@ -124,7 +124,7 @@ macro_rules! bytes {
         $(impl SortKey for $type {
             #[inline(always)]
             fn prefix(&self) -> u64 {
-                first_bytes(AsRef::<[u8]>::as_ref(self))
+                first_bytes(self.as_ref())
             }
             fn compare_encoded(a: &[u8], b: &[u8]) -> Ordering {
                 behind_length(a).cmp(behind_length(b))
@@ -133,7 +133,7 @@ macro_rules! bytes {
     };
 }
 
-bytes!(String, Vec<u8>, compact_str::CompactString, crate::text::KeyString);
+bytes!(String, Vec<u8>, compact_str::CompactString);
 
 impl<K: SortKey> SortKey for Option<K> {
     fn prefix(&self) -> u64 {

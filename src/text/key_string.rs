@@ -8,6 +8,7 @@
 //! strings of Umbra, Neumann and Freitag, 2020, are of this kind.)
 //! Invariants: a string that fits is inline, always; so a short one is never equal to a long one.
 
+use crate::base::sort_key::{SortKey, behind_length, first_bytes};
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
@@ -213,6 +214,16 @@ impl Ord for KeyString {
 impl PartialOrd for KeyString {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
+    }
+}
+
+impl SortKey for KeyString {
+    #[inline(always)]
+    fn prefix(&self) -> u64 {
+        first_bytes(self.as_bytes())
+    }
+    fn compare_encoded(a: &[u8], b: &[u8]) -> Ordering {
+        behind_length(a).cmp(behind_length(b))
     }
 }
 
