@@ -7,7 +7,7 @@
 //! more. Gone with the process. Records come back without timestamps if they had none.
 
 use crate::base::batch::{BATCH_RECORDS, Batch};
-use crate::base::codec::{decode, encode};
+use crate::base::codec::encode;
 use crate::base::data::Data;
 use crate::base::error::{Error, Result};
 use crate::base::hash::hash_of;
@@ -239,7 +239,7 @@ impl<T: Data> SplitReader for KeptReader<T> {
                 break;
             }
             let Some(row) = self.rows.next_row()? else { return Ok(Poll::End) };
-            let record = decode(row.value)?;
+            let record = row.decode_value()?;
             match row.timestamp {
                 Some(timestamp) => out.emit_at(record, timestamp),
                 None => out.emit(record),

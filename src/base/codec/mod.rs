@@ -32,6 +32,35 @@ pub fn encode<T: Serialize>(value: &T, into: &mut Vec<u8>) -> Result<()> {
 /// Reads one value that fills `bytes` exactly.
 #[inline]
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    decode_within(bytes, bytes.len())
+}
+
+/// Reads one value that fills the first `len` of `bytes` exactly. Numbers are read faster where more bytes follow.
+#[inline(always)]
+pub fn decode_within<T: DeserializeOwned>(bytes: &[u8], len: usize) -> Result<T> {
+    // One `match`: each time a value is moved from one `Result` to the next, it is read before it has been written.
+    let mut decoder = Decoder::new(bytes);
+    match T::deserialize(&mut decoder) {
+        Ok(value) if bytes.len() - decoder.rest().len() == len => Ok(value),
+        _ => decode_exactly(bytes.get(..len).unwrap_or(bytes)),
+    }
+}
+
+/// Appends what [`decode_within`] would return.
+#[inline(always)]
+pub fn decode_onto<T: DeserializeOwned>(bytes: &[u8], len: usize, into: &mut Vec<T>) -> Result<()> {
+    let mut decoder = Decoder::new(bytes);
+    match T::deserialize(&mut decoder) {
+        Ok(value) if bytes.len() - decoder.rest().len() == len => into.push(value),
+        _ => into.push(decode_exactly(bytes.get(..len).unwrap_or(bytes))?),
+    }
+    Ok(())
+}
+
+/// The same where it did not go well: says why.
+#[cold]
+#[inline(never)]
+fn decode_exactly<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     match decode_front(bytes)? {
         (value, []) => Ok(value),
         (_, rest) => Err(unreadable::<T>(format!("{} bytes are left over", rest.len()))),

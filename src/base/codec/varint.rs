@@ -36,7 +36,19 @@ fn put_long(mut number: u64, into: &mut Vec<u8>) {
 /// Takes a number of at most `bits` bits from the front of `bytes`; none if there is no such number.
 #[inline(always)]
 pub(super) fn take(bytes: &mut &[u8], bits: u32) -> Option<u64> {
-    let word = first_word(bytes);
+    let Some(word) = bytes.first_chunk::<8>() else { return take_near_end(bytes, bits) };
+    take_word(u64::from_le_bytes(*word), bytes, bits)
+}
+
+/// From the end of what there is.
+#[inline(never)]
+fn take_near_end(bytes: &mut &[u8], bits: u32) -> Option<u64> {
+    take_word(last_word(bytes), bytes, bits)
+}
+
+/// Takes a number whose first bytes are `word`.
+#[inline(always)]
+fn take_word(word: u64, bytes: &mut &[u8], bits: u32) -> Option<u64> {
     let ends = !word & MORE;
     if ends == 0 {
         return take_slowly(bytes, bits);
@@ -47,12 +59,9 @@ pub(super) fn take(bytes: &mut &[u8], bits: u32) -> Option<u64> {
     (bits >= WORD_BITS || number >> bits == 0).then_some(number)
 }
 
-/// The first eight bytes, or all there are and zeros.
+/// Fewer than eight bytes, and zeros.
 #[inline(always)]
-fn first_word(bytes: &[u8]) -> u64 {
-    if let Some(word) = bytes.first_chunk::<8>() {
-        return u64::from_le_bytes(*word);
-    }
+fn last_word(bytes: &[u8]) -> u64 {
     if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
         // They overlap, with equal bits.
         let shift = 8 * (bytes.len() - 4);

@@ -20,6 +20,7 @@ use crate::semantics::state::{KeyTable, Slot, Upsert};
 use crate::services::shuffle::{self, MergeInput, Partitioning, Remainder, ShuffleContext, SortBuffer};
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::vec::Drain;
 
 /// Entries handed to the output before it is asked whether it is full.
 const DRAIN_ENTRIES: usize = 256;
@@ -31,8 +32,6 @@ pub struct Merge<K, T, F: Fold<K, T>> {
     /// The highest timestamp of each entry, where records have timestamps.
     timestamps: Vec<Timestamp>,
     heap: HeapEstimate,
-    keys: Vec<K>,
-    accs: Vec<F::Acc>,
     hashes: Vec<u64>,
     runs: Option<SortBuffer>,
     stage: Stage<K, F::Acc>,
@@ -59,8 +58,6 @@ impl<K: Key, T: Data, F: Fold<K, T>> Merge<K, T, F> {
             table: KeyTable::new(),
             timestamps: Vec::new(),
             heap: HeapEstimate::default(),
-            keys: Vec::new(),
-            accs: Vec::new(),
             hashes: Vec::new(),
             runs: None,
             stage: Stage::Reading,
@@ -128,18 +125,11 @@ impl<K: Key, T: Data, F: Fold<K, T>> Merge<K, T, F> {
     }
 
     fn fold_into_table(&mut self, batch: &mut Batch<(K, F::Acc)>) -> Result<()> {
-        self.keys.clear();
-        self.accs.clear();
-        for (key, acc) in batch.values.drain(..) {
-            self.keys.push(key);
-            self.accs.push(acc);
-        }
         self.hashes.clear();
-        self.hashes.extend(self.keys.iter().map(hash_of));
+        self.hashes.extend(batch.values.iter().map(|(key, _)| hash_of(key)));
         let mut rows = Rows {
             fold: &mut self.fold,
-            keys: &self.keys,
-            accs: self.accs.drain(..),
+            partials: batch.values.drain(..),
             batch_timestamps: &batch.timestamps,
             timestamps: &mut self.timestamps,
             heap: &mut self.heap,
@@ -179,7 +169,7 @@ impl<K: Key, T: Data, F: Fold<K, T>> Merge<K, T, F> {
                 self.stage = Stage::Reading;
                 return Ok(Progress::Done);
             };
-            let acc: F::Acc = decode(row.value)?;
+            let acc: F::Acc = row.decode_value()?;
             let ended = match current {
                 Some((_, folded)) if !row.new_key => {
                     self.fold.merge(folded, acc);
@@ -197,24 +187,24 @@ impl<K: Key, T: Data, F: Fold<K, T>> Merge<K, T, F> {
     }
 }
 
-struct Rows<'a, K, T, F: Fold<K, T>, I: Iterator<Item = F::Acc>> {
+struct Rows<'a, K, T, F: Fold<K, T>> {
     fold: &'a mut F,
-    keys: &'a [K],
-    accs: I,
+    /// The table asks for them in order: the first is the one it is at.
+    partials: Drain<'a, (K, F::Acc)>,
     batch_timestamps: &'a [Timestamp],
     timestamps: &'a mut Vec<Timestamp>,
     heap: &'a mut HeapEstimate,
     types: PhantomData<fn(T)>,
 }
 
-impl<K: Key, T: Data, F: Fold<K, T>, I: Iterator<Item = F::Acc>> Upsert<K, F::Acc> for Rows<'_, K, T, F, I> {
+impl<K: Key, T: Data, F: Fold<K, T>> Upsert<K, F::Acc> for Rows<'_, K, T, F> {
     #[inline(always)]
-    fn is_key(&self, i: usize, key: &K) -> bool {
-        self.keys[i] == *key
+    fn is_key(&self, _: usize, key: &K) -> bool {
+        self.partials.as_slice().first().is_some_and(|partial| partial.0 == *key)
     }
     #[inline(always)]
     fn found(&mut self, i: usize, slot: Slot, acc: &mut F::Acc) -> Result<()> {
-        let later = self.accs.next().ok_or_else(super::combine::out_of_records)?;
+        let (_, later) = self.partials.next().ok_or_else(super::combine::out_of_records)?;
         self.fold.merge(acc, later);
         if let Some(&timestamp) = self.batch_timestamps.get(i) {
             let highest = &mut self.timestamps[slot as usize];
@@ -224,11 +214,10 @@ impl<K: Key, T: Data, F: Fold<K, T>, I: Iterator<Item = F::Acc>> Upsert<K, F::Ac
     }
     #[inline(always)]
     fn insert(&mut self, i: usize, _slot: Slot) -> Result<(K, F::Acc)> {
-        let acc = self.accs.next().ok_or_else(super::combine::out_of_records)?;
+        let entry = self.partials.next().ok_or_else(super::combine::out_of_records)?;
         if let Some(&timestamp) = self.batch_timestamps.get(i) {
             self.timestamps.push(timestamp);
         }
-        let entry = (self.keys[i].clone(), acc);
         self.heap.inserted(&entry);
         Ok(entry)
     }

@@ -1,6 +1,5 @@
 //! Records: the records of a subtask or of a key as an iterator, read from memory and then from disk.
 
-use crate::base::codec::decode;
 use crate::base::data::Data;
 use crate::base::error::{Error, Result};
 use crate::services::shuffle::{Concat, MergeInput};
@@ -58,7 +57,7 @@ impl<T: Data> Records<T> {
     fn next_of_rest(&mut self) -> Option<T> {
         let rows = self.rest.as_mut()?;
         let next = match rows.next_row() {
-            Ok(Some(row)) => decode(row.value).map(Some),
+            Ok(Some(row)) => row.decode_value().map(Some),
             Ok(None) => Ok(None),
             Err(e) => Err(e),
         };

@@ -13,7 +13,7 @@ use crate::base::data::{Data, Key, Timestamp};
 use crate::base::error::{Error, Result};
 use crate::operator::output::BATCH_BYTES;
 use crate::services::shuffle::{
-    Concat, KeyOrder, Merge, PartitionBuffer, Partitioning as Ranges, Remainder, ShuffleContext,
+    Concat, KeyOrder, Merge, PartitionBuffer, Partitioning as Ranges, Remainder, RowRef, ShuffleContext,
     ShuffleOutput, SortBuffer,
 };
 use std::marker::PhantomData;
@@ -260,6 +260,15 @@ impl<T> TypedReader<T> {
 const READ_BYTES: usize = BATCH_BYTES as usize;
 
 #[inline(always)]
+fn push_row<T: Data>(batch: &mut Batch<T>, row: &RowRef<'_>) -> Result<()> {
+    row.decode_value_onto(&mut batch.values)?;
+    if let Some(timestamp) = row.timestamp {
+        batch.timestamps.push(timestamp);
+    }
+    Ok(())
+}
+
+#[inline(always)]
 fn push<T>(batch: &mut Batch<T>, value: T, timestamp: Option<Timestamp>) {
     batch.values.push(value);
     if let Some(timestamp) = timestamp {
@@ -278,7 +287,7 @@ impl<T: Data> RowReader for TypedReader<T> {
         let (input, mut bytes) = (row.input, 0);
         loop {
             bytes += row.value.len();
-            push(batch, decode(row.value)?, row.timestamp);
+            push_row(batch, &row)?;
             row = match from.next_row()? {
                 None => return Ok(ReadState::End),
                 Some(next) if next.new_key => return Ok(ReadState::KeyEnd),
@@ -295,7 +304,7 @@ impl<T: Data> RowReader for TypedReader<T> {
         let (input, mut bytes) = (row.input, 0);
         loop {
             bytes += row.value.len();
-            push(batch, decode(row.value)?, row.timestamp);
+            push_row(batch, &row)?;
             row = match from.next_row()? {
                 None => return Ok(ReadState::End),
                 Some(next) if next.input != input => return Ok(ReadState::OtherInput),
@@ -316,8 +325,7 @@ impl<T: Data> RowReader for TypedReader<T> {
         while batch.len() < max && bytes < READ_BYTES {
             let Some(row) = from.next_row()? else { return Ok(ReadState::End) };
             bytes += row.value.len();
-            let value: T = decode(row.value)?;
-            push(batch, value, row.timestamp);
+            push_row(batch, &row)?;
         }
         Ok(ReadState::Full)
     }

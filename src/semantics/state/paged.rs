@@ -112,14 +112,20 @@ impl<T> Paged<T> {
     }
 
     /// Appends an element; its index is the length before.
-    #[inline]
+    #[inline(always)]
     pub fn push(&mut self, value: T) {
         let page = self.len >> Self::SHIFT;
         if page == self.pages.len() {
-            self.pages.push(if page == 0 { Vec::new() } else { Vec::with_capacity(Self::PAGE_LEN) });
+            self.add_page();
         }
         self.pages[page].push(value);
         self.len += 1;
+    }
+
+    #[cold]
+    fn add_page(&mut self) {
+        let elements = if self.pages.is_empty() { 0 } else { Self::PAGE_LEN };
+        self.pages.push(Vec::with_capacity(elements));
     }
 
     /// The elements in order.

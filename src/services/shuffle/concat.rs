@@ -61,6 +61,7 @@ impl Concat {
             input: cursor.input,
             key: cursor.key(),
             value: cursor.value(),
+            from_value: cursor.from_value(),
             new_key: false,
         }))
     }

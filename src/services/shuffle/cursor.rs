@@ -8,12 +8,13 @@ use super::row::{NEW, SAME, first_hash, take_i64, take_u64, take_varint};
 use super::run::{MemoryBlocks, Place, Segment};
 use super::spill::{BlockLengths, HEADER_BYTES, SpillFile};
 use crate::base::error::{Error, Result};
+use bytes::Bytes;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 /// A position in a segment.
 pub(super) struct Cursor {
-    block: Arc<[u8]>,
+    block: Bytes,
     end: usize,
     at: usize,
     pub(super) timestamps: bool,
@@ -87,7 +88,7 @@ impl Cursor {
                     Error::Internal(format!("partition {partition} of a shuffle is read after its release"))
                 })?;
                 let next = first_block(&|i| first_hash(&blocks[i]), blocks.len());
-                (Arc::default(), Feed::Memory { blocks, next })
+                (Bytes::new(), Feed::Memory { blocks, next })
             }
             Place::File { file, offset, first_sequence, blocks, heads, .. } => {
                 let file = files.get(*file).cloned().flatten().ok_or_else(|| {
@@ -106,7 +107,7 @@ impl Cursor {
                     length: 0,
                     stored: Vec::with_capacity(segment.cursor_bytes() - raw),
                 };
-                (vec![0; raw].into(), feed)
+                (Bytes::from(vec![0; raw]), feed)
             }
         };
         let (key, value) = ((0, 0), (0, 0));
@@ -145,6 +146,11 @@ impl Cursor {
     #[inline(always)]
     pub(super) fn value(&self) -> &[u8] {
         &self.block[self.value.0..self.value.1]
+    }
+    /// The value of the current row and what follows in the block.
+    #[inline(always)]
+    pub(super) fn from_value(&self) -> &[u8] {
+        &self.block[self.value.0..self.end]
     }
     /// Whether the current row has another key than the row before it in this segment.
     #[inline(always)]
@@ -220,10 +226,12 @@ impl Cursor {
             }
             Feed::File { file, partition, sequence, offset, blocks, next, stored, length } => {
                 let Some(&lengths) = blocks.get(*next) else { return Ok(false) };
-                let raw = Arc::get_mut(&mut self.block)
-                    .ok_or_else(|| Error::Internal("the buffer of a cursor is shared".to_string()))?;
+                let mut raw = std::mem::take(&mut self.block)
+                    .try_into_mut()
+                    .map_err(|_| Error::Internal("the buffer of a cursor is shared".to_string()))?;
                 *offset += *length;
-                file.read_block(*offset, *partition, *sequence, lengths, stored, raw)?;
+                file.read_block(*offset, *partition, *sequence, lengths, stored, &mut raw)?;
+                self.block = raw.freeze();
                 self.end = lengths.raw as usize;
                 *next += 1;
                 *sequence += 1;

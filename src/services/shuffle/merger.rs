@@ -208,6 +208,7 @@ impl Merger {
             input: cursor.input,
             key: cursor.key(),
             value: cursor.value(),
+            from_value: cursor.from_value(),
             new_key,
         }
     }

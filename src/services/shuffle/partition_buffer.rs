@@ -12,6 +12,7 @@ use super::run::{BLOCK_OVERHEAD_BYTES, Run, RunBuilder};
 use super::sort_buffer::{Remainder, refused};
 use super::spill::Spiller;
 use crate::base::error::{Error, Result};
+use bytes::Bytes;
 
 /// First size of an open block.
 const OPEN_BLOCK_BYTES_MIN: usize = 256;
@@ -19,8 +20,11 @@ const OPEN_BLOCK_BYTES_MIN: usize = 256;
 #[derive(Default)]
 struct Partition {
     /// Full blocks and their rows.
-    sealed: Vec<(Box<[u8]>, u64)>,
+    sealed: Vec<(Bytes, u64)>,
+    /// The block that is being filled, with zeros where nothing is yet.
     open: Vec<u8>,
+    /// Where its next row goes.
+    at: usize,
     open_rows: u64,
 }
 
@@ -66,7 +70,7 @@ impl PartitionBuffer {
         }
         let need = value.len() + HEAD_BYTES_MAX;
         match self.partitions.get(partition) {
-            Some(to) if to.open.capacity() - to.open.len() >= need => {}
+            Some(to) if to.open.len() - to.at >= need => {}
             Some(_) => self.make_room(partition, need)?,
             None => {
                 return Err(Error::Internal(format!(
@@ -76,20 +80,18 @@ impl PartitionBuffer {
             }
         }
         let to = &mut self.partitions[partition];
-        let start = to.open.len();
-        to.open.resize(start + need, 0);
-        let mark = if start == 0 { NEW } else { SAME };
-        let mut at = put_varint(&mut to.open, start, (value.len() as u64) << 2 | mark as u64);
+        let mark = if to.at == 0 { NEW } else { SAME };
+        let row = &mut to.open[to.at..to.at + need];
+        let mut at = put_varint(row, 0, (value.len() as u64) << 2 | mark as u64);
         if mark != SAME {
             // Hash 0 and an empty key, once per block.
             at += 9;
         }
         if let Some(timestamp) = timestamp {
-            to.open[at..at + 8].copy_from_slice(&timestamp.to_le_bytes());
+            row[at..at + 8].copy_from_slice(&timestamp.to_le_bytes());
             at += 8;
         }
-        at = put_bytes(&mut to.open, at, value);
-        to.open.truncate(at);
+        to.at += put_bytes(row, at, value);
         to.open_rows += 1;
         Ok(())
     }
@@ -98,9 +100,9 @@ impl PartitionBuffer {
     #[cold]
     fn make_room(&mut self, partition: usize, need: usize) -> Result<()> {
         let to = &mut self.partitions[partition];
-        let (len, held) = (to.open.len(), to.open.capacity());
-        let is_full = len > 0 && len + need > self.block_bytes;
-        let wanted = if is_full { need } else { len + need };
+        let (at, held) = (to.at, to.open.len());
+        let is_full = at > 0 && at + need > self.block_bytes;
+        let wanted = if is_full { need } else { at + need };
         let capacity = (2 * held).clamp(OPEN_BLOCK_BYTES_MIN, self.block_bytes).max(wanted);
         // Growing holds the old and the new block for a moment.
         let reserve = self.spiller.memory_bytes() + 2 * self.block_bytes;
@@ -111,9 +113,13 @@ impl PartitionBuffer {
             to.seal(&mut self.used);
         }
         let to = &mut self.partitions[partition];
-        let before = to.open.capacity();
-        to.open.reserve_exact(capacity - to.open.len().min(capacity));
-        self.used += to.open.capacity() - before;
+        self.used += capacity - to.open.len().min(capacity);
+        if to.open.is_empty() {
+            to.open = vec![0; capacity];
+        } else {
+            to.open.reserve_exact(capacity - to.open.len());
+            to.open.resize(capacity, 0);
+        }
         Ok(())
     }
 
@@ -149,7 +155,7 @@ impl PartitionBuffer {
             for (index, mut partition) in std::mem::take(&mut self.partitions).into_iter().enumerate() {
                 partition.seal(&mut self.used);
                 for (block, rows) in partition.sealed {
-                    builder.add(index, &block, rows, &mut self.spiller)?;
+                    builder.add_owned(index, block, rows, &mut self.spiller)?;
                     has_rows = true;
                 }
                 self.partitions.push(Partition::default());
@@ -166,12 +172,13 @@ impl PartitionBuffer {
 impl Partition {
     /// Makes the open block a full one of exact size.
     fn seal(&mut self, used: &mut usize) {
-        let open = std::mem::take(&mut self.open);
-        *used -= open.capacity();
+        let mut open = std::mem::take(&mut self.open);
+        *used -= open.len();
+        open.truncate(std::mem::take(&mut self.at));
         let rows = std::mem::take(&mut self.open_rows);
         if rows > 0 {
             *used += open.len() + BLOCK_OVERHEAD_BYTES;
-            self.sealed.push((open.into_boxed_slice(), rows));
+            self.sealed.push((open.into_boxed_slice().into(), rows));
         }
     }
 }

@@ -5,6 +5,10 @@
 //! [`SAME`], then the value. So a key is written once per group of rows, and a reader knows where a key ends
 //! without comparing. Every block starts with a full row and can be read on its own.
 
+use crate::base::codec::{decode_onto, decode_within};
+use crate::base::error::Result;
+use serde::de::DeserializeOwned;
+
 /// Most bytes that the key and the value of one row may have together. Less in tests, so that they can go beyond.
 pub const ROW_BYTES_MAX: usize = if cfg!(test) { 16 << 20 } else { 1 << 30 };
 
@@ -33,9 +37,31 @@ pub struct RowRef<'a> {
     pub key: &'a [u8],
     /// Encoded record.
     pub value: &'a [u8],
+    /// The encoded record and what follows it in its block.
+    pub(super) from_value: &'a [u8],
     /// Whether the key differs from that of the row before. True for the very first row of a merge; always false
     /// for rows without keys.
     pub new_key: bool,
+}
+
+impl RowRef<'_> {
+    /// The record.
+    ///
+    /// # Errors
+    /// [`Codec`](crate::Error::Codec) if the value is not one of this type.
+    #[inline(always)]
+    pub fn decode_value<T: DeserializeOwned>(&self) -> Result<T> {
+        decode_within(self.from_value, self.value.len())
+    }
+
+    /// Appends the record.
+    ///
+    /// # Errors
+    /// As [`RowRef::decode_value`].
+    #[inline(always)]
+    pub fn decode_value_onto<T: DeserializeOwned>(&self, into: &mut Vec<T>) -> Result<()> {
+        decode_onto(self.from_value, self.value.len(), into)
+    }
 }
 
 /// Writes a number below 2^35 and returns where the next byte goes.
@@ -56,8 +82,11 @@ pub(super) fn put_bytes(into: &mut [u8], at: usize, from: &[u8]) -> usize {
     let end = at + from.len();
     let to = &mut into[at..end];
     // Two words that overlap cover every length between one and two words.
-    if from.len() > 16 {
+    if from.len() > 32 {
         to.copy_from_slice(from);
+    } else if let (Some(&head), Some(&tail)) = (from.first_chunk::<16>(), from.last_chunk::<16>()) {
+        put_word(to.first_chunk_mut(), head);
+        put_word(to.last_chunk_mut(), tail);
     } else if let (Some(&head), Some(&tail)) = (from.first_chunk::<8>(), from.last_chunk::<8>()) {
         put_word(to.first_chunk_mut(), head);
         put_word(to.last_chunk_mut(), tail);

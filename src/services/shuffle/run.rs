@@ -9,6 +9,7 @@ use super::partitioning::Partitioning;
 use super::row::{HEAD_BYTES_MAX, RESTATED, SAME, first_hash, put_bytes, put_varint};
 use super::spill::{BlockLengths, HEADER_BYTES, SpillFile, Spiller};
 use crate::base::error::Result;
+use bytes::Bytes;
 use std::sync::{Arc, Mutex, PoisonError};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -19,7 +20,7 @@ pub(super) const BLOCK_OVERHEAD_BYTES: usize = 32;
 pub(super) const WRITER_BLOCKS: usize = 6;
 
 /// The blocks of one partition in memory.
-pub(super) type MemoryBlocks = Arc<[Arc<[u8]>]>;
+pub(super) type MemoryBlocks = Arc<[Bytes]>;
 
 /// Where the blocks of a segment are.
 pub(super) enum Place {
@@ -95,7 +96,7 @@ impl Segment {
     }
 }
 
-fn memory_bytes_of(blocks: &[Arc<[u8]>]) -> usize {
+fn memory_bytes_of(blocks: &[Bytes]) -> usize {
     blocks.iter().map(|b| b.len() + BLOCK_OVERHEAD_BYTES).sum()
 }
 
@@ -140,7 +141,7 @@ impl Run {
 struct Draft {
     rows: u64,
     raw_bytes: u64,
-    memory: Vec<Arc<[u8]>>,
+    memory: Vec<Bytes>,
     start: (usize, u64, u64),
     blocks: Vec<BlockLengths>,
     heads: Vec<u64>,
@@ -168,7 +169,7 @@ impl RunBuilder {
         RunBuilder { limit: None, ..RunBuilder::new(partitions, 0, level) }
     }
 
-    /// Adds a block. Partitions must come in ascending order.
+    /// Adds a block, which is copied if it stays in memory. Partitions must come in ascending order.
     pub(super) fn add(
         &mut self,
         partition: usize,
@@ -176,15 +177,39 @@ impl RunBuilder {
         rows: u64,
         spiller: &mut Spiller,
     ) -> Result<()> {
-        if let Some(limit) = self.limit {
-            let bytes = block.len() + BLOCK_OVERHEAD_BYTES;
-            if self.used + bytes <= limit {
-                self.used += bytes;
-                let draft = &mut self.drafts[partition];
-                draft.count(block, rows);
-                draft.memory.push(block.into());
-                return Ok(());
-            }
+        if self.has_room(block) {
+            return Ok(self.keep(partition, Bytes::copy_from_slice(block), rows));
+        }
+        self.write(partition, block, rows, spiller)
+    }
+
+    /// As [`RunBuilder::add`], without a copy.
+    pub(super) fn add_owned(
+        &mut self,
+        partition: usize,
+        block: Bytes,
+        rows: u64,
+        spiller: &mut Spiller,
+    ) -> Result<()> {
+        if self.has_room(&block) {
+            return Ok(self.keep(partition, block, rows));
+        }
+        self.write(partition, &block, rows, spiller)
+    }
+
+    fn has_room(&self, block: &[u8]) -> bool {
+        self.limit.is_some_and(|limit| self.used + block.len() + BLOCK_OVERHEAD_BYTES <= limit)
+    }
+
+    fn keep(&mut self, partition: usize, block: Bytes, rows: u64) {
+        self.used += block.len() + BLOCK_OVERHEAD_BYTES;
+        let draft = &mut self.drafts[partition];
+        draft.count(&block, rows);
+        draft.memory.push(block);
+    }
+
+    fn write(&mut self, partition: usize, block: &[u8], rows: u64, spiller: &mut Spiller) -> Result<()> {
+        if self.limit.is_some() {
             self.move_to_disk(spiller)?;
         }
         let draft = &mut self.drafts[partition];
