@@ -61,7 +61,7 @@ impl Concat {
             input: cursor.input,
             key: cursor.key(),
             value: cursor.value(),
-            from_value: cursor.from_value(),
+            value_onwards: cursor.value_onwards(),
             new_key: false,
         }))
     }

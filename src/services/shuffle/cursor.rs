@@ -149,7 +149,7 @@ impl Cursor {
     }
     /// The value of the current row and what follows in the block.
     #[inline(always)]
-    pub(super) fn from_value(&self) -> &[u8] {
+    pub(super) fn value_onwards(&self) -> &[u8] {
         &self.block[self.value.0..self.end]
     }
     /// Whether the current row has another key than the row before it in this segment.

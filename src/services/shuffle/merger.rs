@@ -208,7 +208,7 @@ impl Merger {
             input: cursor.input,
             key: cursor.key(),
             value: cursor.value(),
-            from_value: cursor.from_value(),
+            value_onwards: cursor.value_onwards(),
             new_key,
         }
     }

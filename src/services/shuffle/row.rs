@@ -38,7 +38,7 @@ pub struct RowRef<'a> {
     /// Encoded record.
     pub value: &'a [u8],
     /// The encoded record and what follows it in its block.
-    pub(super) from_value: &'a [u8],
+    pub(super) value_onwards: &'a [u8],
     /// Whether the key differs from that of the row before. True for the very first row of a merge; always false
     /// for rows without keys.
     pub new_key: bool,
@@ -51,7 +51,7 @@ impl RowRef<'_> {
     /// [`Codec`](crate::Error::Codec) if the value is not one of this type.
     #[inline(always)]
     pub fn decode_value<T: DeserializeOwned>(&self) -> Result<T> {
-        decode_within(self.from_value, self.value.len())
+        decode_within(self.value_onwards, self.value.len())
     }
 
     /// Appends the record.
@@ -60,7 +60,7 @@ impl RowRef<'_> {
     /// As [`RowRef::decode_value`].
     #[inline(always)]
     pub fn decode_value_onto<T: DeserializeOwned>(&self, into: &mut Vec<T>) -> Result<()> {
-        decode_onto(self.from_value, self.value.len(), into)
+        decode_onto(self.value_onwards, self.value.len(), into)
     }
 }
 

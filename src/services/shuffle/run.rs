@@ -178,7 +178,8 @@ impl RunBuilder {
         spiller: &mut Spiller,
     ) -> Result<()> {
         if self.has_room(block) {
-            return Ok(self.keep(partition, Bytes::copy_from_slice(block), rows));
+            self.keep(partition, Bytes::copy_from_slice(block), rows);
+            return Ok(());
         }
         self.write(partition, block, rows, spiller)
     }
@@ -192,7 +193,8 @@ impl RunBuilder {
         spiller: &mut Spiller,
     ) -> Result<()> {
         if self.has_room(&block) {
-            return Ok(self.keep(partition, block, rows));
+            self.keep(partition, block, rows);
+            return Ok(());
         }
         self.write(partition, &block, rows, spiller)
     }
