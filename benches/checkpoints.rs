@@ -83,13 +83,34 @@ const WORKLOADS: &[Workload] = &[
         )
     },
     Workload {
-        engine: Some(Program { name: "W6-failure", run: engine::failure }),
+        engine: Some(Program { name: "W6-failure", run: engine::failures::output_again }),
         unit: Unit::Events,
         records: SUM_EVENTS / 3,
         keys: SUM_KEYS,
         ..Workload::new(
             "W6-failure",
             "running sums, 10 M keys: from a failure to output again",
+            Mode::Streaming,
+            Wanted::ReportedWithin(Duration::from_secs(1)),
+        )
+    },
+    Workload {
+        engine: Some(Program { name: "W6-rate", run: engine::failures::rate_again }),
+        unit: Unit::Events,
+        records: SUM_EVENTS / 3,
+        keys: SUM_KEYS,
+        ..Workload::new(
+            "W6-rate",
+            "the same: from the failure to nine tenths of the rate before",
+            Mode::Streaming,
+            Wanted::ReportedWithin(Duration::from_secs(3)),
+        )
+    },
+    Workload {
+        engine: Some(Program { name: "killed", run: engine::failures::killed }),
+        ..Workload::new(
+            "killed",
+            "kill -9 of a small job: from the start of its next process to the first record",
             Mode::Streaming,
             Wanted::ReportedWithin(Duration::from_secs(1)),
         )

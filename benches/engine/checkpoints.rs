@@ -5,12 +5,15 @@ mod folds;
 #[path = "total.rs"]
 mod total;
 
+#[path = "failures.rs"]
+pub mod failures;
+
 use crate::harness::bounds::window::WINDOW_MS;
 use crate::harness::data::{Event, OUT_OF_ORDER_MS, event};
 use crate::harness::{Job, ProgramResult, report_seconds};
 use folds::{Stats, SumAndCount};
 use mainstem::prelude::*;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use total::{TotalSink, environment, sums};
@@ -200,55 +203,6 @@ pub fn restore(job: &Job) -> ProgramResult {
     let _ = client.result();
     report_seconds((first - started).as_secs_f64());
     Ok("restored".into())
-}
-
-/// Fails once, after two thirds of the records: reports the time from there to the next output.
-pub fn failure(job: &Job) -> ProgramResult {
-    static FAILED: AtomicBool = AtomicBool::new(false);
-    static FAILED_AT: Mutex<Option<Instant>> = Mutex::new(None);
-    static BACK_AT: Mutex<Option<Instant>> = Mutex::new(None);
-    let env = checkpointed(job, Some(Duration::from_secs(5)))
-        .restart_strategy(RestartStrategy::FixedDelay { attempts: 1, delay: Duration::ZERO });
-    let (keys, fails_at) = (job.keys, job.records / 3 * 2);
-    env.generate(job.records, move |i| {
-        if i == fails_at && !FAILED.swap(true, Ordering::Relaxed) {
-            *FAILED_AT.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-            panic!("the failure that this bench is about");
-        }
-        event(i, keys)
-    })
-    .uid("events")
-    .key_by(|event| event.0)
-    .aggregate(SumAndCount)
-    .uid("sums")
-    .sink_to(FnSink::new(|_: (u64, (i64, u64))| {
-        if FAILED.load(Ordering::Relaxed) && !BACK.load(Ordering::Relaxed) {
-            note_back(&FAILED_AT, &BACK_AT);
-        }
-    }));
-    report(&env.execute("fails once")?)?;
-    let (failed, back) = (
-        *FAILED_AT.lock().unwrap_or_else(PoisonError::into_inner),
-        *BACK_AT.lock().unwrap_or_else(PoisonError::into_inner),
-    );
-    match (failed, back) {
-        (Some(failed), Some(back)) => report_seconds((back - failed).as_secs_f64()),
-        _ => return Err("the job did not fail, or gave nothing after it".into()),
-    }
-    Ok("recovered".into())
-}
-
-/// Output has come again.
-static BACK: AtomicBool = AtomicBool::new(false);
-/// No attempt ends, and none begins, sooner than this after a failure: what comes before is of the attempt that failed.
-const SETTLED: Duration = Duration::from_millis(50);
-
-fn note_back(failed: &Mutex<Option<Instant>>, back: &Mutex<Option<Instant>>) {
-    let failed = *failed.lock().unwrap_or_else(PoisonError::into_inner);
-    if failed.is_some_and(|failed| failed.elapsed() > SETTLED) {
-        back.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(Instant::now);
-        BACK.store(true, Ordering::Relaxed);
-    }
 }
 
 /// A few records a second, checkpoints ten times a second: reports the longest checkpoint.

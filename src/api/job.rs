@@ -94,6 +94,7 @@ pub(super) fn start(name: &str, plan: JobPlan) -> Result<JobClient> {
         rollback: plan.settings.allow_output_rollback,
         committing: state == Some(JobState::Committing),
         resumable: resumable.is_some(),
+        process: resumable.as_ref().map_or(0, |job| job.directory().attempt()),
     };
     let started = JobEnvironment::start_as(
         &plan.physical,

@@ -93,6 +93,8 @@ pub struct Continuity {
     pub committing: bool,
     /// Another process may go on with it from its job directory.
     pub resumable: bool,
+    /// The number of this process among those that have gone on with it so; 0 where none can.
+    pub process: u64,
 }
 
 /// What the subtasks of one execution share.
@@ -185,6 +187,7 @@ impl JobEnvironment {
                     from_start: assignment == SplitAssignment::Fixed,
                     committing: continuity.committing,
                     resumable: continuity.resumable,
+                    process: continuity.process,
                     vfs: vfs.clone(),
                     clock: clock.clone(),
                     counters: metrics[step.id].counters.clone(),

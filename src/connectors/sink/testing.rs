@@ -25,6 +25,7 @@ pub(crate) fn context_on(vfs: SharedVfs) -> SinkContext {
         from_start: true,
         committing: false,
         resumable: false,
+        process: 0,
         vfs,
         clock: Arc::new(VirtualClock::default()),
         counters: Counters::new(),

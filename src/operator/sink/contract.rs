@@ -170,6 +170,9 @@ pub struct SinkContext {
     /// Whether another process may go on with the job if this one does not succeed: it will ask whether what was handed over
     /// [is intact](Sink::is_intact).
     pub resumable: bool,
+    /// The number of this process among those that have gone on with the job from its directory; 0 where none can. With the attempt it
+    /// tells writers of one unit apart: one that hangs in user code may end long after another process has gone on.
+    pub process: u64,
     /// The file system.
     pub vfs: SharedVfs,
     /// Processing time.

@@ -64,6 +64,7 @@ impl Process {
             from_start: false,
             committing: false,
             resumable: false,
+            process: 0,
             vfs,
             clock: clock.clone(),
             counters: Counters::new(),

@@ -208,7 +208,7 @@ impl<T: Data, F: RowFormat<T>, B: BucketAssigner<T>> Sink<T> for FileSink<F, B> 
             }))));
         }
         let (subtask, unit) = (ctx.subtask, ctx.unit);
-        let staged = format!(".part-{subtask:05}-{unit:05}.attempt-{}", ctx.attempt);
+        let staged = format!(".part-{subtask:05}-{unit:05}.attempt-{}.{}", ctx.process, ctx.attempt);
         let dir = self.staging.staging(&*ctx.vfs, &ctx.job_id)?;
         let name = format!("part-{subtask:05}-{unit:05}.{}", self.format.extension());
         Ok(FileWriter(Protocol::Staged(StagedWriter::new(StagedWriterOptions {

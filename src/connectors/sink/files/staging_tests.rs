@@ -213,6 +213,20 @@ fn a_writer_dropped_before_its_end_removes_its_file_and_the_next_attempt_counts(
     assert_eq!(output(&mem.snapshot()), new_output(&[]));
 }
 
+/// A writer that hung when its process gave the job up may end when the next one has written the same unit in its first attempt, too.
+#[test]
+fn a_writer_of_a_process_before_takes_nothing_away() {
+    let mem = MemVfs::new();
+    let (sink, ctx) = (sink(false), ctx_on(&mem));
+    Sink::<i64>::prepare(&sink, &ctx).unwrap();
+    let mut hung = Sink::<i64>::writer(&sink, &SinkContext { process: 1, ..ctx.clone() }).unwrap();
+    hung.write(&mut Batch::from((0..200_000).collect::<Vec<i64>>())).unwrap();
+    let finished = write_units(&sink, &SinkContext { process: 2, ..ctx.clone() }, UNITS).unwrap();
+    drop(hung);
+    Sink::<i64>::commit(&sink, finished, &ctx).unwrap();
+    assert_eq!(output(&mem.snapshot()), new_output(&[]));
+}
+
 #[test]
 fn finished_files_of_attempts_that_do_not_count_go_at_the_commit() {
     for mem in [MemVfs::new(), with_old_content()] {
