@@ -337,7 +337,6 @@ impl<T> std::fmt::Debug for Out<T> {
 pub(super) struct SizeSampler {
     batches: u64,
     bytes_per_record: u64,
-    scratch: Vec<u8>,
 }
 
 impl SizeSampler {
@@ -358,13 +357,10 @@ impl SizeSampler {
         if !(self.batches.is_power_of_two() || self.batches.is_multiple_of(64)) {
             return None;
         }
-        self.scratch.clear();
         // A record that cannot be encoded is reported where it has to be: at the edge that encodes it.
-        if codec::encode(value, &mut self.scratch).is_ok() {
-            let size = self.scratch.len() as u64;
+        if let Some(size) = codec::encoded_len(value) {
             self.bytes_per_record =
                 if self.batches == 1 { size } else { (3 * self.bytes_per_record + size).div_ceil(4) };
-            self.scratch.shrink_to(BATCH_BYTES as usize);
         }
         Some(self.bytes_per_record)
     }

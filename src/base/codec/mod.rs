@@ -29,6 +29,22 @@ pub fn encode<T: Serialize>(value: &T, into: &mut Vec<u8>) -> Result<()> {
     })
 }
 
+/// What records are encoded into one after the other is given back after one that took more than this.
+const SCRATCH_BYTES_MAX: usize = 1 << 20;
+
+/// Gives memory back that one large record took.
+#[inline(always)]
+pub fn keep_small(scratch: &mut Vec<u8>) {
+    if scratch.capacity() > SCRATCH_BYTES_MAX {
+        *scratch = Vec::new();
+    }
+}
+
+/// How long the encoding of `value` is; none if it cannot be encoded. Takes no memory.
+pub fn encoded_len<T: Serialize>(value: &T) -> Option<u64> {
+    postcard::experimental::serialized_size(value).ok().map(|len| len as u64)
+}
+
 /// Reads one value that fills `bytes` exactly.
 #[inline]
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
@@ -144,6 +160,7 @@ mod tests {
             encode(&value, &mut bytes).unwrap();
             assert_eq!(bytes, postcard::to_stdvec(&value).unwrap(), "{value:?}");
             assert_eq!(decode::<T>(&bytes).unwrap(), value);
+            assert_eq!(encoded_len(&value), Some(bytes.len() as u64));
             for n in 0..bytes.len() {
                 assert!(decode::<T>(&bytes[..n]).is_err(), "{value:?} of {n} bytes");
             }

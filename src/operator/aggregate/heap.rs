@@ -12,7 +12,6 @@ pub(crate) struct HeapEstimate {
     entries: u64,
     sampled: u64,
     sampled_bytes: u64,
-    scratch: Vec<u8>,
 }
 
 impl HeapEstimate {
@@ -27,10 +26,9 @@ impl HeapEstimate {
     }
     #[inline(never)]
     pub(crate) fn sample<E: Data>(&mut self, entry: &E) {
-        self.scratch.clear();
-        if codec::encode(entry, &mut self.scratch).is_ok() {
+        if let Some(bytes) = codec::encoded_len(entry) {
             self.sampled += 1;
-            self.sampled_bytes += self.scratch.len() as u64;
+            self.sampled_bytes += bytes;
         }
     }
     pub(crate) fn bytes(&self, entries: u64) -> u64 {

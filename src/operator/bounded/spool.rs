@@ -7,7 +7,7 @@
 
 use super::records::{Records, Shared};
 use super::sealed::Sealed;
-use crate::base::codec::encode;
+use crate::base::codec::{encode, keep_small};
 use crate::base::data::Data;
 use crate::base::error::{Error, Result};
 use crate::operator::aggregate::HeapEstimate;
@@ -96,10 +96,11 @@ impl<T: Data> Spool<T> {
         }
         self.encoded.clear();
         encode(record, &mut self.encoded)?;
-        match &mut self.tail {
-            Some(tail) => tail.append(0, None, &self.encoded),
-            None => Ok(()),
+        if let Some(tail) = &mut self.tail {
+            tail.append(0, None, &self.encoded)?;
         }
+        keep_small(&mut self.encoded);
+        Ok(())
     }
 
     fn seal(&mut self, remainder: Remainder) -> Result<()> {

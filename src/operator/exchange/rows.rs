@@ -8,7 +8,7 @@ use super::check::RecordCheck;
 use super::select::Select;
 use super::{KeySelector, RouteContext};
 use crate::base::batch::{Batch, ErasedBatch, typed};
-use crate::base::codec::{decode, encode};
+use crate::base::codec::{decode, encode, keep_small};
 use crate::base::data::{Data, Key, Timestamp};
 use crate::base::error::{Error, Result};
 use crate::operator::output::BATCH_BYTES;
@@ -176,6 +176,8 @@ impl<T: Data, K: Key> RowWriter for KeyedWriter<T, K> {
             self.value_bytes.clear();
             encode(value, &mut self.value_bytes)?;
             buffer.append(hash, batch.timestamp(i), &self.key_bytes, &self.value_bytes)?;
+            keep_small(&mut self.key_bytes);
+            keep_small(&mut self.value_bytes);
         }
         batch.clear();
         Ok(())
@@ -234,6 +236,7 @@ impl<T: Data> RowWriter for UnkeyedWriter<T> {
             self.value_bytes.clear();
             encode(value, &mut self.value_bytes)?;
             buffer.append(self.first_partition + to as usize, batch.timestamp(i), &self.value_bytes)?;
+            keep_small(&mut self.value_bytes);
         }
         batch.clear();
         Ok(())

@@ -6,7 +6,7 @@
 
 use super::row::{NEW, SAME, first_hash, take_i64, take_u64, take_varint};
 use super::run::{MemoryBlocks, Place, Segment};
-use super::spill::{BlockLengths, HEADER_BYTES, SpillFile};
+use super::spill::{BlockLengths, HEADER_BYTES, LARGE_BLOCK_BYTES, SpillFile};
 use crate::base::error::{Error, Result};
 use bytes::Bytes;
 use std::ops::RangeInclusive;
@@ -105,7 +105,7 @@ impl Cursor {
                     blocks: blocks.clone(),
                     next,
                     length: 0,
-                    stored: Vec::with_capacity(segment.cursor_bytes() - raw),
+                    stored: Vec::with_capacity((segment.cursor_bytes() - raw).min(LARGE_BLOCK_BYTES)),
                 };
                 (Bytes::from(vec![0; raw]), feed)
             }

@@ -27,6 +27,10 @@ const CHECKED_BYTES: usize = 48;
 const MAGIC: u32 = u32::from_le_bytes(*b"MSB1");
 const FLAG_LZ4: u32 = 1;
 const FLAG_TIMESTAMPS: u32 = 2;
+/// From this size on a block, which is then one large row, is not copied to be read or written in one piece.
+pub(super) const LARGE_BLOCK_BYTES: usize = 1 << 20;
+/// Of a large block so much is tried before all of it is compressed.
+const TRIED_BYTES: usize = 64 << 10;
 /// Blocks that are not tried after one that LZ4 did not make smaller.
 const UNTRIED_BLOCKS: u32 = 15;
 
@@ -177,15 +181,19 @@ impl SpillFile {
         raw: &mut [u8],
     ) -> Result<()> {
         failpoint::check("shuffle.read")?;
-        stored.resize(HEADER_BYTES + lengths.stored as usize, 0);
-        self.place.file.read_exact_at(stored, offset).map_err(|e| match e.kind() {
-            io::ErrorKind::UnexpectedEof => self.damaged(
-                offset,
-                format!("a block of {} bytes was expected, but the file ends before its end", stored.len()),
-            ),
-            _ => Error::io("read", &self.place.path, e),
-        })?;
-        let (head, payload) = stored.split_at(HEADER_BYTES);
+        let raw = &mut raw[..lengths.raw as usize];
+        let is_large = lengths.stored as usize >= LARGE_BLOCK_BYTES;
+        let in_place = is_large && lengths.stored == lengths.raw;
+        if in_place {
+            stored.resize(HEADER_BYTES, 0);
+            self.read_exact_at(stored, offset, offset, lengths)?;
+            self.read_exact_at(raw, offset + HEADER_BYTES as u64, offset, lengths)?;
+        } else {
+            stored.resize(HEADER_BYTES + lengths.stored as usize, 0);
+            self.read_exact_at(stored, offset, offset, lengths)?;
+        }
+        let (head, rest) = stored.split_at(HEADER_BYTES);
+        let payload = if in_place { &raw[..] } else { rest };
         let (found, checksum) = head.split_at(CHECKED_BYTES);
         let expected = header(&self.identity, partition, sequence, lengths, self.timestamps);
         if found != expected {
@@ -197,16 +205,36 @@ impl SpillFile {
                 format!("the checksum of the block is {:#018x}, expected {computed:#018x}", number(checksum));
             return Err(self.damaged(offset, message));
         }
-        let raw = &mut raw[..lengths.raw as usize];
-        if lengths.stored == lengths.raw {
-            raw.copy_from_slice(payload);
+        if in_place {
             return Ok(());
         }
-        match lz4_flex::block::decompress_into(payload, raw) {
+        if lengths.stored == lengths.raw {
+            raw.copy_from_slice(rest);
+            return Ok(());
+        }
+        let decompressed = lz4_flex::block::decompress_into(rest, raw);
+        if is_large {
+            *stored = Vec::new();
+        }
+        match decompressed {
             Ok(n) if n == raw.len() => Ok(()),
             Ok(n) => Err(self.damaged(offset, format!("{} bytes were expected, {n} found", raw.len()))),
             Err(e) => Err(self.damaged(offset, format!("the block cannot be decompressed: {e}"))),
         }
+    }
+
+    /// Reads a part of the block at `block`.
+    fn read_exact_at(&self, into: &mut [u8], at: u64, block: u64, lengths: BlockLengths) -> Result<()> {
+        self.place.file.read_exact_at(into, at).map_err(|e| match e.kind() {
+            io::ErrorKind::UnexpectedEof => {
+                let bytes = HEADER_BYTES + lengths.stored as usize;
+                self.damaged(
+                    block,
+                    format!("a block of {bytes} bytes was expected, but the file ends before its end"),
+                )
+            }
+            _ => Error::io("read", &self.place.path, e),
+        })
     }
 
     #[cold]
@@ -251,12 +279,19 @@ impl SpillWriter {
         if self.pending.is_empty() {
             return Ok(());
         }
-        self.place.file.append(&self.pending).map_err(|e| {
+        let pending = std::mem::take(&mut self.pending);
+        let written = self.write(&pending);
+        self.pending = pending;
+        self.pending.clear();
+        written
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.place.file.append(bytes).map_err(|e| {
             let message = format!("{e} (free space there, or give more memory so that less is spilled)");
             Error::io("write", &self.place.path, io::Error::new(e.kind(), message))
         })?;
-        self.written += self.pending.len() as u64;
-        self.pending.clear();
+        self.written += bytes.len() as u64;
         Ok(())
     }
 }
@@ -345,10 +380,16 @@ impl Spiller {
         let head = header(&identity, partition, writer.sequence, lengths, timestamps);
         let checksum = xxh3_64_with_seed(payload, xxh3_64(&head));
         writer.sequence += 1;
-        writer.pending.reserve(HEADER_BYTES + payload.len());
+        let is_large = payload.len() >= LARGE_BLOCK_BYTES;
+        writer.pending.reserve(HEADER_BYTES + if is_large { 0 } else { payload.len() });
         writer.pending.extend_from_slice(&head);
         writer.pending.extend_from_slice(&checksum.to_le_bytes());
-        writer.pending.extend_from_slice(payload);
+        if is_large {
+            writer.flush()?;
+            writer.write(payload)?;
+        } else {
+            writer.pending.extend_from_slice(payload);
+        }
         if writer.pending.len() >= write_bytes {
             writer.flush()?;
             writer.pending.shrink_to(4 * write_bytes);
@@ -364,6 +405,9 @@ impl Spiller {
     fn compress(&mut self, raw: &[u8], into: &mut Vec<u8>) -> Option<usize> {
         if self.untried > 0 {
             self.untried -= 1;
+            return None;
+        }
+        if raw.len() >= LARGE_BLOCK_BYTES && self.compress(&raw[..TRIED_BYTES], into).is_none() {
             return None;
         }
         let bound = lz4_flex::block::get_maximum_output_size(raw.len());
