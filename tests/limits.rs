@@ -1,4 +1,4 @@
-//! Limits of BATCH: keys with most of the records, and records larger than what memory is meant for. T8, T15.
+//! Limits: keys with most of the records, very many keys, and records larger than what memory is meant for. T8, T9, T15.
 //!
 //! With `MAINSTEM_LONG=1` records are up to 64 MiB.
 
@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// The memory of the jobs.
 const MEMORY: u64 = 8 << 20;
@@ -25,7 +27,8 @@ fn in_a_process(name: &str, test: impl FnOnce()) {
     }
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut child = Command::new(std::env::current_exe().unwrap());
-    let output = child.args([name, "--exact", "--nocapture"]).env(CHILD, "1").output().unwrap();
+    let output =
+        child.args([name, "--exact", "--include-ignored", "--nocapture"]).env(CHILD, "1").output().unwrap();
     let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     println!("{out}{error}");
     assert!(output.status.success() && out.contains("1 passed"), "{name} failed in its process");
@@ -341,5 +344,115 @@ fn t15_a_job_with_records_of_any_size_is_resumed() {
                 assert_eq!(output(&disk), expected, "{bytes} bytes, killed at operation {k}");
             }
         }
+    });
+}
+
+/// T9: BATCH, a hundred million different keys under 512 MiB: each is there once, nothing is held beyond the memory.
+#[test]
+#[ignore = "takes minutes: run it with --ignored, optimised"]
+fn t9_a_hundred_million_keys_in_batch() {
+    in_a_process("t9_a_hundred_million_keys_in_batch", || {
+        const KEYS: u64 = 100_000_000;
+        const LIMIT: u64 = 512 << 20;
+        static FOUND: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
+        // Odd, so that no two are the same.
+        let key = |i: u64| i.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let env = batch(2).memory(ByteSize(LIMIT));
+        env.generate(KEYS, key).key_by(|key| *key).count().sink_to(FnSink::new(
+            |(key, count): (u64, u64)| {
+                for (of, n) in FOUND.iter().zip([1, count, key]) {
+                    of.fetch_add(n, Ordering::Relaxed);
+                }
+            },
+        ));
+        let result = env.execute("many keys").unwrap();
+        let sum = (0..KEYS).fold(0u64, |sum, i| sum.wrapping_add(key(i)));
+        assert_eq!(FOUND.each_ref().map(|n| n.load(Ordering::Relaxed)), [KEYS, KEYS, sum]);
+        let (peak, spilled) = (peak(), result.spilled_bytes());
+        println!(
+            "T9: batch: {} MiB of memory, {} MiB spilled, {:?}",
+            peak >> 20,
+            spilled >> 20,
+            result.duration
+        );
+        assert!(spilled > 0 && peak <= LIMIT / 10 * 11, "{} MiB: {result}", peak >> 20);
+    });
+}
+
+/// Counts the records of each key.
+struct Counts {
+    count: ValueState<u64>,
+}
+
+impl KeyedProcessFunction<u64, u64, u64> for Counts {
+    fn process(&mut self, _: u64, ctx: &mut KeyedContext<u64>, out: &mut Collector<'_, u64>) -> UserResult {
+        let count = self.count.get(ctx).copied().unwrap_or(0) + 1;
+        self.count.set(ctx, count);
+        out.emit(count);
+        Ok(())
+    }
+}
+
+/// T9: STREAMING, ten million keys with state, of which a twentieth goes on to change: memory, the size of the last checkpoint, the time
+/// to restore it all.
+#[test]
+#[ignore = "takes minutes: run it with --ignored, optimised"]
+fn t9_ten_million_keys_in_streaming() {
+    in_a_process("t9_ten_million_keys_in_streaming", || {
+        const KEYS: u64 = 10_000_000;
+        const CHANGING: u64 = KEYS / 20;
+        /// A key and a count, of 8 bytes each.
+        const ENTRY_BYTES: u64 = 16;
+        const LIMIT: u64 = 2 << 30;
+        static SEEN: AtomicU64 = AtomicU64::new(0);
+        static FIRST: AtomicU64 = AtomicU64::new(0);
+        let dir = tempfile::tempdir().unwrap();
+        let job = |restore: bool| {
+            let env = Environment::new()
+                .parallelism(2)
+                .job_dir(dir.path())
+                .checkpoint_interval(Duration::from_secs(1));
+            let env = if restore { env.restore(Restore::Latest) } else { env };
+            env.read(Generate::unbounded(
+                |i| if i < KEYS { i } else { i.wrapping_mul(0x9E37_79B9) % CHANGING },
+            ))
+            .uid("keys")
+            .key_by(|key| *key)
+            .process(|states| Counts { count: states.value("count") })
+            .uid("counts")
+            .sink_to(FnSink::new(|count: u64| {
+                if SEEN.fetch_add(1, Ordering::Relaxed) == 0 {
+                    FIRST.store(count, Ordering::Relaxed);
+                }
+            }));
+            env.execute_async("many keys").unwrap()
+        };
+        let reach = |client: &JobClient, records: u64| {
+            while SEEN.load(Ordering::Relaxed) < records {
+                assert_eq!(client.status(), JobStatus::Running);
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        };
+        let client = job(false);
+        reach(&client, 10 * KEYS);
+        client.stop(false).unwrap();
+        let result = client.result().unwrap();
+        let checkpoints = result.checkpoints.as_ref().unwrap();
+        let pause = result.operators.iter().map(|operator| operator.longest_step).max().unwrap();
+        println!("T9: streaming: {} MiB of memory; {checkpoints}; longest step {pause:?}", peak() >> 20);
+        assert!(checkpoints.completed > 5 && peak() <= LIMIT / 10 * 11, "{} MiB: {result}", peak() >> 20);
+        assert!(checkpoints.last_bytes <= 2 * CHANGING * ENTRY_BYTES, "{checkpoints}");
+
+        SEEN.store(0, Ordering::Relaxed);
+        let begun = Instant::now();
+        let client = job(true);
+        reach(&client, 1);
+        let restored = begun.elapsed();
+        client.cancel();
+        println!(
+            "T9: restored in {restored:?}, the first record's count is {}",
+            FIRST.load(Ordering::Relaxed)
+        );
+        assert!(restored < Duration::from_secs(30) && FIRST.load(Ordering::Relaxed) > 1);
     });
 }

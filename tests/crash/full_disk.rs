@@ -19,7 +19,7 @@ fn with_fault(rig: &Rig, seed: u64, plan: FaultPlan, what: &str) -> Result<bool,
         return Ok(false);
     }
     let Err(e) = ended else {
-        rig.verify(&disk).map_err(|e| format!("{what}: succeeds, but {e}"))?;
+        rig.verify_after_faults(&disk).map_err(|e| format!("{what}: succeeds, but {e}"))?;
         return Ok(true);
     };
     let text = e.to_string();

@@ -1,6 +1,5 @@
 //! Simulation: whole jobs with seeded schedules, kills, power losses and disks that fail; the same seed, the same run.
 
-use crate::output::verify;
 use crate::rig::{KEEPS, Rig};
 use crate::shapes::Shape;
 use crate::size::{random, seed, size};
@@ -32,10 +31,7 @@ fn play(seed: u64) -> (Vec<String>, Result<(), String>) {
         };
         story.push(format!("{fault:?} at {k}{}: {told}", if once { "" } else { " and from then on" }));
         if ended.is_ok() {
-            // Where the disk dies when all is done, the lock of the output stays.
-            let mut files = rig.output(&disk);
-            files.retain(|path, _| !path.ends_with(".mainstem-lock"));
-            return (story, verify(shape, rig.records, &files));
+            return (story, rig.verify_after_faults(&disk));
         }
         if random.one_in(2) {
             let (state, keep) = (random.next(), random.pick(&KEEPS));
