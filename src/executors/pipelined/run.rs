@@ -26,6 +26,7 @@ use crate::plan::PhysicalPlan;
 use crate::semantics::state::OperatorState;
 use crate::services::checkpoint::{Foreign, Metadata, Store};
 use crate::services::savepoint::is_savepoint;
+use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -201,8 +202,7 @@ fn first_whole<C>(
     for candidate in candidates {
         match load(candidate).and_then(|metadata| restore(plan, &metadata, read, allowed)) {
             Ok(restored) => return Ok(Some(restored)),
-            // Damaged, or a file is missing: the one before may be whole.
-            Err(error @ (Error::Corrupt { .. } | Error::Io { .. } | Error::Codec(_))) => {
+            Err(error) if is_damage(&error) => {
                 tracing::warn!(%error, "a checkpoint cannot be read; the one before is tried");
                 failure.get_or_insert(error);
             }
@@ -210,6 +210,16 @@ fn first_whole<C>(
         }
     }
     failure.map_or(Ok(None), Err)
+}
+
+/// Whether a checkpoint is damaged or lacks a file, so that the one before may be whole. A device that fails is none: what it holds may be
+/// whole, and then the sinks have committed what goes with it; it is for the restart strategy, or the user, to try again.
+fn is_damage(error: &Error) -> bool {
+    match error {
+        Error::Corrupt { .. } | Error::Codec(_) => true,
+        Error::Io { source, .. } => matches!(source.kind(), ErrorKind::NotFound | ErrorKind::UnexpectedEof),
+        _ => false,
+    }
 }
 
 struct Attempt<'a> {
