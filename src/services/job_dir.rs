@@ -88,9 +88,8 @@ impl JobDirectory {
                     dir.display()
                 )));
             }
-            Ok(_) => {}
-            Err(e) if e.kind() == ErrorKind::NotFound => create_dirs(&*vfs, dir, &mut Vec::new())?,
-            Err(e) => return Err(Error::io("open", dir, e)),
+            Err(e) if e.kind() != ErrorKind::NotFound => return Err(Error::io("open", dir, e)),
+            _ => create_dirs(&*vfs, dir, &mut Vec::new())?,
         }
         let path = dir.join(LOCK);
         let mut lock = match vfs.create(&path) {

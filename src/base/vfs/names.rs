@@ -15,7 +15,8 @@ pub fn parent(path: &Path) -> &Path {
 }
 
 /// Creates a directory and what is missing above it, durably, and notes what it creates, outermost first: before it
-/// does, so that after an error nothing is forgotten.
+/// does, so that after an error nothing is forgotten. What is there already may be of a process that died before its name was
+/// durable: it is made so. None below it can be, since each is made durable before there is one in it.
 ///
 /// # Errors
 /// If one cannot be looked up, created or synced; they name it.
@@ -23,7 +24,13 @@ pub fn create_dirs(vfs: &dyn Vfs, dir: &Path, created: &mut Vec<PathBuf>) -> Res
     let mut missing = Vec::new();
     for dir in dir.ancestors().take_while(|path| !path.as_os_str().is_empty()) {
         match vfs.metadata(dir) {
-            Ok(_) => break,
+            Ok(_) => match vfs.sync_dir(parent(dir)) {
+                // Who may not even read what is above has not made it.
+                Err(e) if e.kind() != ErrorKind::PermissionDenied => {
+                    return Err(Error::io("sync", parent(dir), e));
+                }
+                _ => break,
+            },
             Err(e) if e.kind() == ErrorKind::NotFound => missing.push(dir.to_path_buf()),
             Err(e) => return Err(Error::io("open", dir, e)),
         }
