@@ -199,10 +199,11 @@ impl<K: Key, T: Data, F: WindowFold<T>> Operator for SlidingSlices<K, T, F> {
         let mut slice = Window { start: 0, end: 0 };
         let records = batch.values.drain(..).zip(&batch.timestamps).zip(&slots);
         for (i, ((record, &timestamp), &slot)) in records.enumerate() {
-            if let Some(&ahead) = slots.get(i + AHEAD) {
-                // Disorder is seldom longer than a slice: it will be in one of the last two.
-                let last = self.open.iter().rev().take(2);
-                last.for_each(|column| column.cells.prefetch(ahead as usize));
+            if let (Some(&ahead), Some(&at)) = (slots.get(i + AHEAD), batch.timestamps.get(i + AHEAD)) {
+                // One of the last, mostly: how far apart the inputs are, and their disorder.
+                if let Some(column) = self.open.iter().rev().find(|column| column.start <= at) {
+                    column.cells.prefetch(ahead as usize);
+                }
             }
             if !slice.contains(timestamp) {
                 turn = self.turn_to(timestamp, ctx.watermark)?;
