@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 /// Hash ranges of a subtask that reads keyed input: what is sorted, retried and resumed as a whole.
 const UNITS_PER_SUBTASK: usize = 8;
-/// Parts of what a source reads. A failure or a kill costs up to one of them: whatever share of a job its sources have, less than a
-/// fifth of it if 70 % are done. But a fold before the shuffle begins anew in each, which took a tenth of the time more with 6
-/// parts, where each had most of the keys, and less with 4.
-const SOURCE_PARTS: usize = 4;
+/// Parts of what a source reads. A failure or a kill costs up to one of them for each subtask: less than a fifth of a job, whatever
+/// share of it its sources have. But a fold before the shuffle begins anew in each, which took a tenth of the time more with 6 parts
+/// than with one where each had most of the keys.
+const SOURCE_PARTS: usize = 5;
 
 /// The units of one stage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
