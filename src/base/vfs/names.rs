@@ -24,6 +24,8 @@ pub fn create_dirs(vfs: &dyn Vfs, dir: &Path, created: &mut Vec<PathBuf>) -> Res
     let mut missing = Vec::new();
     for dir in dir.ancestors().take_while(|path| !path.as_os_str().is_empty()) {
         match vfs.metadata(dir) {
+            // The root has no name.
+            Ok(_) if dir.parent().is_none() => break,
             Ok(_) => match vfs.sync_dir(parent(dir)) {
                 // Who may not even read what is above has not made it.
                 Err(e) if e.kind() != ErrorKind::PermissionDenied => {
