@@ -94,12 +94,17 @@ impl<'a> Words<'a> {
         }
     }
 
-    /// Takes the next edge, as an offset in the text.
-    #[inline(always)]
-    fn take_edge(&mut self) -> usize {
+    /// Takes the next edge, as an offset in the text. `None` at the end, where no word is begun.
+    #[inline]
+    fn take_edge(&mut self) -> Option<usize> {
+        while self.edges == 0 {
+            if !self.next_edges() {
+                return None;
+            }
+        }
         let edge = self.block + self.edges.trailing_zeros() as usize;
         self.edges &= self.edges - 1;
-        edge
+        Some(edge)
     }
 }
 
@@ -108,18 +113,8 @@ impl<'a> Iterator for Words<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<&'a str> {
-        while self.edges == 0 {
-            if !self.next_edges() {
-                return None;
-            }
-        }
-        let start = self.take_edge();
-        while self.edges == 0 {
-            if !self.next_edges() {
-                return Some(&self.text[start..]);
-            }
-        }
-        let end = self.take_edge();
+        let start = self.take_edge()?;
+        let end = self.take_edge()?;
         Some(&self.text[start..end])
     }
 

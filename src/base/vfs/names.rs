@@ -72,41 +72,61 @@ pub fn write_renamed(
     content: &[u8],
     synced: bool,
 ) -> Result<()> {
+    fn io<T>(action: &'static str, path: &Path, result: io::Result<T>) -> Result<T> {
+        result.map_err(|e| Error::io(action, path, e))
+    }
     match vfs.remove_file(unfinished) {
         Err(e) if e.kind() != ErrorKind::NotFound => return Err(Error::io("remove", unfinished, e)),
         _ => {}
     }
-    let written = write_and_rename(vfs, path, unfinished, content, synced);
-    if written.is_err() {
+    let write = || {
+        let mut file = io("create", unfinished, vfs.create(unfinished))?;
+        io("write", unfinished, failpoint::reach("small_file.write"))?;
+        io("write", unfinished, file.append(content))?;
+        if synced {
+            io("sync", unfinished, failpoint::reach("small_file.sync"))?;
+            io("sync", unfinished, file.sync_data())?;
+        }
+        drop(file);
+        io("rename", path, failpoint::reach("small_file.rename"))?;
+        io("rename", path, vfs.rename(unfinished, path))?;
+        io("sync", path, failpoint::reach("small_file.sync_dir"))?;
+        if synced && !mutant::is("directory_not_synced") {
+            io("sync", parent(path), vfs.sync_dir(parent(path)))?;
+        }
+        Ok(())
+    };
+    write().inspect_err(|_| {
         // What cannot be removed here is removed by who writes next.
         let _ = vfs.remove_file(unfinished);
-    }
-    written
+    })
 }
 
-fn write_and_rename(
-    vfs: &dyn Vfs,
-    path: &Path,
-    unfinished: &Path,
-    content: &[u8],
-    synced: bool,
-) -> Result<()> {
-    fn io<T>(action: &'static str, path: &Path, result: io::Result<T>) -> Result<T> {
-        result.map_err(|e| Error::io(action, path, e))
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::vfs::{Fault, FaultPlan, FaultVfs, FileOp, Keep, MemVfs};
+    use std::sync::Arc;
+
+    /// Whoever made it died before its name was durable.
+    #[test]
+    fn a_directory_that_is_there_gets_a_durable_name() {
+        for (there, dir, missing) in [("/job", "/job", 0), ("/deep", "/deep/job", 1)] {
+            let (mem, mut created) = (MemVfs::new(), Vec::new());
+            mem.create_dir_all(Path::new(there)).unwrap();
+            create_dirs(&mem, Path::new(dir), &mut created).unwrap();
+            assert_eq!(created.len(), missing);
+            assert!(mem.crash(1, Keep::Nothing).metadata(Path::new(dir)).is_ok(), "{dir}");
+        }
+        create_dirs(&MemVfs::new(), Path::new("/"), &mut Vec::new()).unwrap();
     }
-    let mut file = io("create", unfinished, vfs.create(unfinished))?;
-    io("write", unfinished, failpoint::reach("small_file.write"))?;
-    io("write", unfinished, file.append(content))?;
-    if synced {
-        io("sync", unfinished, failpoint::reach("small_file.sync"))?;
-        io("sync", unfinished, file.sync_data())?;
+
+    #[test]
+    fn where_its_name_cannot_be_made_durable_it_is_an_error() {
+        let mem = MemVfs::new();
+        mem.create_dir_all(Path::new("/job")).unwrap();
+        let faulty = FaultVfs::new(Arc::new(mem), FaultPlan::fail_at(0, Fault::Io).only(&[FileOp::SyncDir]));
+        let error = create_dirs(&*faulty, Path::new("/job"), &mut Vec::new()).unwrap_err();
+        assert!(error.to_string().contains("'/'"), "{error}");
     }
-    drop(file);
-    io("rename", path, failpoint::reach("small_file.rename"))?;
-    io("rename", path, vfs.rename(unfinished, path))?;
-    io("sync", path, failpoint::reach("small_file.sync_dir"))?;
-    if synced && !mutant::is("directory_not_synced") {
-        io("sync", parent(path), vfs.sync_dir(parent(path)))?;
-    }
-    Ok(())
 }

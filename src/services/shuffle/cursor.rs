@@ -230,8 +230,9 @@ impl Cursor {
                     .try_into_mut()
                     .map_err(|_| Error::Internal("the buffer of a cursor is shared".to_string()))?;
                 *offset += *length;
-                file.read_block(*offset, *partition, *sequence, lengths, stored, &mut raw)?;
+                let read = file.read_block(*offset, *partition, *sequence, lengths, stored, &mut raw);
                 self.block = raw.freeze();
+                read?;
                 self.end = lengths.raw as usize;
                 *next += 1;
                 *sequence += 1;

@@ -29,6 +29,8 @@ use std::sync::Arc;
 
 /// Keys ahead of the current one whose slices are being fetched.
 const AHEAD: usize = 16;
+/// Of so many slices, the last ones: where disorder spans more, finding the slice would cost more than it saves.
+const AHEAD_SLICES: usize = 8;
 
 /// Folds the records of each key and sliding window. Records of whose windows all have fired are late.
 pub struct SlidingSlices<K, T, F: WindowFold<T>> {
@@ -201,7 +203,8 @@ impl<K: Key, T: Data, F: WindowFold<T>> Operator for SlidingSlices<K, T, F> {
         for (i, ((record, &timestamp), &slot)) in records.enumerate() {
             if let (Some(&ahead), Some(&at)) = (slots.get(i + AHEAD), batch.timestamps.get(i + AHEAD)) {
                 // One of the last, mostly: how far apart the inputs are, and their disorder.
-                if let Some(column) = self.open.iter().rev().find(|column| column.start <= at) {
+                let mut last = self.open.iter().rev().take(AHEAD_SLICES);
+                if let Some(column) = last.find(|column| column.start <= at) {
                     column.cells.prefetch(ahead as usize);
                 }
             }

@@ -172,6 +172,35 @@ fn any_damage_is_detected() {
     }
 }
 
+/// The same of a row so large that its block is read where it will be, and of one that is compressed.
+#[test]
+fn damage_of_a_large_block_is_detected() {
+    for is_compressible in [false, true] {
+        let vfs = Faulty::new(u64::MAX);
+        let context = context(vfs.clone(), Path::new("spill"), 1 << 20, true);
+        let noise = |i: u64| if is_compressible { i / 4096 } else { hash_of(&i) };
+        let value = (0..(2 << 20) / 8).flat_map(|i| noise(i).to_le_bytes()).collect();
+        let mut rows = rows(3, true);
+        rows[1].value = value;
+        let output = Arc::new(sorted_output(context.clone(), 2, &key_bytes_order(), &rows, Remainder::Disk));
+        let inputs = [input(0, 0, &output)];
+        let good = read(&context, &inputs).unwrap();
+        assert!(good.len() == 3 && good.iter().any(|(row, ..)| row.value == rows[1].value));
+        let len = vfs.written.lock().unwrap().len() as u64;
+        assert_eq!(len < 1 << 20, is_compressible);
+        let places = (0..400).chain((0..20).map(|i| i * len / 20)).chain(len - 400..len);
+        for at in places.step_by(7) {
+            vfs.flip.store(at, Ordering::Relaxed);
+            assert!(matches!(read(&context, &inputs), Err(Error::Corrupt { .. })), "flipped at {at}");
+            vfs.flip.store(NONE, Ordering::Relaxed);
+            vfs.end.store(at, Ordering::Relaxed);
+            assert!(matches!(read(&context, &inputs), Err(Error::Corrupt { .. })), "cut at {at}");
+            vfs.end.store(NONE, Ordering::Relaxed);
+        }
+        assert_eq!(read(&context, &inputs).unwrap(), good);
+    }
+}
+
 /// A block of another attempt is whole, but it is not the one that was asked for.
 #[test]
 fn a_block_of_another_attempt_is_refused() {
