@@ -256,8 +256,9 @@ impl Parts {
             if io("read", &path, opened.len())? > file.bytes {
                 io("cut", &path, failpoint::reach("file_sink.cut"))?;
                 io("cut", &path, opened.set_len(file.bytes))?;
-                io("sync", &path, opened.sync_data())?;
             }
+            // Even if nothing is left to be cut: a process that died behind the cut has not synced it.
+            io("sync", &path, opened.sync_data())?;
         }
         self.finish_part(vfs, file)
     }

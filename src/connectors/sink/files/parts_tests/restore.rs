@@ -54,6 +54,36 @@ fn an_older_checkpoint_is_restored_only_before_its_successor_was_finished() {
     }
 }
 
+/// What a process that dies at any operation of going back leaves half done is made durable by the next one: what both have cut off
+/// does not come back with a power loss.
+#[test]
+fn a_cut_that_was_not_synced_is_made_durable_by_the_next_process() {
+    for (name, sink) in sinks() {
+        let (mem, [first, second]) = two_checkpoints(&sink);
+        let (checkpoint, records) = if finished(&mem).is_empty() { (first, 3) } else { (second, 6) };
+        let mut cut_short = 0;
+        for k in 0.. {
+            let disk = mem.crash(k, Keep::Nothing);
+            let restore = |vfs: SharedVfs| {
+                start(&sink, vfs, true)
+                    .and_then(|mut process| process.attempt(1, Some(&checkpoint.state)).map(|()| process))
+            };
+            let dies =
+                FaultVfs::new(Arc::new(disk.clone()), FaultPlan::fail_at(k, Fault::Io).and_from_then_on());
+            drop(restore(dies.clone()));
+            if dies.failures() == 0 {
+                break;
+            }
+            cut_short += 1;
+            // The same machine, where all that was written is seen.
+            disk.remove_file(Path::new("/data/out/.mainstem-lock")).ok();
+            drop(restore(Arc::new(disk.clone())).unwrap());
+            assert_records(&disk.crash(k, Keep::Nothing), records, &format!("{name}, operation {k}"));
+        }
+        assert!(cut_short > 10, "{name}: {cut_short}");
+    }
+}
+
 /// K7: where it is allowed, what was finished since is taken back, at whatever operation that is cut short; and only where
 /// all that the checkpoint names is there.
 #[test]
