@@ -215,7 +215,8 @@ pub fn report_figure(figure: f64) {
 pub fn child(name: &str, job: &Job) -> Result<Command, String> {
     let executable = std::env::current_exe().map_err(|error| format!("no path to this program: {error}"))?;
     let mut command = Command::new(executable);
-    command.args(["--child", name]).args(job.to_arguments());
+    // A backtrace of a failure that is meant would read the debug information of the whole program, for 0.3 s.
+    command.env("RUST_BACKTRACE", "0").args(["--child", name]).args(job.to_arguments());
     Ok(command)
 }
 

@@ -67,7 +67,7 @@ pub struct Out<T> {
     sides: Vec<Side>,
     #[allow(clippy::vec_box, reason = "a batch travels in its box, which is reused with it")]
     pool: Vec<Box<Batch<T>>>,
-    /// Records per batch, from the sampled size and from what the consumers want to have.
+    /// Records per batch, from the sampled size and from what the consumers want to have; 0 before the first record.
     limit: usize,
     /// Records per batch, from the sampled size alone.
     sized: usize,
@@ -85,9 +85,8 @@ impl<T: Data> Default for Out<T> {
             sealed: VecDeque::new(),
             sides: Vec::new(),
             pool: Vec::new(),
-            // The first record shows how large a batch may be.
-            limit: 1,
-            sized: 1,
+            limit: 0,
+            sized: 0,
             wanted: BATCH_RECORDS,
             sampler: SizeSampler::default(),
             records: 0,
@@ -118,23 +117,30 @@ impl<T: Data> Out<T> {
         if self.current.values.len() >= self.limit
             || timestamp.is_some() == self.current.timestamps.is_empty()
         {
-            self.make_room(timestamp.is_some());
+            return self.push_apart(value, timestamp);
         }
+        self.append(value, timestamp);
+    }
+
+    #[inline(always)]
+    fn append(&mut self, value: T, timestamp: Option<Timestamp>) {
         self.current.values.push(value);
         if let Some(timestamp) = timestamp {
             self.current.timestamps.push(timestamp);
         }
     }
 
+    /// Appends a record to a batch that is full, has to be another one, or is the first.
     #[inline(never)]
-    fn make_room(&mut self, timestamps: bool) {
+    fn push_apart(&mut self, value: T, timestamp: Option<Timestamp>) {
+        let differs = timestamp.is_some() == self.current.timestamps.is_empty();
+        if !self.current.is_empty() && (differs || self.current.len() >= self.limit) {
+            self.seal();
+        }
+        self.append(value, timestamp);
+        // The first record shows how large a batch may be.
         if self.sampler.is_new() {
             self.learn();
-        }
-        let full = self.current.values.len() >= self.limit;
-        let differs = timestamps == self.current.timestamps.is_empty() && !self.current.is_empty();
-        if full || differs {
-            self.seal();
         }
     }
 
@@ -169,15 +175,19 @@ impl<T: Data> Out<T> {
         if !self.sampler.is_new() || values.is_empty() {
             return false;
         }
-        if let Some(limit) = self.sampler.limit(values) {
-            self.limit = limit;
-        }
+        let sized = self.sampler.limit(values);
+        self.hold(sized.unwrap_or(1));
         true
     }
 
-    /// Records that a batch should have, as far as it is known how large they are.
+    fn hold(&mut self, sized: usize) {
+        self.sized = sized;
+        self.limit = sized.min(self.wanted);
+    }
+
+    /// Records that a batch should have, as far as it is known how large they are; one at first.
     pub(crate) fn limit(&self) -> usize {
-        self.limit
+        self.limit.max(1)
     }
 
     /// Starts a new batch if the records that follow differ from the current ones in having timestamps.
@@ -191,15 +201,16 @@ impl<T: Data> Out<T> {
         if self.sampler.is_new() {
             self.learn();
         }
-        if self.current.len() >= self.limit {
+        if !self.current.is_empty() && self.current.len() >= self.limit {
             self.seal();
         }
     }
 
     #[inline(never)]
     fn learn(&mut self) {
-        if let Some(limit) = self.sampler.limit(&self.current.values) {
-            self.limit = limit;
+        if !self.current.is_empty() {
+            let sized = self.sampler.limit(&self.current.values);
+            self.hold(sized.unwrap_or(1));
         }
     }
 
@@ -212,8 +223,7 @@ impl<T: Data> Out<T> {
         });
         let batch = std::mem::replace(&mut self.current, next);
         if let Some(sized) = self.sampler.limit(&batch.values) {
-            self.sized = sized;
-            self.limit = sized.min(self.wanted);
+            self.hold(sized);
         }
         self.records += batch.len() as u64;
         self.bytes += self.sampler.bytes_per_record * batch.len() as u64;
@@ -245,10 +255,22 @@ impl<T: Data> Out<T> {
         self.sealed.push_back(Sealed::Other(MAIN, element));
     }
 
-    /// Whether the operator should yield: a batch waits to be taken.
+    /// Whether the operator should yield: a batch waits to be taken, or the one under way is full.
     #[inline(always)]
     pub fn is_full(&self) -> bool {
-        !self.sealed.is_empty()
+        !self.sealed.is_empty() || self.is_batch_full()
+    }
+
+    #[inline(always)]
+    fn is_batch_full(&self) -> bool {
+        self.current.values.len() > self.limit.saturating_sub(1)
+    }
+
+    /// Lets the batch under way out if it is full and nothing waits before it.
+    fn seal_if_full(&mut self) {
+        if self.sealed.is_empty() && self.is_batch_full() {
+            self.seal();
+        }
     }
 
     /// Whether nothing waits for the main output, not even a part of a batch.
@@ -269,6 +291,7 @@ impl<T: Data> Out<T> {
 
     /// The oldest waiting batch of the main output, before which nothing else may wait: for tests of operators.
     pub fn take(&mut self) -> Option<Box<Batch<T>>> {
+        self.seal_if_full();
         match self.sealed.pop_front() {
             Some(Sealed::Main(batch)) => Some(batch),
             Some(other) => {
@@ -298,10 +321,11 @@ impl<T: Data> AnyOut for Out<T> {
     }
     fn hold_at_most(&mut self, records: usize) {
         self.wanted = records.clamp(1, BATCH_RECORDS);
-        self.limit = self.sized.min(self.wanted);
+        self.hold(self.sized);
         self.sides.iter_mut().for_each(|side| side.out.hold_at_most(records));
     }
     fn take(&mut self) -> Option<(Port, Element)> {
+        self.seal_if_full();
         Some(match self.sealed.pop_front()? {
             Sealed::Main(batch) => (MAIN, Element::Batch(batch)),
             Sealed::Other(port, element) => (port, element),
@@ -383,6 +407,18 @@ mod tests {
         out.flush();
         assert_eq!(out.take().unwrap().values, [2 * BATCH_RECORDS as u64]);
         assert_eq!(out.totals().0, 2 * BATCH_RECORDS as u64 + 1);
+    }
+
+    /// A full batch does not wait for the record behind it, which may be large.
+    #[test]
+    fn a_batch_that_is_full_can_be_taken() {
+        let mut out = Out::new();
+        for i in 0..3u64 {
+            out.push(vec![i; 1 << 17], None);
+            assert!(out.is_full());
+            assert_eq!(out.take().unwrap().values[0][0], i);
+            assert!(!out.is_full() && out.is_empty());
+        }
     }
 
     #[test]

@@ -425,7 +425,7 @@ impl UnitContext {
         let order = order.ok_or_else(|| Error::Internal("a range edge has no key".into()))?;
         let context = self.shuffle_context(place.attempt, place.share);
         let mut rows = Merge::open_range(context, partition, &inputs, order, hashes)?;
-        if rows.next_row()?.is_none() {
+        if rows.advance()?.is_none() {
             return Ok(());
         }
         let reader = edge.exchange.row_reader();
@@ -449,7 +449,7 @@ impl UnitContext {
         rows: &mut Merge,
         lanes: &mut [Lane],
     ) -> Result<()> {
-        let Some(first) = rows.next_row()? else { return Ok(()) };
+        let Some(first) = rows.advance()? else { return Ok(()) };
         let mut at = first.input;
         let several = lanes.len() > 1;
         let mut runs = 0u64;
@@ -464,7 +464,7 @@ impl UnitContext {
                 return Ok(());
             }
             if several {
-                at = rows.current_row().map_or(at, |row| row.input);
+                at = rows.current_input().unwrap_or(at);
             }
             runs += 1;
             if runs.is_multiple_of(1024) {

@@ -114,8 +114,8 @@ impl AtEnd {
         let order = order.ok_or_else(|| Error::Internal("an edge that is sorted has no key".into()))?;
         let context = Self::shuffle_context(ctx, ctx.memory_bytes / 2)?;
         let mut rows = Box::new(Merge::open(context, 0, &inputs, order)?);
-        self.stage = match rows.next_row()? {
-            Some(row) => Stage::Merging { lane: row.input, rows, state: Handing::Read },
+        self.stage = match rows.advance()? {
+            Some(first) => Stage::Merging { lane: first.input, rows, state: Handing::Read },
             None => Stage::Ending(0),
         };
         Ok(())
@@ -145,7 +145,7 @@ impl AtEnd {
                         } else if read == ReadState::End {
                             self.stage = Stage::Ending(0);
                         } else {
-                            *lane = rows.current_row().map_or(*lane, |row| row.input);
+                            *lane = rows.current_input().unwrap_or(*lane);
                             *state = Handing::Read;
                         }
                     }
@@ -159,7 +159,7 @@ impl AtEnd {
                         if read == ReadState::End {
                             self.stage = Stage::Ending(0);
                         } else {
-                            *lane = rows.current_row().map_or(*lane, |row| row.input);
+                            *lane = rows.current_input().unwrap_or(*lane);
                             *state = Handing::Read;
                         }
                     }

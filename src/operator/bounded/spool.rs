@@ -17,8 +17,8 @@ use crate::services::shuffle::{PartitionBuffer, Remainder};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Records that are kept whatever they take: a record or two must be.
-const KEPT_RECORDS_MIN: usize = 2;
+/// Records that are kept whatever they take: that there is one tells that the spool is not empty.
+const KEPT_RECORDS_MIN: usize = 1;
 
 /// Records in the order of arrival.
 pub(crate) struct Spool<T> {

@@ -179,7 +179,9 @@ impl<T: Data, K: Key> RowWriter for KeyedWriter<T, K> {
             keep_small(&mut self.key_bytes);
             keep_small(&mut self.value_bytes);
         }
+        self.keys.clear();
         batch.clear();
+        buffer.settle()?;
         Ok(())
     }
 
@@ -286,35 +288,41 @@ impl<T: Data> RowReader for TypedReader<T> {
 
     fn read_run(&self, from: &mut Merge, max: usize, into: &mut ErasedBatch) -> Result<ReadState> {
         let batch = typed::<T>(&mut **into);
-        let Some(mut row) = from.current_row() else { return Ok(ReadState::End) };
-        let (input, mut bytes) = (row.input, 0);
-        loop {
+        let Some(input) = from.current_input() else { return Ok(ReadState::End) };
+        let mut bytes = 0;
+        while let Some(row) = from.current_row()? {
             bytes += row.value.len();
             push_row(batch, &row)?;
-            row = match from.next_row()? {
+            match from.advance()? {
                 None => return Ok(ReadState::End),
                 Some(next) if next.new_key => return Ok(ReadState::KeyEnd),
                 Some(next) if next.input != input => return Ok(ReadState::OtherInput),
                 Some(_) if batch.len() >= max || bytes >= READ_BYTES => return Ok(ReadState::Full),
-                Some(next) => next,
-            };
+                // It gets a batch of its own, and is not read before this one has been used.
+                Some(next) if next.is_large => return Ok(ReadState::Full),
+                Some(_) => {}
+            }
         }
+        Ok(ReadState::End)
     }
 
     fn read_merged(&self, from: &mut Merge, max: usize, into: &mut ErasedBatch) -> Result<ReadState> {
         let batch = typed::<T>(&mut **into);
-        let Some(mut row) = from.current_row() else { return Ok(ReadState::End) };
-        let (input, mut bytes) = (row.input, 0);
-        loop {
+        let Some(input) = from.current_input() else { return Ok(ReadState::End) };
+        let mut bytes = 0;
+        while let Some(row) = from.current_row()? {
             bytes += row.value.len();
             push_row(batch, &row)?;
-            row = match from.next_row()? {
+            match from.advance()? {
                 None => return Ok(ReadState::End),
                 Some(next) if next.input != input => return Ok(ReadState::OtherInput),
                 Some(_) if batch.len() >= max || bytes >= READ_BYTES => return Ok(ReadState::Full),
-                Some(next) => next,
-            };
+                // It gets a batch of its own, and is not read before this one has been used.
+                Some(next) if next.is_large => return Ok(ReadState::Full),
+                Some(_) => {}
+            }
         }
+        Ok(ReadState::End)
     }
 
     fn read_value(&self, value: &[u8], timestamp: Option<Timestamp>, into: &mut ErasedBatch) -> Result<()> {

@@ -45,6 +45,9 @@ impl Concat {
             if let Some(cursor) = &mut self.cursor
                 && cursor.advance()?
             {
+                if cursor.is_partial() {
+                    cursor.complete()?;
+                }
                 break;
             }
             let Some((output, run, input)) = self.pending.pop_front() else {

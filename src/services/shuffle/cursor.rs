@@ -1,12 +1,15 @@
 //! Cursor: reads one segment row by row.
 //!
 //! Place: under every merge and concatenation. One block is in memory at a time; blocks of a segment in memory are
-//! shared, those of a file are read and verified into a buffer of the cursor's own.
-//! Costs: for a segment in a file its largest block twice, stored and raw; for one in memory nothing.
+//! shared, those of a file are read and verified into a buffer of the cursor's own. Of a large row only the front is
+//! read, up to the end of its key, until its turn has come: [`Cursor::complete`] reads and verifies all of it. Its hash is
+//! known from the index before.
+//! Costs: for a segment in a file its largest block twice, stored and raw, and a large row while it is the current one; for
+//! one in memory nothing.
 
 use super::row::{NEW, SAME, first_hash, take_i64, take_u64, take_varint};
-use super::run::{MemoryBlocks, Place, Segment};
-use super::spill::{BlockLengths, HEADER_BYTES, LARGE_BLOCK_BYTES, SpillFile};
+use super::run::{FRONT_BYTES, MemoryBlocks, Place, Segment};
+use super::spill::{BlockLengths, HEADER_BYTES, SpillFile};
 use crate::base::error::{Error, Result};
 use bytes::Bytes;
 use std::ops::RangeInclusive;
@@ -25,28 +28,52 @@ pub(super) struct Cursor {
     key: (usize, usize),
     value: (usize, usize),
     mark: u8,
+    /// The block is the front of a large row, whose value is not there.
+    partial: bool,
     feed: Feed,
     /// The hashes that are read; the others of the segment are passed over.
     range: RangeInclusive<u64>,
 }
 
 enum Feed {
-    Memory {
-        blocks: MemoryBlocks,
-        next: usize,
-    },
-    File {
-        file: Arc<SpillFile>,
-        partition: u32,
-        sequence: u64,
-        /// Where the current block starts, or the first one.
-        offset: u64,
-        /// Bytes of the current block in the file; 0 before the first.
-        length: u64,
-        blocks: Arc<[BlockLengths]>,
-        next: usize,
-        stored: Vec<u8>,
-    },
+    Memory { blocks: MemoryBlocks, next: usize },
+    File(FileFeed),
+}
+
+struct FileFeed {
+    file: Arc<SpillFile>,
+    partition: u32,
+    sequence: u64,
+    /// Where the current block starts, or the first one.
+    offset: u64,
+    /// Bytes of the current block in the file; 0 before the first.
+    length: u64,
+    blocks: Arc<[BlockLengths]>,
+    /// The hash of the first row of each block.
+    heads: Arc<[u64]>,
+    next: usize,
+    stored: Vec<u8>,
+    /// The buffer of blocks, while a large row is in its place.
+    usual: Option<Bytes>,
+}
+
+impl FileFeed {
+    /// The next block is the current one now.
+    fn pass(&mut self, lengths: BlockLengths) {
+        self.next += 1;
+        self.sequence += 1;
+        self.length = (HEADER_BYTES + lengths.stored as usize) as u64;
+    }
+}
+
+/// What [`Cursor::load`] has found.
+enum Loaded {
+    /// A block, before its first row.
+    Block,
+    /// A large row.
+    Row,
+    /// The end of the segment.
+    End,
 }
 
 impl Cursor {
@@ -94,20 +121,23 @@ impl Cursor {
                 let file = files.get(*file).cloned().flatten().ok_or_else(|| {
                     Error::Internal("a run is read before its spill file is complete".to_string())
                 })?;
-                let raw = blocks.iter().map(|b| b.raw as usize).max().unwrap_or(0);
+                let usual = blocks.iter().filter(|b| !b.is_large());
+                let raw = usual.map(|b| b.raw as usize).max().unwrap_or(0);
                 let next = first_block(&|i| heads[i], heads.len());
                 let before = blocks[..next].iter().map(|b| HEADER_BYTES as u64 + b.stored as u64);
-                let feed = Feed::File {
+                let feed = FileFeed {
                     file,
                     partition: partition as u32,
                     sequence: *first_sequence + next as u64,
                     offset: *offset + before.sum::<u64>(),
                     blocks: blocks.clone(),
+                    heads: heads.clone(),
                     next,
                     length: 0,
-                    stored: Vec::with_capacity((segment.cursor_bytes() - raw).min(LARGE_BLOCK_BYTES)),
+                    stored: Vec::with_capacity(segment.cursor_bytes().saturating_sub(raw)),
+                    usual: None,
                 };
-                (Bytes::from(vec![0; raw]), feed)
+                (Bytes::from(vec![0; raw]), Feed::File(feed))
             }
         };
         let (key, value) = ((0, 0), (0, 0));
@@ -122,6 +152,7 @@ impl Cursor {
             key,
             value,
             mark: NEW,
+            partial: false,
             feed,
             range,
         }))
@@ -178,18 +209,46 @@ impl Cursor {
     /// Goes to the next row; false at the end of the segment, or of the range.
     #[inline(always)]
     pub(super) fn advance(&mut self) -> Result<bool> {
-        if self.at == self.end && !self.load()? {
-            return Ok(false);
+        if self.at == self.end {
+            match self.load()? {
+                Loaded::Block => {}
+                Loaded::Row => return Ok(self.hash <= *self.range.end()),
+                Loaded::End => return Ok(false),
+            }
         }
-        match self.decode() {
+        match self.decode(self.end) {
             Some(()) => Ok(self.hash <= *self.range.end()),
             None => Err(self.malformed()),
         }
     }
 
+    /// Whether the current row is large and [`Cursor::complete`] must be called before its value is looked at.
     #[inline(always)]
-    fn decode(&mut self) -> Option<()> {
-        let bytes = self.block.get(..self.end)?;
+    pub(super) fn is_partial(&self) -> bool {
+        self.partial
+    }
+
+    /// Reads all of a large row.
+    #[cold]
+    pub(super) fn complete(&mut self) -> Result<()> {
+        let Feed::File(feed) = &mut self.feed else { return Ok(()) };
+        let Some(&lengths) = feed.next.checked_sub(1).and_then(|at| feed.blocks.get(at)) else {
+            return Ok(());
+        };
+        (self.key, self.value, self.at, self.partial) = ((0, 0), (0, 0), 0, false);
+        // The front goes before the whole comes.
+        self.block = Bytes::new();
+        let mut row = vec![0; lengths.raw as usize];
+        let FileFeed { file, partition, sequence, offset, stored, .. } = feed;
+        file.read_block(*offset, *partition, *sequence - 1, lengths, stored, &mut row)?;
+        self.block = row.into();
+        self.decode(self.end).ok_or_else(|| self.malformed())
+    }
+
+    /// Decodes the row at `at`, of which so many bytes of the block are there.
+    #[inline(always)]
+    fn decode(&mut self, there: usize) -> Option<()> {
+        let bytes = self.block.get(..there)?;
         let mut at = self.at;
         let head = take_varint(bytes, &mut at)?;
         let value_len = (head >> 2) as usize;
@@ -204,7 +263,7 @@ impl Cursor {
         }
         let value_start = at + key_len;
         let value_end = value_start + value_len;
-        if value_end > bytes.len() || self.mark > NEW {
+        if value_end > self.end || self.mark > NEW {
             return None;
         }
         if self.mark != SAME {
@@ -216,36 +275,78 @@ impl Cursor {
     }
 
     #[cold]
-    fn load(&mut self) -> Result<bool> {
+    fn load(&mut self) -> Result<Loaded> {
+        self.partial = false;
         match &mut self.feed {
             Feed::Memory { blocks, next } => {
-                let Some(block) = blocks.get(*next) else { return Ok(false) };
+                let Some(block) = blocks.get(*next) else { return Ok(Loaded::End) };
                 self.block = block.clone();
                 self.end = block.len();
                 *next += 1;
             }
-            Feed::File { file, partition, sequence, offset, blocks, next, stored, length } => {
-                let Some(&lengths) = blocks.get(*next) else { return Ok(false) };
-                let mut raw = std::mem::take(&mut self.block)
+            Feed::File(feed) => {
+                let Some(&lengths) = feed.blocks.get(feed.next) else {
+                    // A merge may have many cursors that have ended, and each may have ended with a large row.
+                    (self.block, feed.usual, feed.stored) = (Bytes::new(), None, Vec::new());
+                    (self.key, self.value, self.at, self.end) = ((0, 0), (0, 0), 0, 0);
+                    return Ok(Loaded::End);
+                };
+                feed.offset += std::mem::take(&mut feed.length);
+                if lengths.is_large() {
+                    return self.load_front();
+                }
+                let block = std::mem::take(&mut self.block);
+                let mut raw = feed
+                    .usual
+                    .take()
+                    .unwrap_or(block)
                     .try_into_mut()
                     .map_err(|_| Error::Internal("the buffer of a cursor is shared".to_string()))?;
-                *offset += *length;
+                let FileFeed { file, partition, sequence, offset, stored, .. } = feed;
                 let read = file.read_block(*offset, *partition, *sequence, lengths, stored, &mut raw);
                 self.block = raw.freeze();
                 read?;
                 self.end = lengths.raw as usize;
-                *next += 1;
-                *sequence += 1;
-                *length = (HEADER_BYTES + lengths.stored as usize) as u64;
+                feed.pass(lengths);
             }
         }
         self.at = 0;
         self.key = (0, 0);
         // Blocks start with a full row, so the first byte has a mark; without it the row would take the key before.
         match self.block.first() {
-            Some(&byte) if byte & 3 != SAME && self.end > 0 => Ok(true),
+            Some(&byte) if byte & 3 != SAME && self.end > 0 => Ok(Loaded::Block),
             _ => Err(self.malformed()),
         }
+    }
+
+    /// Reads the front of the large row in the next block, up to the end of its key.
+    fn load_front(&mut self) -> Result<Loaded> {
+        let Feed::File(feed) = &mut self.feed else { return Ok(Loaded::End) };
+        let Some(&lengths) = feed.blocks.get(feed.next) else { return Ok(Loaded::End) };
+        let block = std::mem::take(&mut self.block);
+        feed.usual.get_or_insert(block);
+        (self.key, self.value, self.end) = ((0, 0), (0, 0), lengths.raw as usize);
+        let mut there = FRONT_BYTES.min(self.end);
+        loop {
+            let Feed::File(feed) = &mut self.feed else { return Ok(Loaded::End) };
+            let mut front = vec![0; there];
+            feed.file.read_front(feed.offset, feed.partition, feed.sequence, lengths, &mut front)?;
+            let hash = feed.heads.get(feed.next).copied();
+            (self.block, self.at) = (front.into(), 0);
+            self.decode(there).ok_or_else(|| self.malformed())?;
+            if self.mark == SAME || self.at != self.end || Some(self.hash) != hash {
+                return Err(self.malformed());
+            }
+            if self.key.1 <= there {
+                break;
+            }
+            there = self.key.1;
+        }
+        if let Feed::File(feed) = &mut self.feed {
+            feed.pass(lengths);
+        }
+        self.partial = true;
+        Ok(Loaded::Row)
     }
 
     #[cold]
@@ -253,7 +354,7 @@ impl Cursor {
         let message = format!("the bytes at {} of {} in the block are not a row", self.at, self.end);
         match &self.feed {
             Feed::Memory { .. } => Error::Internal(format!("in a block in memory {message}")),
-            Feed::File { file, offset, .. } => file.damaged(*offset, message),
+            Feed::File(feed) => feed.file.damaged(feed.offset, message),
         }
     }
 }

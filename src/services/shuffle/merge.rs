@@ -6,7 +6,7 @@
 //! Inputs of which only some have timestamps: a row that has none comes before all rows of its key that have one,
 //! like those of the earliest timestamp there is.
 //! Costs: `cursors x (raw + stored block)` for runs in files, nothing for runs in memory; known before it starts
-//! by [`Merge::memory_needed`]. Two cursors per input are always opened, whatever the share.
+//! by [`Merge::memory_needed`]. A row larger than a megabyte is read when its turn has come, one at a time, and not counted. Two cursors per input are always opened, whatever the share.
 
 use super::context::{KeyOrder, ShuffleContext};
 use super::cursor::Cursor;
@@ -166,18 +166,50 @@ impl Merge {
     /// The merge is of no use afterwards.
     #[inline]
     pub fn next_row(&mut self) -> Result<Option<RowRef<'_>>> {
-        match self.merger.step()? {
-            Some(new_key) => Ok(Some(self.merger.row(new_key))),
-            None => Ok(None),
-        }
+        let Some(new_key) = self.merger.step()? else { return Ok(None) };
+        self.merger.complete()?;
+        Ok(Some(self.merger.row(new_key)))
     }
 
-    /// The row that [`Merge::next_row`] went to last, once more; `None` before the first and after the last. Whether
-    /// it starts a key was said then and is not repeated: `new_key` is false.
-    #[inline]
-    pub fn current_row(&self) -> Option<RowRef<'_>> {
-        self.merger.has_row().then(|| self.merger.row(false))
+    /// Goes to the next row without reading it if it is large: [`Merge::current_row`] does.
+    ///
+    /// # Errors
+    /// As [`Merge::next_row`].
+    #[inline(always)]
+    pub fn advance(&mut self) -> Result<Option<Ahead>> {
+        let Some(new_key) = self.merger.step()? else { return Ok(None) };
+        Ok(Some(Ahead { input: self.merger.input(), new_key, is_large: self.merger.is_partial() }))
     }
+
+    /// The input of the current row; `None` before the first and after the last.
+    pub fn current_input(&self) -> Option<usize> {
+        self.merger.has_row().then(|| self.merger.input())
+    }
+
+    /// The row that was gone to last, once more; `None` before the first and after the last. Whether it starts a key was
+    /// said then and is not repeated: `new_key` is false.
+    ///
+    /// # Errors
+    /// As [`Merge::next_row`].
+    #[inline]
+    pub fn current_row(&mut self) -> Result<Option<RowRef<'_>>> {
+        if !self.merger.has_row() {
+            return Ok(None);
+        }
+        self.merger.complete()?;
+        Ok(Some(self.merger.row(false)))
+    }
+}
+
+/// What is known of the row that a merge has gone to.
+#[derive(Clone, Copy, Debug)]
+pub struct Ahead {
+    /// The input it came from.
+    pub input: usize,
+    /// Whether its key differs from that of the row before.
+    pub new_key: bool,
+    /// Whether it is large, and has not been read.
+    pub is_large: bool,
 }
 
 fn parts_of(partition: usize, inputs: &[MergeInput], hashes: &RangeInclusive<u64>) -> Vec<Part> {

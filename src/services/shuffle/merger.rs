@@ -138,7 +138,8 @@ impl Merger {
         true
     }
 
-    /// Goes to the next row: whether it starts another key, or `None` at the end.
+    /// Goes to the next row: whether it starts another key, or `None` at the end. [`Merger::complete`] comes before its value is
+    /// looked at.
     #[inline(always)]
     pub(super) fn step(&mut self) -> Result<Option<bool>> {
         if !self.started {
@@ -198,6 +199,27 @@ impl Merger {
         }
     }
 
+    /// Whether the current row is large and not read yet.
+    #[inline(always)]
+    pub(super) fn is_partial(&self) -> bool {
+        self.cursors.get(self.winner).is_some_and(Cursor::is_partial)
+    }
+
+    /// Reads the current row if it is large: not before its turn has come.
+    #[inline(always)]
+    pub(super) fn complete(&mut self) -> Result<()> {
+        match self.cursors.get_mut(self.winner) {
+            Some(cursor) if cursor.is_partial() => cursor.complete(),
+            _ => Ok(()),
+        }
+    }
+
+    /// The input of the current row.
+    #[inline(always)]
+    pub(super) fn input(&self) -> usize {
+        self.cursors.get(self.winner).map_or(0, |cursor| cursor.input)
+    }
+
     /// The row that [`Merger::step`] went to.
     #[inline(always)]
     pub(super) fn row(&self, new_key: bool) -> RowRef<'_> {
@@ -227,6 +249,7 @@ impl Merger {
                 false if equal_bytes(self.last_key(), self.cursors[self.winner].key()) => SAME,
                 false => RESTATED,
             };
+            self.complete()?;
             let cursor = &self.cursors[self.winner];
             writer.push(mark, cursor.hash, cursor.timestamp, cursor.key(), cursor.value())?;
         }

@@ -37,7 +37,7 @@ mod stored;
 
 pub use concat::Concat;
 pub use context::{Identity, KeyOrder, ShuffleContext, key_bytes_order};
-pub use merge::{Merge, MergeInput};
+pub use merge::{Ahead, Merge, MergeInput};
 pub use output::{PartitionStats, ShuffleOutput, ShuffleStats};
 pub use partition_buffer::PartitionBuffer;
 pub use partitioning::Partitioning;

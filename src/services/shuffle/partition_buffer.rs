@@ -2,15 +2,16 @@
 //!
 //! Place: one per unit of work and unkeyed edge (rebalance, broadcast, global), on the thread that runs the unit.
 //! Method: each partition fills blocks of its own. When the share is used up, all blocks go to the spill file, partition by
-//! partition, as one run. Nothing is sorted; readers join the runs one after another.
+//! partition, as one run. Nothing is sorted; readers join the runs one after another. A row that does not fit the share is
+//! a run of its own, and is not copied.
 //! Costs: one open block per partition, grown by doubling, so an edge with few rows takes little.
 
 use super::context::ShuffleContext;
 use super::output::ShuffleOutput;
 use super::row::{HEAD_BYTES_MAX, NEW, ROW_BYTES_MAX, SAME, put_bytes, put_varint};
-use super::run::{BLOCK_OVERHEAD_BYTES, Run, RunBuilder};
+use super::run::{BLOCK_OVERHEAD_BYTES, LargeRow, Run, RunBuilder};
 use super::sort_buffer::{Remainder, refused};
-use super::spill::Spiller;
+use super::spill::{LARGE_BLOCK_BYTES, Spiller};
 use crate::base::error::{Error, Result};
 use bytes::Bytes;
 
@@ -71,6 +72,9 @@ impl PartitionBuffer {
         let need = value.len() + HEAD_BYTES_MAX;
         match self.partitions.get(partition) {
             Some(to) if to.open.len() - to.at >= need => {}
+            Some(_) if need > self.context.share_bytes.max(LARGE_BLOCK_BYTES) => {
+                return self.append_large(partition, timestamp, value);
+            }
             Some(_) => self.make_room(partition, need)?,
             None => {
                 return Err(Error::Internal(format!(
@@ -120,6 +124,18 @@ impl PartitionBuffer {
             to.open.reserve_exact(capacity - to.open.len());
             to.open.resize(capacity, 0);
         }
+        Ok(())
+    }
+
+    /// Writes a row as a run of its own, behind what came before it.
+    #[cold]
+    fn append_large(&mut self, partition: usize, timestamp: Option<i64>, value: &[u8]) -> Result<()> {
+        self.spill()?;
+        let mut builder = RunBuilder::on_disk(self.partitions.len(), 0);
+        let row = LargeRow { mark: NEW, hash: 0, timestamp, key: b"", value };
+        builder.add_large(partition, row, &mut self.spiller)?;
+        self.runs.push(builder.finish().0);
+        self.spills += 1;
         Ok(())
     }
 

@@ -2,22 +2,25 @@
 //!
 //! Place: written by the buffers and by merges that write; read through cursors.
 //! Method: a [`RunWriter`] encodes rows into one block buffer. Full blocks go to a [`RunBuilder`], which keeps them
-//! in memory up to a limit; at the first block beyond it, all of the run goes to the spill file instead.
+//! in memory up to a limit; at the first block beyond it, all of the run goes to the spill file instead. A large row is
+//! a block of its own, made of pieces that lie where the row is.
 //! Invariant: a block belongs to one partition and starts with a full row.
 
 use super::partitioning::Partitioning;
 use super::row::{HEAD_BYTES_MAX, RESTATED, SAME, first_hash, put_bytes, put_varint};
-use super::spill::{BlockLengths, HEADER_BYTES, SpillFile, Spiller};
+use super::spill::{BlockLengths, HEADER_BYTES, LARGE_BLOCK_BYTES, SpillFile, Spiller, digest_of_pieces};
 use crate::base::error::Result;
 use bytes::Bytes;
 use std::sync::{Arc, Mutex, PoisonError};
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Bytes that a block in memory costs beyond its rows: two counts and the pointer to it.
 pub(super) const BLOCK_OVERHEAD_BYTES: usize = 32;
 
 /// Blocks that writing a run needs beside the rows: the one being filled, the compressed one, and those pending.
 pub(super) const WRITER_BLOCKS: usize = 6;
+
+/// Of a large row so much is read to compare it with others, or as much as its key takes.
+pub(super) const FRONT_BYTES: usize = 4 << 10;
 
 /// The blocks of one partition in memory.
 pub(super) type MemoryBlocks = Arc<[Bytes]>;
@@ -77,12 +80,15 @@ impl Segment {
         self.memory().map_or(0, |blocks| memory_bytes_of(&blocks))
     }
 
-    /// Bytes that a cursor over this segment allocates.
+    /// Bytes that a cursor over this segment allocates, without the one large row that all cursors of a merge have at a time.
     pub(super) fn cursor_bytes(&self) -> usize {
         let Place::File { blocks, .. } = &self.place else { return 0 };
-        let raw = blocks.iter().map(|b| b.raw as usize).max().unwrap_or(0);
-        let stored = blocks.iter().map(|b| b.stored as usize).max().unwrap_or(0);
-        if raw == 0 { 0 } else { raw + stored + HEADER_BYTES }
+        let bytes = |of: fn(&BlockLengths) -> u32| {
+            let bytes = |b: &BlockLengths| if b.is_large() { FRONT_BYTES } else { of(b) as usize };
+            blocks.iter().map(bytes).max().unwrap_or(0)
+        };
+        let raw = bytes(|b| b.raw);
+        if raw == 0 { 0 } else { raw + bytes(|b| b.stored) + HEADER_BYTES }
     }
 
     /// Bytes that it takes where it is, headers included.
@@ -177,11 +183,32 @@ impl RunBuilder {
         rows: u64,
         spiller: &mut Spiller,
     ) -> Result<()> {
-        if self.has_room(block) {
+        if self.has_room(block.len()) {
             self.keep(partition, Bytes::copy_from_slice(block), rows);
             return Ok(());
         }
         self.write(partition, block, rows, spiller)
+    }
+
+    /// Adds a large row, which is copied if it stays in memory.
+    pub(super) fn add_large(
+        &mut self,
+        partition: usize,
+        row: LargeRow<'_>,
+        spiller: &mut Spiller,
+    ) -> Result<()> {
+        let (head, length) = row.head();
+        let pieces = [&head[..length], row.key, row.value];
+        if self.has_room(pieces.iter().map(|piece| piece.len()).sum()) {
+            self.keep(partition, pieces.concat().into(), 1);
+            return Ok(());
+        }
+        self.move_to_disk(spiller)?;
+        let draft = &mut self.drafts[partition];
+        draft.count(&pieces, 1);
+        draft.begin(&head[..length], spiller)?;
+        draft.blocks.push(spiller.write_large_block(partition as u32, &pieces)?);
+        Ok(())
     }
 
     /// As [`RunBuilder::add`], without a copy.
@@ -192,35 +219,35 @@ impl RunBuilder {
         rows: u64,
         spiller: &mut Spiller,
     ) -> Result<()> {
-        if self.has_room(&block) {
+        if self.has_room(block.len()) {
             self.keep(partition, block, rows);
             return Ok(());
         }
         self.write(partition, &block, rows, spiller)
     }
 
-    fn has_room(&self, block: &[u8]) -> bool {
-        self.limit.is_some_and(|limit| self.used + block.len() + BLOCK_OVERHEAD_BYTES <= limit)
+    fn has_room(&self, bytes: usize) -> bool {
+        self.limit.is_some_and(|limit| self.used + bytes + BLOCK_OVERHEAD_BYTES <= limit)
     }
 
     fn keep(&mut self, partition: usize, block: Bytes, rows: u64) {
         self.used += block.len() + BLOCK_OVERHEAD_BYTES;
         let draft = &mut self.drafts[partition];
-        draft.count(&block, rows);
+        draft.count(&[&block], rows);
         draft.memory.push(block);
     }
 
     fn write(&mut self, partition: usize, block: &[u8], rows: u64, spiller: &mut Spiller) -> Result<()> {
-        if self.limit.is_some() {
-            self.move_to_disk(spiller)?;
-        }
+        self.move_to_disk(spiller)?;
         let draft = &mut self.drafts[partition];
-        draft.count(block, rows);
+        draft.count(&[block], rows);
         draft.write(partition, block, spiller)
     }
 
     fn move_to_disk(&mut self, spiller: &mut Spiller) -> Result<()> {
-        self.limit = None;
+        if self.limit.take().is_none() {
+            return Ok(());
+        }
         self.used = 0;
         for (partition, draft) in self.drafts.iter_mut().enumerate() {
             for block in std::mem::take(&mut draft.memory) {
@@ -254,19 +281,51 @@ impl RunBuilder {
 }
 
 impl Draft {
-    fn count(&mut self, block: &[u8], rows: u64) {
+    fn count(&mut self, pieces: &[&[u8]], rows: u64) {
         self.rows += rows;
-        self.raw_bytes += block.len() as u64;
-        self.digest = xxh3_64_with_seed(block, self.digest);
+        self.raw_bytes += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
+        self.digest = digest_of_pieces(pieces, self.digest);
     }
 
     fn write(&mut self, partition: usize, block: &[u8], spiller: &mut Spiller) -> Result<()> {
+        self.begin(block, spiller)?;
+        self.blocks.push(spiller.write_block(partition as u32, block)?);
+        Ok(())
+    }
+
+    /// A block that begins with these bytes is about to be written.
+    fn begin(&mut self, front: &[u8], spiller: &mut Spiller) -> Result<()> {
         if self.blocks.is_empty() {
             self.start = spiller.position()?;
         }
-        self.heads.push(first_hash(block));
-        self.blocks.push(spiller.write_block(partition as u32, block)?);
+        self.heads.push(first_hash(front));
         Ok(())
+    }
+}
+
+/// A row that is a block of its own.
+pub(super) struct LargeRow<'a> {
+    pub(super) mark: u8,
+    pub(super) hash: u64,
+    /// Where the edge has timestamps.
+    pub(super) timestamp: Option<i64>,
+    pub(super) key: &'a [u8],
+    pub(super) value: &'a [u8],
+}
+
+impl LargeRow<'_> {
+    /// What lies before key and value, and its length.
+    fn head(&self) -> ([u8; HEAD_BYTES_MAX], usize) {
+        let mut head = [0; HEAD_BYTES_MAX];
+        let mark = self.mark.max(RESTATED);
+        let mut at = put_varint(&mut head, 0, (self.value.len() as u64) << 2 | mark as u64);
+        head[at..at + 8].copy_from_slice(&self.hash.to_le_bytes());
+        at = put_varint(&mut head, at + 8, self.key.len() as u64);
+        if let Some(timestamp) = self.timestamp {
+            head[at..at + 8].copy_from_slice(&timestamp.to_le_bytes());
+            at += 8;
+        }
+        (head, at)
     }
 }
 
@@ -322,6 +381,9 @@ impl<'a> RunWriter<'a> {
         }
         let need = key.len() + value.len() + HEAD_BYTES_MAX;
         if self.at + need > self.block_bytes {
+            if need >= LARGE_BLOCK_BYTES {
+                return self.push_large(mark, hash, timestamp, key, value);
+            }
             self.make_room(need)?;
         }
         let mark = if self.at == 0 { mark.max(RESTATED) } else { mark };
@@ -342,6 +404,13 @@ impl<'a> RunWriter<'a> {
         self.at += at;
         self.rows += 1;
         Ok(())
+    }
+
+    #[cold]
+    fn push_large(&mut self, mark: u8, hash: u64, timestamp: i64, key: &[u8], value: &[u8]) -> Result<()> {
+        self.seal()?;
+        let row = LargeRow { mark, hash, timestamp: self.timestamps.then_some(timestamp), key, value };
+        self.builder.add_large(self.partition, row, self.spiller)
     }
 
     #[cold]

@@ -8,6 +8,7 @@
 //! 3. The run stays in memory if the other half has room for it, else it goes to the spill file. So what fits stays.
 //! 4. When as many runs are in the file as can be merged at once, they become one run of the next level in a
 //!    new file, so the number of runs grows with the logarithm of the data.
+//! 5. A row that does not fit the half of the share is a run of its own, and is not copied.
 //!
 //! Invariant: runs are in the order of arrival, merging joins neighbours, so ties are broken by arrival.
 //! Costs: a row is copied twice in memory. [`SortBuffer::memory_bytes`] stays within the share, except for a
@@ -23,7 +24,7 @@ use super::radix::{self, Buckets, ENTRY_BYTES, Entry};
 use super::range_cut::Sample;
 use super::row::{NEW, RESTATED, ROW_BYTES_MAX, SAME, equal_bytes};
 use super::run::{Run, RunBuilder, RunWriter, Segment, WRITER_BLOCKS};
-use super::spill::Spiller;
+use super::spill::{LARGE_BLOCK_BYTES, Spiller};
 use crate::base::error::{Error, Result};
 use crate::base::failpoint;
 use std::cmp::Ordering;
@@ -69,6 +70,8 @@ pub struct SortBuffer {
     runs_bytes: usize,
     spiller: Spiller,
     spills: u64,
+    /// There may be runs to merge.
+    unsettled: bool,
     sample: Option<Sample>,
 }
 
@@ -94,6 +97,7 @@ impl SortBuffer {
             runs_bytes: 0,
             spiller: Spiller::new(context.clone(), block_bytes),
             spills: 0,
+            unsettled: false,
             sample: None,
             context,
             partitioning,
@@ -129,14 +133,17 @@ impl SortBuffer {
             return Err(refused(row_bytes, timestamp.is_some()));
         }
         let growth = self.arena.growth_for(row_bytes);
+        if let Some(sample) = &mut self.sample {
+            sample.row(hash);
+        }
         if growth > 0 || self.chunk.len() == self.chunk.capacity() {
+            if growth > self.working_bytes_max.max(LARGE_BLOCK_BYTES) {
+                return self.append_large(hash, timestamp.unwrap_or(0), key, value);
+            }
             self.make_room(growth)?;
         }
         self.lowest = self.lowest.min(hash);
         self.highest = self.highest.max(hash);
-        if let Some(sample) = &mut self.sample {
-            sample.row(hash);
-        }
         let address = self.arena.append(timestamp.unwrap_or(0), key, value);
         self.chunk.push(Entry { hash, address });
         Ok(())
@@ -147,12 +154,7 @@ impl SortBuffer {
         let is_chunk_full = self.chunk.len() == self.chunk.capacity();
         let chunk_bytes = if is_chunk_full { self.chunk_entries * ENTRY_COST_BYTES } else { 0 };
         if self.working_bytes() + growth + chunk_bytes > self.working_bytes_max && self.has_rows() {
-            let room = self.context.share_bytes.saturating_sub(
-                WRITER_BLOCKS * self.block_bytes
-                    + self.runs_bytes
-                    + self.working_bytes_max.max(self.working_bytes()),
-            );
-            self.write_run(room)?;
+            self.write_run(self.room_beside())?;
             self.merge_runs()?;
         }
         if self.chunk.len() == self.chunk.capacity() {
@@ -162,6 +164,40 @@ impl SortBuffer {
                 self.chunks.push(full);
             }
         }
+        Ok(())
+    }
+
+    /// Bytes that a run may keep in memory while rows go on to come.
+    fn room_beside(&self) -> usize {
+        let working = self.working_bytes_max.max(self.working_bytes());
+        let held = WRITER_BLOCKS * self.block_bytes + self.runs_bytes + working;
+        self.context.share_bytes.saturating_sub(held)
+    }
+
+    /// Merges runs if rows larger than the share have left many: call it when they are needed no longer.
+    ///
+    /// # Errors
+    /// If merging fails.
+    #[inline]
+    pub fn settle(&mut self) -> Result<()> {
+        if std::mem::take(&mut self.unsettled) { self.merge_runs() } else { Ok(()) }
+    }
+
+    /// Writes a row as a run of its own, behind what came before it.
+    #[cold]
+    fn append_large(&mut self, hash: u64, timestamp: i64, key: &[u8], value: &[u8]) -> Result<()> {
+        if self.has_rows() {
+            self.write_run(self.room_beside())?;
+        }
+        failpoint::check("shuffle.run")?;
+        let builder = RunBuilder::on_disk(self.partitioning.count(), 0);
+        let timestamps = self.context.timestamps;
+        let mut writer =
+            RunWriter::new(&self.partitioning, &mut self.spiller, builder, timestamps, self.block_bytes);
+        writer.push(NEW, hash, timestamp, key, value)?;
+        self.runs.push(writer.finish()?.0);
+        self.spills += 1;
+        self.unsettled = true;
         Ok(())
     }
 

@@ -6,8 +6,9 @@
 //! xxh3 of the stored bytes, seeded with the xxh3 of the header before it.
 //! Invariants: a reader knows the whole header except the checksum from the index, so nothing is allocated or
 //! decoded from a length that a damaged file states.
-//! Costs and limits: LZ4 only where it saves a tenth; after a block where it does not, some blocks are not tried.
-//! No fsync. A file without a name is gone with the process; one with a name is removed when it is closed, unless
+//! Costs and limits: LZ4 only where it saves a tenth; after a block where it does not, some blocks are not tried. A large
+//! row is a block of its own, which is written from where the row is and never compressed, so that no second copy of
+//! it is needed to write or to read it. No fsync. A file without a name is gone with the process; one with a name is removed when it is closed, unless
 //! somebody keeps it.
 
 use super::context::{Identity, ShuffleContext};
@@ -19,7 +20,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_64_with_seed};
 
 /// Bytes of a block header.
 pub(super) const HEADER_BYTES: usize = 56;
@@ -27,10 +28,8 @@ const CHECKED_BYTES: usize = 48;
 const MAGIC: u32 = u32::from_le_bytes(*b"MSB1");
 const FLAG_LZ4: u32 = 1;
 const FLAG_TIMESTAMPS: u32 = 2;
-/// From this size on a block, which is then one large row, is not copied to be read or written in one piece.
+/// From this size on a block is large: it is one row.
 pub(super) const LARGE_BLOCK_BYTES: usize = 1 << 20;
-/// Of a large block so much is tried before all of it is compressed.
-const TRIED_BYTES: usize = 64 << 10;
 /// Blocks that are not tried after one that LZ4 did not make smaller.
 const UNTRIED_BLOCKS: u32 = 15;
 
@@ -39,6 +38,13 @@ const UNTRIED_BLOCKS: u32 = 15;
 pub(super) struct BlockLengths {
     pub(super) raw: u32,
     pub(super) stored: u32,
+}
+
+impl BlockLengths {
+    /// Whether it is one large row, stored as it is.
+    pub(super) fn is_large(&self) -> bool {
+        self.raw == self.stored && self.raw as usize >= LARGE_BLOCK_BYTES
+    }
 }
 
 /// Everything a header states except the checksum.
@@ -86,6 +92,16 @@ const FIELDS: [(&str, usize, usize); 10] = [
 
 fn number(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |n, &b| n << 8 | b as u64)
+}
+
+/// The checksum of bytes that are in several places.
+pub(super) fn digest_of_pieces(pieces: &[&[u8]], seed: u64) -> u64 {
+    if let [piece] = pieces {
+        return xxh3_64_with_seed(piece, seed);
+    }
+    let mut digest = Xxh3::with_seed(seed);
+    pieces.iter().for_each(|piece| digest.update(piece));
+    digest.digest()
 }
 
 /// An open file. If it has a name it is removed with this, unless it is kept.
@@ -182,23 +198,19 @@ impl SpillFile {
     ) -> Result<()> {
         failpoint::check("shuffle.read")?;
         let raw = &mut raw[..lengths.raw as usize];
-        let is_large = lengths.stored as usize >= LARGE_BLOCK_BYTES;
-        let in_place = is_large && lengths.stored == lengths.raw;
-        if in_place {
-            stored.resize(HEADER_BYTES, 0);
-            self.read_exact_at(stored, offset, offset, lengths)?;
-            self.read_exact_at(raw, offset + HEADER_BYTES as u64, offset, lengths)?;
-        } else {
-            stored.resize(HEADER_BYTES + lengths.stored as usize, 0);
-            self.read_exact_at(stored, offset, offset, lengths)?;
-        }
+        let in_place = lengths.is_large();
+        stored.resize(HEADER_BYTES + if in_place { 0 } else { lengths.stored as usize }, 0);
+        self.read_exact_at(stored, offset, offset, lengths)?;
         let (head, rest) = stored.split_at(HEADER_BYTES);
-        let payload = if in_place { &raw[..] } else { rest };
         let (found, checksum) = head.split_at(CHECKED_BYTES);
         let expected = header(&self.identity, partition, sequence, lengths, self.timestamps);
         if found != expected {
             return Err(self.other_block(offset, &expected, found));
         }
+        if in_place {
+            self.read_exact_at(raw, offset + HEADER_BYTES as u64, offset, lengths)?;
+        }
+        let payload = if in_place { &raw[..] } else { rest };
         let computed = xxh3_64_with_seed(payload, xxh3_64(&expected));
         if number(checksum) != computed && !mutant::is("block_checksum_ignored") {
             let message =
@@ -212,15 +224,31 @@ impl SpillFile {
             raw.copy_from_slice(rest);
             return Ok(());
         }
-        let decompressed = lz4_flex::block::decompress_into(rest, raw);
-        if is_large {
-            *stored = Vec::new();
-        }
-        match decompressed {
+        match lz4_flex::block::decompress_into(rest, raw) {
             Ok(n) if n == raw.len() => Ok(()),
             Ok(n) => Err(self.damaged(offset, format!("{} bytes were expected, {n} found", raw.len()))),
             Err(e) => Err(self.damaged(offset, format!("the block cannot be decompressed: {e}"))),
         }
+    }
+
+    /// Reads the first bytes of the row in the large block at `offset`. The header is verified; the bytes are not, before all of
+    /// the block is read.
+    pub(super) fn read_front(
+        &self,
+        offset: u64,
+        partition: u32,
+        sequence: u64,
+        lengths: BlockLengths,
+        front: &mut [u8],
+    ) -> Result<()> {
+        failpoint::check("shuffle.read")?;
+        let mut head = [0; HEADER_BYTES];
+        self.read_exact_at(&mut head, offset, offset, lengths)?;
+        let expected = header(&self.identity, partition, sequence, lengths, self.timestamps);
+        if head[..CHECKED_BYTES] != expected {
+            return Err(self.other_block(offset, &expected, &head[..CHECKED_BYTES]));
+        }
+        self.read_exact_at(front, offset + HEADER_BYTES as u64, offset, lengths)
     }
 
     /// Reads a part of the block at `block`.
@@ -370,6 +398,9 @@ impl Spiller {
 
     /// Appends a block and returns its lengths.
     pub(super) fn write_block(&mut self, partition: u32, raw: &[u8]) -> Result<BlockLengths> {
+        if raw.len() >= LARGE_BLOCK_BYTES {
+            return self.write_large_block(partition, &[raw]);
+        }
         let mut compressed = std::mem::take(&mut self.compressed);
         let saved = self.compress(raw, &mut compressed);
         let payload = saved.map_or(raw, |len| &compressed[..len]);
@@ -380,16 +411,10 @@ impl Spiller {
         let head = header(&identity, partition, writer.sequence, lengths, timestamps);
         let checksum = xxh3_64_with_seed(payload, xxh3_64(&head));
         writer.sequence += 1;
-        let is_large = payload.len() >= LARGE_BLOCK_BYTES;
-        writer.pending.reserve(HEADER_BYTES + if is_large { 0 } else { payload.len() });
+        writer.pending.reserve(HEADER_BYTES + payload.len());
         writer.pending.extend_from_slice(&head);
         writer.pending.extend_from_slice(&checksum.to_le_bytes());
-        if is_large {
-            writer.flush()?;
-            writer.write(payload)?;
-        } else {
-            writer.pending.extend_from_slice(payload);
-        }
+        writer.pending.extend_from_slice(payload);
         if writer.pending.len() >= write_bytes {
             writer.flush()?;
             writer.pending.shrink_to(4 * write_bytes);
@@ -401,13 +426,27 @@ impl Spiller {
         Ok(lengths)
     }
 
+    /// Appends a large block, whose bytes are in several places, as they are.
+    pub(super) fn write_large_block(&mut self, partition: u32, pieces: &[&[u8]]) -> Result<BlockLengths> {
+        let bytes: usize = pieces.iter().map(|piece| piece.len()).sum();
+        let lengths = BlockLengths { raw: bytes as u32, stored: bytes as u32 };
+        let (identity, timestamps) = (self.context.identity, self.context.timestamps);
+        let writer = self.writer()?;
+        let head = header(&identity, partition, writer.sequence, lengths, timestamps);
+        let checksum = digest_of_pieces(pieces, xxh3_64(&head));
+        writer.sequence += 1;
+        writer.pending.extend_from_slice(&head);
+        writer.pending.extend_from_slice(&checksum.to_le_bytes());
+        writer.flush()?;
+        pieces.iter().try_for_each(|piece| writer.write(piece))?;
+        self.spilled_bytes += (HEADER_BYTES + bytes) as u64;
+        Ok(lengths)
+    }
+
     /// Compresses a block if it is worth it; returns the compressed length.
     fn compress(&mut self, raw: &[u8], into: &mut Vec<u8>) -> Option<usize> {
         if self.untried > 0 {
             self.untried -= 1;
-            return None;
-        }
-        if raw.len() >= LARGE_BLOCK_BYTES && self.compress(&raw[..TRIED_BYTES], into).is_none() {
             return None;
         }
         let bound = lz4_flex::block::get_maximum_output_size(raw.len());

@@ -207,14 +207,14 @@ fn an_input_has_timestamps_or_it_has_none() {
     };
     assert!(open(0).is_err());
     let mut merge = open(1).unwrap();
-    assert_eq!(merge.current_row(), None);
+    assert_eq!(merge.current_row().unwrap(), None);
     while let Some(row) = merge.next_row().unwrap() {
         let (value, timestamp, input) = (row.value.to_vec(), row.timestamp, row.input);
         assert_eq!(timestamp.is_some(), input == 0);
-        let current = merge.current_row().unwrap();
+        let current = merge.current_row().unwrap().unwrap();
         assert_eq!((current.value, current.timestamp, current.input), (&value[..], timestamp, input));
     }
-    assert_eq!(merge.current_row(), None);
+    assert_eq!(merge.current_row().unwrap(), None);
 }
 
 #[test]
@@ -222,6 +222,19 @@ fn rows_larger_than_a_page_and_than_the_share_pass() {
     for share in [8 << 10, 64 << 10, 4 << 20] {
         for timestamps in [false, true] {
             check(Case { rows: 60, value_bytes_max: 300_000, share, timestamps, merge_share: share, ..CASE });
+        }
+    }
+}
+
+/// Small ones between them, and in the same runs.
+#[test]
+fn large_rows_pass_among_small_ones() {
+    for (share, remainder) in
+        [(64 << 10, Remainder::Memory), (4 << 20, Remainder::Memory), (24 << 20, Remainder::Disk)]
+    {
+        for timestamps in [false, true] {
+            let case = Case { rows: 25, value_bytes_max: 3 << 20, timestamps, remainder, ..CASE };
+            check(Case { share, merge_share: share, ..case });
         }
     }
 }
