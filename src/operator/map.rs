@@ -24,21 +24,22 @@ impl<T: Data, U: Data, F: FnMut(T) -> U + Send + 'static> Operator for Map<T, U,
     type Out = U;
 
     fn process(&mut self, batch: &mut Batch<T>, _ctx: &mut Context, out: &mut Out<U>) -> Result<Progress> {
-        out.map_from(batch, &mut self.f);
-        Ok(Progress::Done)
+        Ok(out.map_from(batch, &mut self.f))
     }
 }
 
 /// Applies a closure that may fail to each record.
 pub struct TryMap<T, U, F> {
     f: F,
+    /// The batch under way has been reversed, so that records are taken from its end.
+    reversed: bool,
     types: PhantomData<fn(T) -> U>,
 }
 
 impl<T, U, F> TryMap<T, U, F> {
     /// The operator around `f`.
     pub fn new(f: F) -> Self {
-        TryMap { f, types: PhantomData }
+        TryMap { f, reversed: false, types: PhantomData }
     }
 }
 
@@ -51,10 +52,17 @@ where
     type Out = U;
 
     fn process(&mut self, batch: &mut Batch<T>, _ctx: &mut Context, out: &mut Out<U>) -> Result<Progress> {
-        let timestamps = std::mem::take(&mut batch.timestamps);
-        for (i, value) in batch.values.drain(..).enumerate() {
-            out.push((self.f)(value).map_err(Error::user)?, timestamps.get(i).copied());
+        if !std::mem::replace(&mut self.reversed, true) {
+            batch.reverse();
         }
+        while !out.is_full() {
+            let Some((value, timestamp)) = batch.pop() else { break };
+            out.push((self.f)(value).map_err(Error::user)?, timestamp);
+        }
+        if !batch.is_empty() {
+            return Ok(Progress::Yielded);
+        }
+        self.reversed = false;
         Ok(Progress::Done)
     }
 }

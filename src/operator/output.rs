@@ -4,9 +4,11 @@
 //! one look tells whether the operator should yield. An operator that makes watermarks puts them here, too: they
 //! stay behind the records before them.
 //! Invariants: a batch holds at most [`BATCH_RECORDS`] records, fewer when they are large (about
-//! [`BATCH_BYTES`]), except that a bulk append may overshoot by one input batch; either all records of a batch
+//! [`BATCH_BYTES`]), except that a bulk append may overshoot, [`Out::forward`] by one input batch, [`Out::map_from`] by as
+//! many records as a batch should have; either all records of a batch
 //! have a timestamp or none has.
 
+use super::Progress;
 use super::side_output::{SideOutput, SidePort};
 use crate::base::batch::{BATCH_RECORDS, Batch, Element, ErasedBatch, typed};
 use crate::base::codec;
@@ -144,13 +146,30 @@ impl<T: Data> Out<T> {
         }
     }
 
-    /// Appends the records of `batch` as `f` makes them, with their timestamps, and empties it.
+    /// Takes the records out of `batch` and appends them as `f` makes them, with their timestamps. Where these are so large
+    /// that a batch holds fewer of them, it may stop when one is full; it is called again with the rest then.
     #[inline]
-    pub fn map_from<U>(&mut self, batch: &mut Batch<U>, f: impl FnMut(U) -> T) {
+    pub fn map_from<U>(&mut self, batch: &mut Batch<U>, mut f: impl FnMut(U) -> T) -> Progress {
         self.align(!batch.timestamps.is_empty());
+        while batch.len() > self.limit() {
+            self.map_some(batch, self.limit(), &mut f);
+            if self.is_full() {
+                return Progress::Yielded;
+            }
+        }
         self.current.values.extend(batch.values.drain(..).map(f));
         self.current.timestamps.append(&mut batch.timestamps);
         batch.clear();
+        self.seal_full();
+        Progress::Done
+    }
+
+    #[cold]
+    fn map_some<U>(&mut self, batch: &mut Batch<U>, records: usize, f: &mut impl FnMut(U) -> T) {
+        let timestamps = batch.timestamps.len().min(records);
+        self.current.values.extend(batch.values.drain(..records).map(f));
+        self.current.timestamps.extend(batch.timestamps.drain(..timestamps));
+        batch.hashes.clear();
         self.seal_full();
     }
 
@@ -407,6 +426,24 @@ mod tests {
         out.flush();
         assert_eq!(out.take().unwrap().values, [2 * BATCH_RECORDS as u64]);
         assert_eq!(out.totals().0, 2 * BATCH_RECORDS as u64 + 1);
+    }
+
+    /// What a map makes may be much larger than what it was given.
+    #[test]
+    fn mapping_to_large_records_stops_with_each_of_them() {
+        let mut out = Out::new();
+        let mut batch = Batch { values: vec![1u64, 2, 3], timestamps: vec![10, 20, 30], hashes: vec![0; 3] };
+        for i in 1..=3 {
+            let mut made = 0;
+            let progress = out.map_from(&mut batch, |n| {
+                made += 1;
+                vec![n as u8; 1 << 20]
+            });
+            assert_eq!((made, progress == Progress::Done), (1, i == 3));
+            let taken = out.take().unwrap();
+            assert_eq!((taken.values[0][0], taken.timestamps[0]), (i as u8, 10 * i));
+        }
+        assert!(batch.is_empty() && out.is_empty());
     }
 
     /// A full batch does not wait for the record behind it, which may be large.

@@ -335,6 +335,7 @@ impl Cursor {
             (self.block, self.at) = (front.into(), 0);
             self.decode(there).ok_or_else(|| self.malformed())?;
             if self.mark == SAME || self.at != self.end || Some(self.hash) != hash {
+                (self.key, self.value) = ((0, 0), (0, 0));
                 return Err(self.malformed());
             }
             if self.key.1 <= there {
