@@ -241,6 +241,33 @@ fn t15_records_of_any_size_through_every_shuffle() {
     });
 }
 
+/// T15: a large record now and then among small ones, in the same batches: more than memory holds, through a keyed shuffle and a sort.
+#[test]
+fn t15_large_records_among_small_ones() {
+    in_a_process("t15_large_records_among_small_ones", || {
+        const RECORDS: u64 = 3_000;
+        let bytes = |i: u64| if i % 50 == 49 { (2 << 20) + i as usize } else { (i % 90) as usize };
+        for (parallelism, keys) in [(1, 11), (2, 1_000_000)] {
+            let records = batch(parallelism).generate(RECORDS, move |i| (i, payload(i, bytes(i))));
+            let through = records
+                .key_by(move |r| r.0 % keys)
+                .reduce_group(|_, records| records)
+                .sort_by(|r| r.0)
+                .map(|(i, text)| (i, text.len(), hash_of(&text)));
+            let mut found = Vec::new();
+            let result = run(&through, |record| found.push(record));
+            found.sort();
+            let expected = (0..RECORDS).map(|i| payload(i, bytes(i))).enumerate();
+            let expected = expected.map(|(i, text)| (i as u64, text.len(), hash_of(&text)));
+            assert!(found.iter().copied().eq(expected), "parallelism {parallelism}: {} records", found.len());
+            println!("T15: among small ones, {parallelism}: {} MiB, {result}", peak() >> 20);
+            // The records of a batch are as many as small ones may be.
+            let batches = parallelism as u64 * (1024 / 50) * (3 << 20);
+            assert!(result.spilled_bytes() > 4 * MEMORY && peak() <= MEMORY + BASE + batches, "{result}");
+        }
+    });
+}
+
 /// T15: ten thousand columns, and as many keys of nothing.
 #[test]
 fn t15_records_of_many_columns() {

@@ -76,6 +76,9 @@ pub struct OperatorReport {
 pub struct CheckpointReport {
     /// Those that were completed.
     pub completed: u64,
+    /// Of those, the ones that hold all state and not only what had changed.
+    #[serde(default)]
+    pub full: u64,
     /// Those that failed or took too long.
     pub failed: u64,
     /// The number of the last one that was completed; 0 if there was none.
@@ -92,6 +95,7 @@ impl From<&CheckpointStats> for CheckpointReport {
     fn from(stats: &CheckpointStats) -> CheckpointReport {
         CheckpointReport {
             completed: stats.completed,
+            full: stats.full,
             failed: stats.failed,
             last: stats.last,
             last_bytes: stats.last_bytes,
@@ -244,8 +248,9 @@ impl fmt::Display for JobReport {
         if let Some(checkpoints) = &self.checkpoints {
             writeln!(
                 f,
-                "checkpoints: {} complete, {} failed, the last is {} with {}, the longest took {:.3} s; {} restarts",
+                "checkpoints: {} complete ({} full), {} failed, the last is {} with {}, the longest took {:.3} s; {} restarts",
                 checkpoints.completed,
+                checkpoints.full,
                 checkpoints.failed,
                 checkpoints.last,
                 text::bytes(checkpoints.last_bytes),

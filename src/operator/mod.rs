@@ -9,7 +9,8 @@
 //! 2. `process`, `watermark`, `processing_time`, `end_of_key` any number of times. Each returns [`Progress::Done`], or
 //!    [`Progress::Yielded`] when `out` is full: the operator keeps its cursor (for `process`: the records it has
 //!    not taken stay in the batch) and the *same* call is repeated when there is room. Between two calls to user
-//!    code an operator looks at [`Out::is_full`], so overshoot is at most one user call.
+//!    code an operator looks at [`Out::is_full`], so overshoot is at most one user call; that of a map, and of a fold that
+//!    rolls, about the records of a batch.
 //! 3. `end_of_input` once for each input, after its last record.
 //! 4. `snapshot` when the barrier of a checkpoint has come, between two calls that returned `Done`, and `snapshot_more`
 //!    until it is complete; `restore` after `open` and before anything else.

@@ -151,7 +151,7 @@ impl<T: Data> Out<T> {
     #[inline]
     pub fn map_from<U>(&mut self, batch: &mut Batch<U>, mut f: impl FnMut(U) -> T) -> Progress {
         self.align(!batch.timestamps.is_empty());
-        while batch.len() > self.limit() {
+        while batch.len() > self.limit() + self.limit() / 2 {
             self.map_some(batch, self.limit(), &mut f);
             if self.is_full() {
                 return Progress::Yielded;
@@ -164,7 +164,7 @@ impl<T: Data> Out<T> {
         Progress::Done
     }
 
-    #[cold]
+    #[inline(never)]
     fn map_some<U>(&mut self, batch: &mut Batch<U>, records: usize, f: &mut impl FnMut(U) -> T) {
         let timestamps = batch.timestamps.len().min(records);
         self.current.values.extend(batch.values.drain(..records).map(f));

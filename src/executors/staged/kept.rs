@@ -9,7 +9,7 @@
 //! outputs never hold more than the budget, and with a share for each worker that is the memory of a run. A unit holds on
 //! to nothing but the inputs of its own stage, so what is dropped here is really gone. Checksums of partitions stay
 //! when the output is gone: 8 bytes for each.
-//! Limits: a single row that is larger than a writer's share is held, though it exceeds it.
+//! Limits: a single row of less than a megabyte that is larger than a writer's share is held, though it exceeds it.
 
 use super::schedule::UnitId;
 use crate::base::memory::{MemoryBudget, Reservation};

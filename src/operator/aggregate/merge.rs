@@ -121,7 +121,8 @@ impl<K: Key, T: Data, F: Fold<K, T>> Merge<K, T, F> {
             at += 1;
         }) {}
         self.table.release();
-        result
+        result?;
+        runs.settle()
     }
 
     fn fold_into_table(&mut self, batch: &mut Batch<(K, F::Acc)>) -> Result<()> {
@@ -239,6 +240,7 @@ impl<K: Key, T: Data, F: Fold<K, T>> Operator for Merge<K, T, F> {
             for ((key, acc), &timestamp) in batch.values.drain(..).zip(&batch.timestamps) {
                 Self::append(runs, hash_of(&key), Some(timestamp), &key, &acc)?;
             }
+            runs.settle()?;
         } else {
             self.fold_into_table(batch)?;
             if self.memory_bytes() >= ctx.memory_bytes / 2 {

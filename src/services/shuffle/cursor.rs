@@ -1,14 +1,13 @@
 //! Cursor: reads one segment row by row.
 //!
 //! Place: under every merge and concatenation. One block is in memory at a time; blocks of a segment in memory are
-//! shared, those of a file are read and verified into a buffer of the cursor's own. Of a large row only the front is
-//! read, up to the end of its key, until its turn has come: [`Cursor::complete`] reads and verifies all of it. Its hash is
-//! known from the index before.
-//! Costs: for a segment in a file its largest block twice, stored and raw, and a large row while it is the current one; for
-//! one in memory nothing.
+//! shared, those of a file are read and verified into a buffer of the cursor's own. Of a large row only the front is read
+//! and verified, up to the end of its key, until its turn has come: [`Cursor::complete`] reads all of it.
+//! Costs: for a segment in a file its largest block twice, stored and raw, and the longest front of a large row, all of which is
+//! there while it is the current one; for one in memory nothing.
 
-use super::row::{NEW, SAME, first_hash, take_i64, take_u64, take_varint};
-use super::run::{FRONT_BYTES, MemoryBlocks, Place, Segment};
+use super::row::{LARGE_ROW_BYTES, NEW, SAME, first_hash, take_i64, take_u64, take_varint};
+use super::run::{Front, Head, MemoryBlocks, Place, Segment};
 use super::spill::{BlockLengths, HEADER_BYTES, SpillFile};
 use crate::base::error::{Error, Result};
 use bytes::Bytes;
@@ -49,8 +48,8 @@ struct FileFeed {
     /// Bytes of the current block in the file; 0 before the first.
     length: u64,
     blocks: Arc<[BlockLengths]>,
-    /// The hash of the first row of each block.
-    heads: Arc<[u64]>,
+    /// The first row of each block.
+    heads: Arc<[Head]>,
     next: usize,
     stored: Vec<u8>,
     /// The buffer of blocks, while a large row is in its place.
@@ -121,9 +120,10 @@ impl Cursor {
                 let file = files.get(*file).cloned().flatten().ok_or_else(|| {
                     Error::Internal("a run is read before its spill file is complete".to_string())
                 })?;
-                let usual = blocks.iter().filter(|b| !b.is_large());
-                let raw = usual.map(|b| b.raw as usize).max().unwrap_or(0);
-                let next = first_block(&|i| heads[i], heads.len());
+                let usual = blocks.iter().zip(heads.iter()).filter(|(_, head)| head.front.is_none());
+                let (raw, stored) = usual
+                    .fold((0, 0), |(raw, stored), (block, _)| (block.raw.max(raw), block.stored.max(stored)));
+                let next = first_block(&|i| heads[i].hash, heads.len());
                 let before = blocks[..next].iter().map(|b| HEADER_BYTES as u64 + b.stored as u64);
                 let feed = FileFeed {
                     file,
@@ -134,10 +134,10 @@ impl Cursor {
                     heads: heads.clone(),
                     next,
                     length: 0,
-                    stored: Vec::with_capacity(segment.cursor_bytes().saturating_sub(raw)),
+                    stored: Vec::with_capacity(HEADER_BYTES + stored as usize),
                     usual: None,
                 };
-                (Bytes::from(vec![0; raw]), Feed::File(feed))
+                (Bytes::from(vec![0; raw as usize]), Feed::File(feed))
             }
         };
         let (key, value) = ((0, 0), (0, 0));
@@ -222,7 +222,14 @@ impl Cursor {
         }
     }
 
-    /// Whether the current row is large and [`Cursor::complete`] must be called before its value is looked at.
+    /// Whether the current row is large, wherever it is.
+    #[inline(always)]
+    pub(super) fn is_large(&self) -> bool {
+        let ((key, key_end), (value, value_end)) = (self.key, self.value);
+        key_end - key + value_end - value >= LARGE_ROW_BYTES
+    }
+
+    /// Whether [`Cursor::complete`] must be called before the value of the current row is looked at.
     #[inline(always)]
     pub(super) fn is_partial(&self) -> bool {
         self.partial
@@ -235,13 +242,13 @@ impl Cursor {
         let Some(&lengths) = feed.next.checked_sub(1).and_then(|at| feed.blocks.get(at)) else {
             return Ok(());
         };
-        (self.key, self.value, self.at, self.partial) = ((0, 0), (0, 0), 0, false);
+        (self.key, self.value, self.at, self.end, self.partial) = ((0, 0), (0, 0), 0, 0, false);
         // The front goes before the whole comes.
         self.block = Bytes::new();
         let mut row = vec![0; lengths.raw as usize];
         let FileFeed { file, partition, sequence, offset, stored, .. } = feed;
         file.read_block(*offset, *partition, *sequence - 1, lengths, stored, &mut row)?;
-        self.block = row.into();
+        (self.block, self.end) = (row.into(), lengths.raw as usize);
         self.decode(self.end).ok_or_else(|| self.malformed())
     }
 
@@ -292,8 +299,8 @@ impl Cursor {
                     return Ok(Loaded::End);
                 };
                 feed.offset += std::mem::take(&mut feed.length);
-                if lengths.is_large() {
-                    return self.load_front();
+                if let Some(front) = feed.heads.get(feed.next).and_then(|head| head.front) {
+                    return self.load_front(lengths, front);
                 }
                 let block = std::mem::take(&mut self.block);
                 let mut raw = feed
@@ -319,32 +326,18 @@ impl Cursor {
         }
     }
 
-    /// Reads the front of the large row in the next block, up to the end of its key.
-    fn load_front(&mut self) -> Result<Loaded> {
+    /// Reads the front of the large row in the next block.
+    fn load_front(&mut self, lengths: BlockLengths, front: Front) -> Result<Loaded> {
         let Feed::File(feed) = &mut self.feed else { return Ok(Loaded::End) };
-        let Some(&lengths) = feed.blocks.get(feed.next) else { return Ok(Loaded::End) };
         let block = std::mem::take(&mut self.block);
         feed.usual.get_or_insert(block);
-        (self.key, self.value, self.end) = ((0, 0), (0, 0), lengths.raw as usize);
-        let mut there = FRONT_BYTES.min(self.end);
-        loop {
-            let Feed::File(feed) = &mut self.feed else { return Ok(Loaded::End) };
-            let mut front = vec![0; there];
-            feed.file.read_front(feed.offset, feed.partition, feed.sequence, lengths, &mut front)?;
-            let hash = feed.heads.get(feed.next).copied();
-            (self.block, self.at) = (front.into(), 0);
-            self.decode(there).ok_or_else(|| self.malformed())?;
-            if self.mark == SAME || self.at != self.end || Some(self.hash) != hash {
-                (self.key, self.value) = ((0, 0), (0, 0));
-                return Err(self.malformed());
-            }
-            if self.key.1 <= there {
-                break;
-            }
-            there = self.key.1;
-        }
-        if let Feed::File(feed) = &mut self.feed {
-            feed.pass(lengths);
+        (self.key, self.value, self.at, self.end) = ((0, 0), (0, 0), 0, lengths.raw as usize);
+        self.block = feed.file.read_front(feed.offset, lengths, front)?.into();
+        feed.pass(lengths);
+        self.decode(self.block.len()).ok_or_else(|| self.malformed())?;
+        if self.mark == SAME || self.at != self.end || self.key.1 > self.block.len() {
+            (self.key, self.value) = ((0, 0), (0, 0));
+            return Err(self.malformed());
         }
         self.partial = true;
         Ok(Loaded::Row)

@@ -6,7 +6,8 @@
 //! Inputs of which only some have timestamps: a row that has none comes before all rows of its key that have one,
 //! like those of the earliest timestamp there is.
 //! Costs: `cursors x (raw + stored block)` for runs in files, nothing for runs in memory; known before it starts
-//! by [`Merge::memory_needed`]. A row larger than a megabyte is read when its turn has come, one at a time, and not counted. Two cursors per input are always opened, whatever the share.
+//! by [`Merge::memory_needed`]. Of rows of a megabyte and more it has the fronts, with the keys; the rest, which is not
+//! counted, is read when the row's turn has come, one at a time. Two cursors per input are always opened, whatever the share.
 
 use super::context::{KeyOrder, ShuffleContext};
 use super::cursor::Cursor;
@@ -178,7 +179,7 @@ impl Merge {
     #[inline(always)]
     pub fn advance(&mut self) -> Result<Option<Ahead>> {
         let Some(new_key) = self.merger.step()? else { return Ok(None) };
-        Ok(Some(Ahead { input: self.merger.input(), new_key, is_large: self.merger.is_partial() }))
+        Ok(Some(Ahead { input: self.merger.input(), new_key, is_large: self.merger.is_large() }))
     }
 
     /// The input of the current row; `None` before the first and after the last.
@@ -208,7 +209,7 @@ pub struct Ahead {
     pub input: usize,
     /// Whether its key differs from that of the row before.
     pub new_key: bool,
-    /// Whether it is large, and has not been read.
+    /// Whether it takes a megabyte or more. From a file it has not been read yet; where it is makes no difference otherwise.
     pub is_large: bool,
 }
 

@@ -199,10 +199,10 @@ impl Merger {
         }
     }
 
-    /// Whether the current row is large and not read yet.
+    /// Whether the current row is large, wherever it is.
     #[inline(always)]
-    pub(super) fn is_partial(&self) -> bool {
-        self.cursors.get(self.winner).is_some_and(Cursor::is_partial)
+    pub(super) fn is_large(&self) -> bool {
+        self.cursors.get(self.winner).is_some_and(Cursor::is_large)
     }
 
     /// Reads the current row if it is large: not before its turn has come.

@@ -2,16 +2,16 @@
 //!
 //! Place: one per unit of work and unkeyed edge (rebalance, broadcast, global), on the thread that runs the unit.
 //! Method: each partition fills blocks of its own. When the share is used up, all blocks go to the spill file, partition by
-//! partition, as one run. Nothing is sorted; readers join the runs one after another. A row that does not fit the share is
-//! a run of its own, and is not copied.
+//! partition, as one run. Nothing is sorted; readers join the runs one after another. A row larger than the share, and
+//! than a megabyte, is a run of its own, and is not copied.
 //! Costs: one open block per partition, grown by doubling, so an edge with few rows takes little.
 
 use super::context::ShuffleContext;
 use super::output::ShuffleOutput;
-use super::row::{HEAD_BYTES_MAX, NEW, ROW_BYTES_MAX, SAME, put_bytes, put_varint};
+use super::row::{HEAD_BYTES_MAX, LARGE_ROW_BYTES, NEW, ROW_BYTES_MAX, SAME, put_bytes, put_varint};
 use super::run::{BLOCK_OVERHEAD_BYTES, LargeRow, Run, RunBuilder};
 use super::sort_buffer::{Remainder, refused};
-use super::spill::{LARGE_BLOCK_BYTES, Spiller};
+use super::spill::Spiller;
 use crate::base::error::{Error, Result};
 use bytes::Bytes;
 
@@ -72,7 +72,7 @@ impl PartitionBuffer {
         let need = value.len() + HEAD_BYTES_MAX;
         match self.partitions.get(partition) {
             Some(to) if to.open.len() - to.at >= need => {}
-            Some(_) if need > self.context.share_bytes.max(LARGE_BLOCK_BYTES) => {
+            Some(_) if value.len() > self.context.share_bytes.max(LARGE_ROW_BYTES) => {
                 return self.append_large(partition, timestamp, value);
             }
             Some(_) => self.make_room(partition, need)?,

@@ -12,6 +12,9 @@ use serde::de::DeserializeOwned;
 /// Most bytes that the key and the value of one row may have together. Less in tests, so that they can go beyond.
 pub const ROW_BYTES_MAX: usize = if cfg!(test) { 16 << 20 } else { 1 << 30 };
 
+/// From this size of key and value on a row is large: it is a block of its own.
+pub(super) const LARGE_ROW_BYTES: usize = 1 << 20;
+
 /// The key of the row before, not written again.
 pub(super) const SAME: u8 = 0;
 /// Written, but equal to the key of the row before: the first row of a block, or other bytes for an equal key.
@@ -154,6 +157,15 @@ pub(super) fn take_u64(from: &[u8], at: &mut usize) -> Option<u64> {
     let bytes = from.get(*at..*at + 8)?.first_chunk::<8>()?;
     *at += 8;
     Some(u64::from_le_bytes(*bytes))
+}
+
+/// How far the first row of a block reaches before its value: to the end of its key.
+pub(super) fn front_bytes(block: &[u8], timestamps: bool) -> Option<usize> {
+    let mut at = 0;
+    take_varint(block, &mut at)?;
+    take_u64(block, &mut at)?;
+    let key = take_varint(block, &mut at)? as usize;
+    Some(at + if timestamps { 8 } else { 0 } + key)
 }
 
 /// The hash of the first row of a block.

@@ -7,10 +7,13 @@
 //! Invariant: a block belongs to one partition and starts with a full row.
 
 use super::partitioning::Partitioning;
-use super::row::{HEAD_BYTES_MAX, RESTATED, SAME, first_hash, put_bytes, put_varint};
-use super::spill::{BlockLengths, HEADER_BYTES, LARGE_BLOCK_BYTES, SpillFile, Spiller, digest_of_pieces};
+use super::row::{
+    HEAD_BYTES_MAX, LARGE_ROW_BYTES, RESTATED, SAME, first_hash, front_bytes, put_bytes, put_varint,
+};
+use super::spill::{BlockLengths, HEADER_BYTES, SpillFile, Spiller, digest_of_pieces};
 use crate::base::error::Result;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Bytes that a block in memory costs beyond its rows: two counts and the pointer to it.
@@ -19,8 +22,20 @@ pub(super) const BLOCK_OVERHEAD_BYTES: usize = 32;
 /// Blocks that writing a run needs beside the rows: the one being filled, the compressed one, and those pending.
 pub(super) const WRITER_BLOCKS: usize = 6;
 
-/// Of a large row so much is read to compare it with others, or as much as its key takes.
-pub(super) const FRONT_BYTES: usize = 4 << 10;
+/// What the index knows of the front of a large row: all that lies before its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Front {
+    pub(super) bytes: u32,
+    pub(super) digest: u64,
+}
+
+/// What the index knows of the first row of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Head {
+    pub(super) hash: u64,
+    /// If it is large, and all of the block.
+    pub(super) front: Option<Front>,
+}
 
 /// The blocks of one partition in memory.
 pub(super) type MemoryBlocks = Arc<[Bytes]>;
@@ -36,8 +51,8 @@ pub(super) enum Place {
         offset: u64,
         first_sequence: u64,
         blocks: Arc<[BlockLengths]>,
-        /// The hash of the first row of each block.
-        heads: Arc<[u64]>,
+        /// The first row of each block.
+        heads: Arc<[Head]>,
     },
 }
 
@@ -80,15 +95,19 @@ impl Segment {
         self.memory().map_or(0, |blocks| memory_bytes_of(&blocks))
     }
 
-    /// Bytes that a cursor over this segment allocates, without the one large row that all cursors of a merge have at a time.
+    /// Bytes that a cursor over this segment allocates; of large rows their fronts. All of a large row is there beside that while
+    /// it is the current one of a merge.
     pub(super) fn cursor_bytes(&self) -> usize {
-        let Place::File { blocks, .. } = &self.place else { return 0 };
-        let bytes = |of: fn(&BlockLengths) -> u32| {
-            let bytes = |b: &BlockLengths| if b.is_large() { FRONT_BYTES } else { of(b) as usize };
-            blocks.iter().map(bytes).max().unwrap_or(0)
-        };
-        let raw = bytes(|b| b.raw);
-        if raw == 0 { 0 } else { raw + bytes(|b| b.stored) + HEADER_BYTES }
+        let Place::File { blocks, heads, .. } = &self.place else { return 0 };
+        let (mut raw, mut stored, mut front) = (0, 0, 0);
+        for (block, head) in blocks.iter().zip(heads.iter()) {
+            match head.front {
+                Some(large) => front = front.max(large.bytes),
+                None => (raw, stored) = (raw.max(block.raw), stored.max(block.stored)),
+            }
+        }
+        let bytes = raw as usize + stored as usize + front as usize;
+        if bytes == 0 { 0 } else { bytes + HEADER_BYTES }
     }
 
     /// Bytes that it takes where it is, headers included.
@@ -150,7 +169,7 @@ struct Draft {
     memory: Vec<Bytes>,
     start: (usize, u64, u64),
     blocks: Vec<BlockLengths>,
-    heads: Vec<u64>,
+    heads: Vec<Head>,
     digest: u64,
 }
 
@@ -206,9 +225,7 @@ impl RunBuilder {
         self.move_to_disk(spiller)?;
         let draft = &mut self.drafts[partition];
         draft.count(&pieces, 1);
-        draft.begin(&head[..length], spiller)?;
-        draft.blocks.push(spiller.write_large_block(partition as u32, &pieces)?);
-        Ok(())
+        draft.write_large(partition, [&head[..length], row.key], row.value, spiller)
     }
 
     /// As [`RunBuilder::add`], without a copy.
@@ -288,17 +305,40 @@ impl Draft {
     }
 
     fn write(&mut self, partition: usize, block: &[u8], spiller: &mut Spiller) -> Result<()> {
-        self.begin(block, spiller)?;
+        if block.len() >= LARGE_ROW_BYTES
+            && let Some(front) = front_bytes(block, spiller.has_timestamps())
+            && let Some((front, value)) = block.split_at_checked(front)
+        {
+            return self.write_large(partition, [front, &[]], value, spiller);
+        }
+        self.begin(spiller)?;
+        self.heads.push(Head { hash: first_hash(block), front: None });
         self.blocks.push(spiller.write_block(partition as u32, block)?);
         Ok(())
     }
 
-    /// A block that begins with these bytes is about to be written.
-    fn begin(&mut self, front: &[u8], spiller: &mut Spiller) -> Result<()> {
+    /// Writes a large row, whose front is in two pieces.
+    fn write_large(
+        &mut self,
+        partition: usize,
+        front: [&[u8]; 2],
+        value: &[u8],
+        spiller: &mut Spiller,
+    ) -> Result<()> {
+        self.begin(spiller)?;
+        let [first, second] = front;
+        let bytes = (first.len() + second.len()) as u32;
+        let front = Front { bytes, digest: digest_of_pieces(&front, 0) };
+        self.heads.push(Head { hash: first_hash(first), front: Some(front) });
+        self.blocks.push(spiller.write_large_block(partition as u32, &[first, second, value])?);
+        Ok(())
+    }
+
+    /// A block is about to be written.
+    fn begin(&mut self, spiller: &mut Spiller) -> Result<()> {
         if self.blocks.is_empty() {
             self.start = spiller.position()?;
         }
-        self.heads.push(first_hash(front));
         Ok(())
     }
 }
@@ -381,7 +421,7 @@ impl<'a> RunWriter<'a> {
         }
         let need = key.len() + value.len() + HEAD_BYTES_MAX;
         if self.at + need > self.block_bytes {
-            if need >= LARGE_BLOCK_BYTES {
+            if key.len() + value.len() >= LARGE_ROW_BYTES {
                 return self.push_large(mark, hash, timestamp, key, value);
             }
             self.make_room(need)?;

@@ -8,10 +8,10 @@
 //! 3. The run stays in memory if the other half has room for it, else it goes to the spill file. So what fits stays.
 //! 4. When as many runs are in the file as can be merged at once, they become one run of the next level in a
 //!    new file, so the number of runs grows with the logarithm of the data.
-//! 5. A row that does not fit the half of the share is a run of its own, and is not copied.
+//! 5. A row larger than the half of the share, and than a megabyte, is a run of its own, and is not copied.
 //!
 //! Invariant: runs are in the order of arrival, merging joins neighbours, so ties are broken by arrival.
-//! Costs: a row is copied twice in memory. [`SortBuffer::memory_bytes`] stays within the share, except for a
+//! Costs: other rows are copied twice in memory. [`SortBuffer::memory_bytes`] stays within the share, except for a
 //! single row that is larger, and for shares below some 16 KiB.
 
 use super::arena::Arena;
@@ -22,9 +22,9 @@ use super::output::ShuffleOutput;
 use super::partitioning::Partitioning;
 use super::radix::{self, Buckets, ENTRY_BYTES, Entry};
 use super::range_cut::Sample;
-use super::row::{NEW, RESTATED, ROW_BYTES_MAX, SAME, equal_bytes};
+use super::row::{HEAD_BYTES_MAX, LARGE_ROW_BYTES, NEW, RESTATED, ROW_BYTES_MAX, SAME, equal_bytes};
 use super::run::{Run, RunBuilder, RunWriter, Segment, WRITER_BLOCKS};
-use super::spill::{LARGE_BLOCK_BYTES, Spiller};
+use super::spill::Spiller;
 use crate::base::error::{Error, Result};
 use crate::base::failpoint;
 use std::cmp::Ordering;
@@ -137,7 +137,7 @@ impl SortBuffer {
             sample.row(hash);
         }
         if growth > 0 || self.chunk.len() == self.chunk.capacity() {
-            if growth > self.working_bytes_max.max(LARGE_BLOCK_BYTES) {
+            if growth > self.working_bytes_max.max(LARGE_ROW_BYTES + HEAD_BYTES_MAX) {
                 return self.append_large(hash, timestamp.unwrap_or(0), key, value);
             }
             self.make_room(growth)?;
@@ -174,13 +174,27 @@ impl SortBuffer {
         self.context.share_bytes.saturating_sub(held)
     }
 
-    /// Merges runs if rows larger than the share have left many: call it when they are needed no longer.
+    /// Merges runs if rows that are runs of their own have left many: to be called when memory holds nothing of the rows that
+    /// were appended.
     ///
     /// # Errors
-    /// If merging fails.
+    /// If writing or merging runs fails.
     #[inline]
     pub fn settle(&mut self) -> Result<()> {
-        if std::mem::take(&mut self.unsettled) { self.merge_runs() } else { Ok(()) }
+        if std::mem::take(&mut self.unsettled) { self.settle_runs() } else { Ok(()) }
+    }
+
+    #[cold]
+    fn settle_runs(&mut self) -> Result<()> {
+        let from_buffer = self.runs.iter().filter(|run| run.level == 0 && run.file().is_some());
+        if from_buffer.count() < self.fan_in {
+            return Ok(());
+        }
+        // Merging takes the memory of the arena.
+        if self.has_rows() {
+            self.write_run(self.room_beside())?;
+        }
+        self.merge_runs()
     }
 
     /// Writes a row as a run of its own, behind what came before it.
@@ -268,6 +282,7 @@ impl SortBuffer {
 
     /// Replaces neighbouring runs by one in a file of its own.
     fn merge_window(&mut self, first: usize, len: usize, level: u32) -> Result<()> {
+        debug_assert!(!self.has_rows(), "rows of the arena would be lost");
         let merged: Vec<Run> = self.runs.splice(first..first + len, []).collect();
         self.arena.free();
         self.spiller.close()?;

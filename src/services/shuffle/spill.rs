@@ -8,10 +8,12 @@
 //! decoded from a length that a damaged file states.
 //! Costs and limits: LZ4 only where it saves a tenth; after a block where it does not, some blocks are not tried. A large
 //! row is a block of its own, which is written from where the row is and never compressed, so that no second copy of
-//! it is needed to write or to read it. No fsync. A file without a name is gone with the process; one with a name is removed when it is closed, unless
+//! it is needed to write or to read it; where it could be compressed it takes the more of the disk. No fsync. A file without a name is gone with the process; one with a name is removed when it is closed, unless
 //! somebody keeps it.
 
 use super::context::{Identity, ShuffleContext};
+use super::row::LARGE_ROW_BYTES;
+use super::run::Front;
 use crate::base::error::{Error, Result};
 use crate::base::failpoint;
 use crate::base::mutant;
@@ -28,8 +30,6 @@ const CHECKED_BYTES: usize = 48;
 const MAGIC: u32 = u32::from_le_bytes(*b"MSB1");
 const FLAG_LZ4: u32 = 1;
 const FLAG_TIMESTAMPS: u32 = 2;
-/// From this size on a block is large: it is one row.
-pub(super) const LARGE_BLOCK_BYTES: usize = 1 << 20;
 /// Blocks that are not tried after one that LZ4 did not make smaller.
 const UNTRIED_BLOCKS: u32 = 15;
 
@@ -38,13 +38,6 @@ const UNTRIED_BLOCKS: u32 = 15;
 pub(super) struct BlockLengths {
     pub(super) raw: u32,
     pub(super) stored: u32,
-}
-
-impl BlockLengths {
-    /// Whether it is one large row, stored as it is.
-    pub(super) fn is_large(&self) -> bool {
-        self.raw == self.stored && self.raw as usize >= LARGE_BLOCK_BYTES
-    }
 }
 
 /// Everything a header states except the checksum.
@@ -198,7 +191,8 @@ impl SpillFile {
     ) -> Result<()> {
         failpoint::check("shuffle.read")?;
         let raw = &mut raw[..lengths.raw as usize];
-        let in_place = lengths.is_large();
+        // Nothing to decompress, and long enough that a copy costs more than a second call.
+        let in_place = lengths.raw == lengths.stored && raw.len() >= LARGE_ROW_BYTES;
         stored.resize(HEADER_BYTES + if in_place { 0 } else { lengths.stored as usize }, 0);
         self.read_exact_at(stored, offset, offset, lengths)?;
         let (head, rest) = stored.split_at(HEADER_BYTES);
@@ -231,24 +225,28 @@ impl SpillFile {
         }
     }
 
-    /// Reads the first bytes of the row in the large block at `offset`. The header is verified; the bytes are not, before all of
-    /// the block is read.
-    pub(super) fn read_front(
-        &self,
-        offset: u64,
-        partition: u32,
-        sequence: u64,
-        lengths: BlockLengths,
-        front: &mut [u8],
-    ) -> Result<()> {
-        failpoint::check("shuffle.read")?;
-        let mut head = [0; HEADER_BYTES];
-        self.read_exact_at(&mut head, offset, offset, lengths)?;
-        let expected = header(&self.identity, partition, sequence, lengths, self.timestamps);
-        if head[..CHECKED_BYTES] != expected {
-            return Err(self.other_block(offset, &expected, &head[..CHECKED_BYTES]));
+    /// Reads the front of the large row whose block is at `offset`. What cannot be read marks the file as damaged.
+    pub(super) fn read_front(&self, offset: u64, lengths: BlockLengths, front: Front) -> Result<Vec<u8>> {
+        let read = self.try_read_front(offset, lengths, front);
+        if read.is_err() {
+            self.damaged.store(true, Ordering::Relaxed);
         }
-        self.read_exact_at(front, offset + HEADER_BYTES as u64, offset, lengths)
+        read
+    }
+
+    fn try_read_front(&self, offset: u64, lengths: BlockLengths, front: Front) -> Result<Vec<u8>> {
+        failpoint::check("shuffle.read")?;
+        let mut bytes = vec![0; front.bytes as usize];
+        self.read_exact_at(&mut bytes, offset + HEADER_BYTES as u64, offset, lengths)?;
+        let computed = xxh3_64(&bytes);
+        if computed != front.digest && !mutant::is("block_checksum_ignored") {
+            let message = format!(
+                "the checksum of the front of the row is {computed:#018x}, expected {:#018x}",
+                front.digest
+            );
+            return Err(self.damaged(offset, message));
+        }
+        Ok(bytes)
     }
 
     /// Reads a part of the block at `block`.
@@ -398,9 +396,6 @@ impl Spiller {
 
     /// Appends a block and returns its lengths.
     pub(super) fn write_block(&mut self, partition: u32, raw: &[u8]) -> Result<BlockLengths> {
-        if raw.len() >= LARGE_BLOCK_BYTES {
-            return self.write_large_block(partition, &[raw]);
-        }
         let mut compressed = std::mem::take(&mut self.compressed);
         let saved = self.compress(raw, &mut compressed);
         let payload = saved.map_or(raw, |len| &compressed[..len]);
@@ -476,6 +471,11 @@ impl Spiller {
             self.files.push(Some(Arc::new(file)));
         }
         Ok(())
+    }
+
+    /// Whether rows have timestamps.
+    pub(super) fn has_timestamps(&self) -> bool {
+        self.context.timestamps
     }
 
     /// Who writes.

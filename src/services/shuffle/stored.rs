@@ -8,7 +8,7 @@
 use super::context::Identity;
 use super::output::{ShuffleOutput, ShuffleStats, digest_of};
 use super::range_cut::Sample;
-use super::run::{Place, Run, Segment};
+use super::run::{Head, Place, Run, Segment};
 use super::spill::{BlockLengths, SpillFile};
 use crate::base::error::{Error, Result};
 use crate::base::vfs::SharedVfs;
@@ -43,8 +43,8 @@ struct StoredSegment {
     file: u64,
     offset: u64,
     first_sequence: u64,
-    /// Raw and stored length of each block, and the hash of its first row.
-    blocks: Vec<(u32, u32, u64)>,
+    /// Raw and stored length of each block, and its first row.
+    blocks: Vec<(u32, u32, Head)>,
 }
 
 impl ShuffleOutput {

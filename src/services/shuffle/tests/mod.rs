@@ -53,8 +53,11 @@ fn sorted_output(
     remainder: Remainder,
 ) -> ShuffleOutput {
     let mut buffer = SortBuffer::new(context, partitioning(partitions), order.clone());
-    for row in rows {
+    for (i, row) in rows.iter().enumerate() {
         buffer.append(row.hash, row.timestamp, &row.key, &row.value).unwrap();
+        if i % 3 == 0 {
+            buffer.settle().unwrap();
+        }
     }
     buffer.finish(remainder).unwrap()
 }

@@ -23,6 +23,8 @@ struct Case {
     remainder: Remainder,
     /// Whether keys that differ only in the case of letters are equal.
     fold_case: bool,
+    /// So many rows have one with a value of a megabyte and more among them; 0 for none.
+    large_every: u64,
 }
 
 const CASE: Case = Case {
@@ -40,6 +42,7 @@ const CASE: Case = Case {
     inputs: 1,
     remainder: Remainder::Memory,
     fold_case: false,
+    large_every: 0,
 };
 
 fn order_of(case: &Case) -> KeyOrder {
@@ -70,6 +73,9 @@ fn rows_of(case: &Case, numbers: &mut Numbers) -> Vec<Row> {
             };
             let mut value = i.to_le_bytes().to_vec();
             value.resize(8 + numbers.below(case.value_bytes_max) as usize, 7);
+            if case.large_every > 0 && i % case.large_every == 1 {
+                value.resize((1 << 20) - 40 + numbers.below(80) as usize, 9);
+            }
             Row { hash, timestamp: case.timestamps.then_some(timestamp), key: text, value }
         })
         .collect()
@@ -226,17 +232,38 @@ fn rows_larger_than_a_page_and_than_the_share_pass() {
     }
 }
 
-/// Small ones between them, and in the same runs.
+/// Small ones between them and in the same runs, equal keys and hashes, so many that runs are merged while rows still come.
 #[test]
 fn large_rows_pass_among_small_ones() {
     for (share, remainder) in
         [(64 << 10, Remainder::Memory), (4 << 20, Remainder::Memory), (24 << 20, Remainder::Disk)]
     {
-        for timestamps in [false, true] {
-            let case = Case { rows: 25, value_bytes_max: 3 << 20, timestamps, remainder, ..CASE };
-            check(Case { share, merge_share: share, ..case });
+        for (timestamps, hashes) in [(false, 0), (true, 3)] {
+            let case = Case { rows: 150, keys: 9, hashes, timestamps, remainder, producers: 1, ..CASE };
+            check(Case { share, merge_share: share, large_every: 6, inputs: 2, ..case });
         }
     }
+}
+
+/// A key as large as that is compared by the front of its row, which is counted.
+#[test]
+fn large_keys_are_compared_and_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let row = |i: u64| {
+        let mut key = vec![7; 1 << 20];
+        key.extend(hash_of(&i).to_be_bytes());
+        Row { hash: i % 2, timestamp: None, key, value: i.to_be_bytes().to_vec() }
+    };
+    let rows: Vec<Row> = (0..40).map(|i| row(i % 11)).collect();
+    let order = key_bytes_order();
+    let output = sorted_output(os_context(dir.path(), 64 << 10, false), 1, &order, &rows, Remainder::Disk);
+    let inputs = [input(0, 0, &Arc::new(output))];
+    assert!(Merge::memory_needed(0, &inputs) > 2 << 20, "{}", Merge::memory_needed(0, &inputs));
+    let mut merge = Merge::open(os_context(dir.path(), 64 << 10, false), 0, &inputs, order.clone()).unwrap();
+    let found: Vec<Row> = read_all(&mut merge).unwrap().into_iter().map(|(row, ..)| row).collect();
+    let mut expected = rows.clone();
+    expected.sort_by(|a, b| compare(&order, a, b));
+    assert!(found == expected, "not in order");
 }
 
 #[test]
