@@ -119,30 +119,25 @@ impl<T: Data> Out<T> {
         if self.current.values.len() >= self.limit
             || timestamp.is_some() == self.current.timestamps.is_empty()
         {
-            return self.push_apart(value, timestamp);
+            // Without the value, which would have to be in memory to be handed on.
+            self.make_room(timestamp.is_some());
         }
-        self.append(value, timestamp);
-    }
-
-    #[inline(always)]
-    fn append(&mut self, value: T, timestamp: Option<Timestamp>) {
         self.current.values.push(value);
         if let Some(timestamp) = timestamp {
             self.current.timestamps.push(timestamp);
         }
     }
 
-    /// Appends a record to a batch that is full, has to be another one, or is the first.
     #[inline(never)]
-    fn push_apart(&mut self, value: T, timestamp: Option<Timestamp>) {
-        let differs = timestamp.is_some() == self.current.timestamps.is_empty();
-        if !self.current.is_empty() && (differs || self.current.len() >= self.limit) {
-            self.seal();
-        }
-        self.append(value, timestamp);
-        // The first record shows how large a batch may be.
+    fn make_room(&mut self, timestamps: bool) {
+        // The first record shows how large a batch may be, as soon as there is a second one.
         if self.sampler.is_new() {
             self.learn();
+        }
+        let full = self.current.len() >= self.limit;
+        let differs = timestamps == self.current.timestamps.is_empty();
+        if !self.current.is_empty() && (full || differs) {
+            self.seal();
         }
     }
 
@@ -282,7 +277,8 @@ impl<T: Data> Out<T> {
 
     #[inline(always)]
     fn is_batch_full(&self) -> bool {
-        self.current.values.len() > self.limit.saturating_sub(1)
+        // Never before the first record has been looked at.
+        self.current.values.len() > self.limit.wrapping_sub(1)
     }
 
     /// Lets the batch under way out if it is full and nothing waits before it.
@@ -450,6 +446,9 @@ mod tests {
     #[test]
     fn a_batch_that_is_full_can_be_taken() {
         let mut out = Out::new();
+        out.push(vec![9; 1 << 17], None);
+        out.push(vec![9; 1 << 17], None);
+        assert!(out.take().is_some() && out.take().is_some());
         for i in 0..3u64 {
             out.push(vec![i; 1 << 17], None);
             assert!(out.is_full());
