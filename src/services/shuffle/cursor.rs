@@ -7,8 +7,8 @@
 //! there while it is the current one; for one in memory nothing.
 
 use super::row::{LARGE_ROW_BYTES, NEW, SAME, first_hash, take_i64, take_u64, take_varint};
-use super::run::{Front, Head, MemoryBlocks, Place, Segment};
-use super::spill::{BlockLengths, HEADER_BYTES, SpillFile};
+use super::run::{Head, MemoryBlocks, Place, Segment};
+use super::spill::{BlockLengths, Front, HEADER_BYTES, SpillFile};
 use crate::base::error::{Error, Result};
 use bytes::Bytes;
 use std::ops::RangeInclusive;

@@ -10,7 +10,7 @@ use super::partitioning::Partitioning;
 use super::row::{
     HEAD_BYTES_MAX, LARGE_ROW_BYTES, RESTATED, SAME, first_hash, front_bytes, put_bytes, put_varint,
 };
-use super::spill::{BlockLengths, HEADER_BYTES, SpillFile, Spiller, digest_of_pieces};
+use super::spill::{BlockLengths, Front, HEADER_BYTES, SpillFile, Spiller, digest_of_pieces};
 use crate::base::error::Result;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -21,13 +21,6 @@ pub(super) const BLOCK_OVERHEAD_BYTES: usize = 32;
 
 /// Blocks that writing a run needs beside the rows: the one being filled, the compressed one, and those pending.
 pub(super) const WRITER_BLOCKS: usize = 6;
-
-/// What the index knows of the front of a large row: all that lies before its value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Front {
-    pub(super) bytes: u32,
-    pub(super) digest: u64,
-}
 
 /// What the index knows of the first row of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

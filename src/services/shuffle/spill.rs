@@ -8,16 +8,17 @@
 //! decoded from a length that a damaged file states.
 //! Costs and limits: LZ4 only where it saves a tenth; after a block where it does not, some blocks are not tried. A large
 //! row is a block of its own, which is written from where the row is and never compressed, so that no second copy of
-//! it is needed to write or to read it; where it could be compressed it takes the more of the disk. No fsync. A file without a name is gone with the process; one with a name is removed when it is closed, unless
+//! it is needed to write or to read it; where it could be compressed it takes the more of the disk. No fsync.
+//! A file without a name is gone with the process; one with a name is removed when it is closed, unless
 //! somebody keeps it.
 
 use super::context::{Identity, ShuffleContext};
 use super::row::LARGE_ROW_BYTES;
-use super::run::Front;
 use crate::base::error::{Error, Result};
 use crate::base::failpoint;
 use crate::base::mutant;
 use crate::base::vfs::{SharedVfs, VfsFile, create_anew};
+use serde::{Deserialize, Serialize};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -38,6 +39,13 @@ const UNTRIED_BLOCKS: u32 = 15;
 pub(super) struct BlockLengths {
     pub(super) raw: u32,
     pub(super) stored: u32,
+}
+
+/// What the index knows of the front of a large row: all that lies before its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Front {
+    pub(super) bytes: u32,
+    pub(super) digest: u64,
 }
 
 /// Everything a header states except the checksum.
@@ -173,7 +181,10 @@ impl SpillFile {
         stored: &mut Vec<u8>,
         raw: &mut [u8],
     ) -> Result<()> {
-        let read = self.try_read_block(offset, partition, sequence, lengths, stored, raw);
+        self.noting_damage(self.try_read_block(offset, partition, sequence, lengths, stored, raw))
+    }
+
+    fn noting_damage<T>(&self, read: Result<T>) -> Result<T> {
         if read.is_err() {
             self.damaged.store(true, Ordering::Relaxed);
         }
@@ -227,11 +238,7 @@ impl SpillFile {
 
     /// Reads the front of the large row whose block is at `offset`. What cannot be read marks the file as damaged.
     pub(super) fn read_front(&self, offset: u64, lengths: BlockLengths, front: Front) -> Result<Vec<u8>> {
-        let read = self.try_read_front(offset, lengths, front);
-        if read.is_err() {
-            self.damaged.store(true, Ordering::Relaxed);
-        }
-        read
+        self.noting_damage(self.try_read_front(offset, lengths, front))
     }
 
     fn try_read_front(&self, offset: u64, lengths: BlockLengths, front: Front) -> Result<Vec<u8>> {
